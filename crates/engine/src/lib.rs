@@ -1,0 +1,2 @@
+//! Drives the dispatch of jobs on the runtime: listeners, links, keeper, supervision.
+#![forbid(unsafe_code)]

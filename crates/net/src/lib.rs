@@ -1,0 +1,2 @@
+//! A thread-per-core runtime on io_uring, or on mio where that is denied.
+#![allow(unsafe_code)]

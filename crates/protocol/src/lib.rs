@@ -1,0 +1,2 @@
+//! The JSON-lines protocol of Remuda: messages, framing and handshake as values.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Shared-memory rings between two processes.
+#![allow(unsafe_code)]

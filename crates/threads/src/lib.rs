@@ -1,0 +1,1 @@
+//! A manager thread and its workers, with a stop that cannot deadlock.

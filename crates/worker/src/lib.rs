@@ -1,0 +1,1 @@
+//! What a worker process in Rust needs, and no more.

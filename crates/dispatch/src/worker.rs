@@ -1,0 +1,144 @@
+//! A worker as the pool sees it.
+
+use std::fmt;
+
+/// What a worker declared in its handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// How many jobs it runs at once. Zero is read as one.
+    pub capacity: u32,
+    /// It runs them one after the other, in the order they came, and sends each answer before it
+    /// starts the next. Its `capacity` is then read as one.
+    pub ordered: bool,
+    /// How many bodies one call may carry. Zero or one: no batches.
+    pub batch: u32,
+    /// It can be told to cancel a call.
+    pub cancel: bool,
+}
+
+impl Default for Offer {
+    /// One job at a time, in order, no batches, no cancelling: what the simplest worker does.
+    fn default() -> Self {
+        Self { capacity: 1, ordered: true, batch: 0, cancel: false }
+    }
+}
+
+/// How a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Exit {
+    /// With a status.
+    Status(i32),
+    /// By a signal.
+    Signal(i32),
+    /// Nobody knows: a thread, a link, a keeper that died.
+    Unknown,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exit::Status(status) => write!(f, "exited with status {status}"),
+            Exit::Signal(signal) => write!(f, "was killed by signal {signal}"),
+            Exit::Unknown => f.write_str("was lost"),
+        }
+    }
+}
+
+/// Where a worker is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WorkerState {
+    /// Spawned, not ready yet.
+    Starting,
+    /// Ready, without a job.
+    Idle,
+    /// Ready, with at least one job.
+    Busy,
+    /// Finishes what it has, and gets no more.
+    Draining,
+    /// Asked to end.
+    Stopping,
+    /// Being killed.
+    Killed,
+    /// An attached peer without a link.
+    Away,
+}
+
+impl WorkerState {
+    /// All states, in the order of their numbers.
+    pub const ALL: [WorkerState; 7] = [
+        WorkerState::Starting,
+        WorkerState::Idle,
+        WorkerState::Busy,
+        WorkerState::Draining,
+        WorkerState::Stopping,
+        WorkerState::Killed,
+        WorkerState::Away,
+    ];
+
+    /// In one lower-case word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WorkerState::Starting => "starting",
+            WorkerState::Idle => "idle",
+            WorkerState::Busy => "busy",
+            WorkerState::Draining => "draining",
+            WorkerState::Stopping => "stopping",
+            WorkerState::Killed => "killed",
+            WorkerState::Away => "away",
+        }
+    }
+}
+
+/// Why a worker was replaced, or started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum RestartReason {
+    /// It died by itself.
+    Lost,
+    /// It was never ready.
+    StartFailed,
+    /// Its job ran for longer than it may.
+    ExecTimeout,
+    /// It broke the protocol.
+    Fault,
+    /// It had done `max_jobs`.
+    MaxJobs,
+    /// It had reached its `ttl`.
+    Ttl,
+    /// It had reached its `idle_ttl`.
+    IdleTtl,
+    /// It was over `max_worker_memory`.
+    Memory,
+    /// The pool was reset.
+    Reset,
+}
+
+impl RestartReason {
+    /// All reasons, in the order of their numbers.
+    pub const ALL: [RestartReason; 9] = [
+        RestartReason::Lost,
+        RestartReason::StartFailed,
+        RestartReason::ExecTimeout,
+        RestartReason::Fault,
+        RestartReason::MaxJobs,
+        RestartReason::Ttl,
+        RestartReason::IdleTtl,
+        RestartReason::Memory,
+        RestartReason::Reset,
+    ];
+
+    /// In lower-case words, joined by underscores.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RestartReason::Lost => "lost",
+            RestartReason::StartFailed => "start_failed",
+            RestartReason::ExecTimeout => "exec_timeout",
+            RestartReason::Fault => "fault",
+            RestartReason::MaxJobs => "max_jobs",
+            RestartReason::Ttl => "ttl",
+            RestartReason::IdleTtl => "idle_ttl",
+            RestartReason::Memory => "memory",
+            RestartReason::Reset => "reset",
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! One pass over JSON text that checks its grammar and depth, and finds where a value ends.
+//!
+//! A pool passes bodies on as text, so it needs no tree; but what it passes on must be valid, or a
+//! worker that is stricter would die of it. This is the grammar of RFC 8259. Strings, the bulk of
+//! most bodies, are read 32 bytes at a time.
+
+use crate::MAX_DEPTH;
+use crate::raw::{BadJson, BadJsonKind};
+
+/// The index of the first byte at or after `at` that is not white space.
+#[inline]
+pub(crate) fn skip_space(text: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\t' | b'\n' | b'\r') = text.get(at) {
+        at += 1;
+    }
+    at
+}
+
+pub(crate) const fn syntax(at: usize) -> BadJson {
+    BadJson { kind: BadJsonKind::Syntax, at }
+}
+
+/// Checks the value that starts at `at` (no white space before it), and returns where it ends.
+#[inline]
+pub(crate) fn skip_value(text: &[u8], at: usize) -> Result<usize, BadJson> {
+    match text.get(at) {
+        Some(b'"') => skip_string(text, at + 1),
+        Some(b'{' | b'[') => skip_container(text, at),
+        _ => skip_scalar(text, at),
+    }
+}
+
+fn skip_scalar(text: &[u8], at: usize) -> Result<usize, BadJson> {
+    match text.get(at) {
+        Some(b'-' | b'0'..=b'9') => skip_number(text, at),
+        Some(b't') => skip_literal(text, at, b"true"),
+        Some(b'f') => skip_literal(text, at, b"false"),
+        Some(b'n') => skip_literal(text, at, b"null"),
+        _ => Err(syntax(at)),
+    }
+}
+
+fn skip_literal(text: &[u8], at: usize, literal: &[u8]) -> Result<usize, BadJson> {
+    if text[at..].starts_with(literal) { Ok(at + literal.len()) } else { Err(syntax(at)) }
+}
+
+fn skip_digits(text: &[u8], at: usize) -> Result<usize, BadJson> {
+    let count = text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if count == 0 { Err(syntax(at)) } else { Ok(at + count) }
+}
+
+fn skip_number(text: &[u8], mut at: usize) -> Result<usize, BadJson> {
+    if text[at] == b'-' {
+        at += 1;
+    }
+    at = if text.get(at) == Some(&b'0') { at + 1 } else { skip_digits(text, at)? };
+    if text.get(at) == Some(&b'.') {
+        at = skip_digits(text, at + 1)?;
+    }
+    if let Some(b'e' | b'E') = text.get(at) {
+        at += 1;
+        if let Some(b'+' | b'-') = text.get(at) {
+            at += 1;
+        }
+        at = skip_digits(text, at)?;
+    }
+    Ok(at)
+}
+
+/// Checks a string whose opening quote is before `at`, and returns the index behind its closing one.
+#[inline]
+pub(crate) fn skip_string(text: &[u8], mut at: usize) -> Result<usize, BadJson> {
+    loop {
+        at += plain_run(&text[at..]);
+        match text.get(at) {
+            Some(b'"') => return Ok(at + 1),
+            Some(b'\\') => at = skip_escape(text, at)?,
+            _ => return Err(syntax(at)),
+        }
+    }
+}
+
+fn skip_escape(text: &[u8], at: usize) -> Result<usize, BadJson> {
+    match text.get(at + 1) {
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
+        Some(b'u') => match text.get(at + 2..at + 6) {
+            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => Ok(at + 6),
+            _ => Err(syntax(at)),
+        },
+        _ => Err(syntax(at)),
+    }
+}
+
+/// How many bytes at the start stand for themselves in a JSON string: neither a quote, nor a
+/// backslash, nor a control character.
+#[inline]
+pub(crate) fn plain_run(text: &[u8]) -> usize {
+    let mut at = 0;
+    // The compiler turns the comparison of a whole block into a few vector instructions.
+    while let Some(block) = text.get(at..at + 32) {
+        let special = block.iter().fold(false, |hit, byte| hit | is_special(*byte));
+        if special {
+            break;
+        }
+        at += 32;
+    }
+    while let Some(word) = text[at..].first_chunk::<8>() {
+        let hits = special_bytes(u64::from_le_bytes(*word));
+        if hits != 0 {
+            return at + hits.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    while text.get(at).is_some_and(|byte| !is_special(*byte)) {
+        at += 1;
+    }
+    at
+}
+
+const fn is_special(byte: u8) -> bool {
+    (byte == b'"') | (byte == b'\\') | (byte < 0x20)
+}
+
+/// The high bit of each special byte of a word. Those above the lowest may be false alarms, for a
+/// subtraction borrows upwards only; the lowest is exact.
+const fn special_bytes(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES * 0x80;
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    let hits =
+        (quote.wrapping_sub(ONES) & !quote) | (backslash.wrapping_sub(ONES) & !backslash) | control;
+    hits & HIGH
+}
+
+/// Which of the open containers are objects: a bit for each level, the innermost lowest.
+struct Open {
+    objects: u128,
+    depth: usize,
+}
+
+impl Open {
+    fn push(&mut self, object: bool, at: usize) -> Result<(), BadJson> {
+        if self.depth == MAX_DEPTH {
+            return Err(BadJson { kind: BadJsonKind::TooDeep, at });
+        }
+        self.depth += 1;
+        self.objects = self.objects << 1 | u128::from(object);
+        Ok(())
+    }
+
+    fn pop(&mut self) {
+        self.depth -= 1;
+        self.objects >>= 1;
+    }
+
+    fn in_object(&self) -> bool {
+        self.objects & 1 == 1
+    }
+}
+
+/// Checks the object or array that starts at `at`, without recursion.
+fn skip_container(text: &[u8], mut at: usize) -> Result<usize, BadJson> {
+    let mut open = Open { objects: 0, depth: 0 };
+    loop {
+        // A value starts here.
+        match text.get(at) {
+            Some(b'"') => at = skip_string(text, at + 1)?,
+            Some(bracket @ (b'{' | b'[')) => {
+                let object = *bracket == b'{';
+                open.push(object, at)?;
+                at = skip_space(text, at + 1);
+                if text.get(at) == Some(if object { &b'}' } else { &b']' }) {
+                    open.pop();
+                    at += 1;
+                } else {
+                    if object {
+                        at = skip_key(text, at)?;
+                    }
+                    continue;
+                }
+            }
+            _ => at = skip_scalar(text, at)?,
+        }
+        // A value has ended: close what ends with it, or go on to the next.
+        loop {
+            if open.depth == 0 {
+                return Ok(at);
+            }
+            at = skip_space(text, at);
+            match (text.get(at), open.in_object()) {
+                (Some(b','), true) => {
+                    at = skip_key(text, skip_space(text, at + 1))?;
+                    break;
+                }
+                (Some(b','), false) => {
+                    at = skip_space(text, at + 1);
+                    break;
+                }
+                (Some(b'}'), true) | (Some(b']'), false) => {
+                    open.pop();
+                    at += 1;
+                }
+                _ => return Err(syntax(at)),
+            }
+        }
+    }
+}
+
+/// Checks a key and its colon, and returns where the value starts.
+fn skip_key(text: &[u8], at: usize) -> Result<usize, BadJson> {
+    if text.get(at) != Some(&b'"') {
+        return Err(syntax(at));
+    }
+    let at = skip_space(text, skip_string(text, at + 1)?);
+    if text.get(at) != Some(&b':') {
+        return Err(syntax(at));
+    }
+    Ok(skip_space(text, at + 1))
+}

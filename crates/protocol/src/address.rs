@@ -1,14 +1,12 @@
 //! ADDR of the command line: where a pool or a worker is reached, and who may call there.
 
-use std::fmt;
+mod display;
+mod error;
+mod parse;
+
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-/// The longest path that a Unix socket can have on Linux, in bytes.
-pub const MAX_UNIX_PATH_BYTES: usize = 107;
-
-/// The longest name of a place in shared memory, in bytes.
-pub const MAX_SHM_NAME_BYTES: usize = 64;
+pub use error::AddressError;
 
 /// Where a pool or a worker is reached.
 ///
@@ -103,83 +101,6 @@ pub struct TlsFiles {
     pub name: Option<String>,
 }
 
-/// Why a text is no address.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AddressError {
-    /// No scheme that is known, and no slash.
-    #[error(
-        "{text:?} is no address: write unix:/path, tcp:host:port, tls:host:port or shm:name, or a path with a slash"
-    )]
-    Scheme {
-        /// What was given.
-        text: String,
-    },
-    /// The path of the Unix socket is missing.
-    #[error("{text:?} has no path: write unix:/run/name.sock")]
-    NoPath {
-        /// What was given.
-        text: String,
-    },
-    /// Linux has no room for the path.
-    #[error("the path {path:?} has {length} bytes, and a Unix socket takes 107: use a shorter one")]
-    PathTooLong {
-        /// The path.
-        path: PathBuf,
-        /// Its length.
-        length: usize,
-    },
-    /// The path has a byte that no socket can have.
-    #[error("the path {path:?} has a NUL byte: take it out")]
-    PathWithNul {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The host or the port is missing or wrong.
-    #[error(
-        "{text:?} has no host and port: write {scheme}:127.0.0.1:7000, with an IPv6 address in brackets"
-    )]
-    HostPort {
-        /// What was given.
-        text: String,
-        /// The scheme.
-        scheme: &'static str,
-    },
-    /// The name of the place in shared memory is wrong.
-    #[error(
-        "{name:?} is no name for shared memory: use 1 to 64 letters, digits, dots, underscores and hyphens"
-    )]
-    ShmName {
-        /// What was given.
-        name: String,
-    },
-    /// An option that the scheme doesn't have.
-    #[error("the address has the unknown option {option:?}: {scheme}: takes {known}")]
-    UnknownOption {
-        /// What was given.
-        option: String,
-        /// The scheme.
-        scheme: &'static str,
-        /// What the scheme takes.
-        known: &'static str,
-    },
-    /// An option's value is wrong.
-    #[error("the address has {option}={value:?}, which must be {expected}")]
-    OptionValue {
-        /// The option.
-        option: &'static str,
-        /// What was given.
-        value: String,
-        /// What would do.
-        expected: &'static str,
-    },
-    /// An option is there twice.
-    #[error("the address has the option {option} twice: leave one out")]
-    OptionTwice {
-        /// The option.
-        option: String,
-    },
-}
-
 impl Address {
     /// A Unix socket with default access.
     #[must_use]
@@ -205,19 +126,5 @@ impl Address {
             Address::Unix { path, .. } => Some(path),
             _ => None,
         }
-    }
-}
-
-impl FromStr for Address {
-    type Err = AddressError;
-
-    fn from_str(_text: &str) -> Result<Address, AddressError> {
-        unimplemented!()
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        unimplemented!()
     }
 }

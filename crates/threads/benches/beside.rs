@@ -1,0 +1,2 @@
+//! Ours beside crossbeam-channel and std's mpsc, in one interleaved run.
+fn main() {}

@@ -1,5 +1,6 @@
 //! A value that others can watch: the newest one, without a runtime.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +30,7 @@ struct Inner<T> {
     is_over: bool,
     next_id: u64,
     /// At most one for each watch, under the watch's id.
-    waiting: Vec<(u64, Waker)>,
+    waiting: BTreeMap<u64, Waker>,
 }
 
 impl<T> Shared<T> {
@@ -50,7 +51,7 @@ impl<T> Shared<T> {
         let waiting = std::mem::take(&mut inner.waiting);
         // A waker may run anything, this watch included.
         drop(inner);
-        for (_, waker) in waiting {
+        for waker in waiting.into_values() {
             waker.wake();
         }
     }
@@ -59,7 +60,7 @@ impl<T> Shared<T> {
 impl<T: Clone> Publisher<T> {
     /// Starts with `value`.
     pub fn new(value: T) -> Self {
-        let waiting = Vec::new();
+        let waiting = BTreeMap::new();
         let inner = Inner { value, version: 0, is_over: false, next_id: 0, waiting };
         Self { shared: Arc::new(Shared(Mutex::new(inner))) }
     }
@@ -145,15 +146,13 @@ impl<T: Clone> Future for Changed<'_, T> {
         if inner.is_over {
             return Poll::Ready(None);
         }
-        inner.waiting.retain(|(id, _)| *id != watch.id);
-        inner.waiting.push((watch.id, context.waker().clone()));
+        inner.waiting.insert(watch.id, context.waker().clone());
         Poll::Pending
     }
 }
 
 impl<T> Drop for Changed<'_, T> {
     fn drop(&mut self) {
-        let id = self.watch.id;
-        self.watch.shared.lock().waiting.retain(|(waiting, _)| *waiting != id);
+        self.watch.shared.lock().waiting.remove(&self.watch.id);
     }
 }

@@ -1,2 +1,4 @@
 //! Drives the dispatch of jobs on the runtime: listeners, links, keeper, supervision.
 #![forbid(unsafe_code)]
+
+pub mod keeper;

@@ -1,0 +1,143 @@
+//! What a pool is made of, and its limits.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use remuda_protocol::DEFAULT_MAX_BODY_BYTES;
+use serde_json::value::RawValue;
+
+pub use remuda_dispatch::{Delivery, Overload, RetryOn, Supervisor};
+
+use crate::keeper::{KeeperCommand, KeeperOptions};
+
+/// How long a worker that is to be killed has between SIGTERM and SIGKILL, unless
+/// `destroy_timeout` is shorter: 1 s.
+pub const KILL_GRACE: Duration = Duration::from_secs(1);
+
+/// What a worker is.
+#[derive(Debug, Clone)]
+pub enum WorkerKind {
+    /// A process that speaks the protocol on its descriptor 3.
+    Process {
+        /// Its program: a path, or a name to be looked up in `PATH`.
+        program: OsString,
+        /// Its arguments.
+        args: Vec<OsString>,
+        /// Changes to its environment: a value sets, `None` removes.
+        env: Vec<(OsString, Option<OsString>)>,
+    },
+    /// Any filter that answers each line of stdin with one line of stdout.
+    Filter {
+        /// Its program.
+        program: OsString,
+        /// Its arguments.
+        args: Vec<OsString>,
+    },
+    /// A function that runs on threads of this process.
+    Threads(ThreadHandler),
+}
+
+impl WorkerKind {
+    /// True if its workers are processes, for which a keeper is needed.
+    pub(crate) fn has_processes(&self) -> bool {
+        !matches!(self, Self::Threads(_))
+    }
+}
+
+/// A result as JSON, or the message of the failure.
+pub type HandlerResult = Result<Box<RawValue>, String>;
+
+/// A function that thread workers run.
+#[derive(Clone)]
+pub struct ThreadHandler(Arc<dyn Fn(&RawValue) -> HandlerResult + Send + Sync>);
+
+impl ThreadHandler {
+    /// Workers that run `function`; a panic in it fails the job alone.
+    pub fn new(function: impl Fn(&RawValue) -> HandlerResult + Send + Sync + 'static) -> Self {
+        Self(Arc::new(function))
+    }
+
+    /// Runs it.
+    pub(crate) fn run(&self, body: &RawValue) -> HandlerResult {
+        (self.0)(body)
+    }
+}
+
+impl fmt::Debug for ThreadHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ThreadHandler")
+    }
+}
+
+/// A pool: its workers, their limits, and what happens to jobs. The names are RoadRunner's where
+/// they mean the same.
+#[derive(Debug, Clone)]
+pub struct PoolConfig {
+    /// What its workers are.
+    pub kind: WorkerKind,
+    /// The directory that workers run in. Default: the pool's own.
+    pub cwd: Option<PathBuf>,
+    /// The dispatch's options: workers, queue, delivery, supervision.
+    pub dispatch: remuda_dispatch::Config,
+    /// The most bytes that a body or a result may have. Default: 16 MiB.
+    pub max_body_bytes: usize,
+    /// The most bytes of bodies in the queue and at workers together. Default: 256 MiB. A job that
+    /// would go over it is refused as `queue_full`.
+    pub max_bodies_bytes: usize,
+    /// How the keeper is started.
+    pub keeper: KeeperCommand,
+    /// Whether the keeper uses a PID namespace.
+    pub keeper_options: KeeperOptions,
+    /// A filter whose answers can't be told apart ends the pool; else it is replaced. Default: false.
+    pub stop_at_wrong_filter: bool,
+    /// Where the workers' stdout and stderr go, line by line. Default: stderr, tagged.
+    pub logs: LogSink,
+}
+
+impl PoolConfig {
+    /// A pool of such workers, one for each core, with every option at its default.
+    pub fn new(kind: WorkerKind) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+        Self {
+            kind,
+            cwd: None,
+            dispatch: remuda_dispatch::Config { num_workers: cores, ..Default::default() },
+            max_body_bytes: DEFAULT_MAX_BODY_BYTES,
+            max_bodies_bytes: 256 << 20,
+            keeper: KeeperCommand::default(),
+            keeper_options: KeeperOptions::default(),
+            stop_at_wrong_filter: false,
+            logs: LogSink::stderr(),
+        }
+    }
+}
+
+/// Takes a line that a worker printed. It must not block for long: the pool waits for it.
+#[derive(Clone)]
+pub struct LogSink(Arc<dyn Fn(u64, &str) + Send + Sync>);
+
+impl LogSink {
+    /// Calls `sink` with the worker's number and the line, without its line break.
+    pub fn new(sink: impl Fn(u64, &str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(sink))
+    }
+
+    /// Prints lines to stderr, tagged with the worker's number.
+    pub fn stderr() -> Self {
+        Self::new(|worker, line| eprintln!("[worker {worker}] {line}"))
+    }
+
+    /// Takes a line.
+    pub(crate) fn line(&self, worker: u64, line: &str) {
+        (self.0)(worker, line);
+    }
+}
+
+impl fmt::Debug for LogSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogSink")
+    }
+}

@@ -1,0 +1,253 @@
+//! The state of a pool, and the one place where what the dispatch wants is carried out.
+
+use std::rc::Weak;
+use std::time::{Duration, Instant};
+
+use remuda_dispatch::{
+    Action, CallId, Cause, Dispatch, Exit, Facts, KillReason, Outcome, Reason, WorkerId,
+};
+use remuda_net::Notifier;
+
+use crate::config::{KILL_GRACE, PoolConfig};
+use crate::error::PoolError;
+use crate::history::{History, Incident};
+use crate::job::{Answer, Form, Job, Origin};
+use crate::keeper::{Keeper, Scope, Signal};
+use crate::link::Links;
+use crate::local::{Ended, Failed, Local};
+use crate::pool::Inner;
+
+/// All that a pool knows.
+pub(crate) struct Core {
+    pub(crate) dispatch: Dispatch<Job, Answer>,
+    pub(crate) config: PoolConfig,
+    pub(crate) links: Links,
+    pub(crate) keeper: Option<Keeper>,
+    pub(crate) local: Local,
+    pub(crate) history: History,
+    /// Why the pool ended before its time.
+    pub(crate) fatal: Option<PoolError>,
+    pub(crate) drained: bool,
+    /// Messages are written here before they go out.
+    pub(crate) scratch: Vec<u8>,
+    pub(crate) me: Weak<Inner>,
+    origin: Instant,
+    timer: Timer,
+}
+
+/// When the dispatch wants to be woken.
+pub(crate) struct Timer {
+    /// Told when that is earlier than it was.
+    pub(crate) changed: Notifier,
+    armed: Option<Duration>,
+}
+
+impl Core {
+    pub(crate) fn new(
+        config: PoolConfig,
+        keeper: Option<Keeper>,
+        seed: u64,
+        me: Weak<Inner>,
+    ) -> Result<Self, PoolError> {
+        Ok(Self {
+            dispatch: Dispatch::new(config.dispatch.clone(), seed)?,
+            links: Links::default(),
+            keeper,
+            local: Local::default(),
+            history: History::default(),
+            fatal: None,
+            drained: false,
+            scratch: Vec::new(),
+            me,
+            origin: remuda_net::now(),
+            timer: Timer { changed: Notifier::new(), armed: None },
+            config,
+        })
+    }
+
+    /// The time since the pool's start, as of this turn of the runtime.
+    pub(crate) fn now(&self) -> Duration {
+        remuda_net::now().saturating_duration_since(self.origin)
+    }
+
+    /// A moment of the pool's time as the runtime counts it.
+    pub(crate) fn instant(&self, at: Duration) -> Instant {
+        self.origin + at
+    }
+
+    pub(crate) fn timer_changed(&self) -> Notifier {
+        self.timer.changed.clone()
+    }
+
+    /// When the dispatch wants to be woken; from here on, an earlier wish is told of.
+    pub(crate) fn arm(&mut self) -> Option<Duration> {
+        self.timer.armed = self.dispatch.next_tick();
+        self.timer.armed
+    }
+
+    /// Does what is due.
+    pub(crate) fn tick(&mut self) {
+        let now = self.now();
+        self.dispatch.tick(now);
+        self.carry_out(&[]);
+    }
+
+    /// Carries out what the dispatch wants. `line` is what is being read: answers are parts of it.
+    pub(crate) fn carry_out(&mut self, line: &[u8]) {
+        while let Some(action) = self.dispatch.poll_action() {
+            match action {
+                Action::Send { worker, call } => self.send(worker, call),
+                Action::Finish { payload, outcome, facts, .. } => {
+                    self.finish(payload, &outcome, facts, line);
+                }
+                Action::Cancel { worker, call } => self.cancel(worker, call),
+                Action::Spawn { worker, slot, generation } => {
+                    self.start_worker(worker, slot, generation);
+                }
+                Action::Stop { worker } => self.stop_worker(worker),
+                Action::Kill { worker, reason } => self.kill_worker(worker, reason),
+                Action::GiveUp { starts } => self.give_up(starts),
+                Action::ResetDone { generation } => self.history.reset_done(generation, None),
+                Action::ResetFailed { generation, .. } => {
+                    let why = self.history.last_failed_start();
+                    self.history.reset_done(generation, Some(why));
+                }
+                Action::Drained => {
+                    self.drained = true;
+                    self.local.wake();
+                }
+            }
+        }
+        self.local.wake_if_any();
+        let next = self.dispatch.next_tick();
+        if next.is_some_and(|next| self.timer.armed.is_none_or(|armed| next < armed)) {
+            self.timer.armed = next;
+            self.timer.changed.notify();
+        }
+    }
+
+    /// The pool can't go on.
+    pub(crate) fn fail(&mut self, error: PoolError) {
+        self.fatal.get_or_insert(error);
+        self.local.wake();
+    }
+
+    fn give_up(&mut self, starts: u32) {
+        let why = self.history.last_failed_start();
+        self.fail(PoolError::NoWorker { starts, why });
+    }
+
+    fn finish(&mut self, job: Job, outcome: &Outcome<Answer>, facts: Facts, line: &[u8]) {
+        match job.origin {
+            Origin::Local(number) => {
+                let ended = match outcome {
+                    Outcome::Done(answer) => Ended::Done(answer.body.bytes(line), answer.form),
+                    Outcome::Failed { code, cause, may_have_run } => {
+                        let failed = failed(*code, cause, *may_have_run, line);
+                        Ended::Failed(Box::new(failed))
+                    }
+                };
+                self.local.push(number, job.body, ended, facts);
+            }
+        }
+    }
+
+    fn send(&mut self, worker: WorkerId, call: CallId) {
+        let Some(link) = self.links.of(worker) else { return };
+        link.send(&self.dispatch, call, &mut self.scratch);
+    }
+
+    fn cancel(&mut self, worker: WorkerId, call: CallId) {
+        let Some(link) = self.links.of(worker) else { return };
+        link.cancel(call, &mut self.scratch);
+    }
+
+    fn stop_worker(&mut self, worker: WorkerId) {
+        if let Some(link) = self.links.of(worker) {
+            link.stop();
+        }
+    }
+
+    fn kill_worker(&mut self, worker: WorkerId, reason: KillReason) {
+        let Some(link) = self.links.of(worker) else { return };
+        link.killed = Some(reason);
+        if reason == KillReason::Stopped {
+            self.signal(worker, Signal::Kill);
+            return;
+        }
+        self.signal(worker, Signal::Terminate);
+        let grace = KILL_GRACE.min(self.config.dispatch.destroy_timeout);
+        let me = self.me.clone();
+        remuda_net::spawn(async move {
+            remuda_net::sleep(grace).await;
+            if let Some(pool) = me.upgrade() {
+                pool.core.borrow_mut().signal(worker, Signal::Kill);
+            }
+        });
+    }
+
+    /// Signals a worker and all that descends from it. One that is gone is left alone.
+    pub(crate) fn signal(&mut self, worker: WorkerId, signal: Signal) {
+        let Some(link) = self.links.of(worker) else { return };
+        let number = link.number;
+        if let Some(keeper) = &mut self.keeper
+            && let Err(error) = keeper.signal(number, signal, Scope::Tree)
+        {
+            self.fail(PoolError::Keeper(error));
+        }
+    }
+
+    /// The worker is gone and its socket was read to the end.
+    pub(crate) fn worker_gone(&mut self, worker: WorkerId) {
+        let Some(link) = self.links.remove(worker) else { return };
+        let now = self.now();
+        let exit = link.exit.unwrap_or(Exit::Unknown);
+        self.history.record(Incident::of(&link, exit, now));
+        if link.ready {
+            self.dispatch.exited(now, worker, exit);
+        } else {
+            self.dispatch.start_failed(now, worker);
+        }
+        self.carry_out(&[]);
+    }
+}
+
+/// Why a job failed, in words.
+fn failed(
+    code: remuda_dispatch::Code,
+    cause: &Cause<Answer>,
+    may_have_run: bool,
+    line: &[u8],
+) -> Failed {
+    match cause {
+        Cause::Peer(answer) => Failed {
+            code,
+            message: words(answer.body.bytes(line), answer.form),
+            traceback: answer.traceback.map(|traceback| words(traceback.bytes(line), Form::Json)),
+            signal: None,
+            may_have_run,
+        },
+        Cause::Pool(reason) => Failed {
+            code,
+            message: reason.to_string(),
+            traceback: None,
+            signal: match reason {
+                Reason::WorkerLost(Exit::Signal(signal)) => Some(*signal),
+                _ => None,
+            },
+            may_have_run,
+        },
+    }
+}
+
+/// A message as text: a JSON string, or plain bytes.
+fn words(bytes: &[u8], form: Form) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    match form {
+        Form::Json => remuda_protocol::unescape(&text).map_or_else(
+            |_| text.clone().into_owned(),
+            std::borrow::Cow::into_owned,
+        ),
+        Form::Text => text.into_owned(),
+    }
+}

@@ -1,0 +1,105 @@
+//! The last exits and failures of workers, for whoever asks why.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use remuda_dispatch::{Exit, KillReason};
+
+use crate::link::Link;
+
+/// How many incidents are kept.
+pub const INCIDENTS_LIMIT: usize = 100;
+
+/// A worker that ended, and what it left to read.
+#[derive(Debug, Clone)]
+pub struct Incident {
+    /// The worker's number.
+    pub worker: u64,
+    /// Its slot.
+    pub slot: u32,
+    /// When, on the pool's clock.
+    pub at: Duration,
+    /// How it ended.
+    pub exit: Exit,
+    /// Why the pool killed it, if it did.
+    pub killed: Option<KillReason>,
+    /// Whether it had been ready.
+    pub was_ready: bool,
+    /// What went wrong, where more is known than how it ended.
+    pub trouble: Option<String>,
+    /// The last lines that it printed.
+    pub stderr: Vec<String>,
+}
+
+impl Incident {
+    pub(crate) fn of(link: &Link, exit: Exit, at: Duration) -> Self {
+        Self {
+            worker: link.number,
+            slot: link.slot,
+            at,
+            exit,
+            killed: link.killed,
+            was_ready: link.ready,
+            trouble: link.trouble.clone(),
+            stderr: link.tail.lines().map(str::to_owned).collect(),
+        }
+    }
+
+    /// What happened, in one sentence, then what the worker printed last.
+    pub fn explain(&self) -> String {
+        let mut text = match &self.trouble {
+            Some(trouble) => trouble.clone(),
+            None if self.was_ready => format!("the worker {}", self.exit),
+            None => format!("the worker {} before it answered the handshake", self.exit),
+        };
+        if !self.stderr.is_empty() {
+            text.push_str("; it printed:");
+            for line in &self.stderr {
+                text.push_str("\n  ");
+                text.push_str(line);
+            }
+        }
+        text
+    }
+}
+
+/// The last incidents, and how resets ended.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    incidents: VecDeque<Incident>,
+    resets: Vec<(u32, Option<String>)>,
+}
+
+impl History {
+    pub(crate) fn record(&mut self, incident: Incident) {
+        if self.incidents.len() == INCIDENTS_LIMIT {
+            self.incidents.pop_front();
+        }
+        self.incidents.push_back(incident);
+    }
+
+    /// The incidents, oldest first.
+    pub(crate) fn incidents(&self) -> impl Iterator<Item = &Incident> {
+        self.incidents.iter()
+    }
+
+    /// Why the last start that failed did.
+    pub(crate) fn last_failed_start(&self) -> String {
+        self.incidents
+            .iter()
+            .rev()
+            .find(|incident| !incident.was_ready)
+            .map_or_else(|| "nothing is known of it".to_owned(), Incident::explain)
+    }
+
+    /// A reset ended, well or with a reason.
+    pub(crate) fn reset_done(&mut self, generation: u32, failed: Option<String>) {
+        self.resets.push((generation, failed));
+    }
+
+    /// How the reset ended that made this generation, once it has.
+    pub(crate) fn take_reset(&mut self, generation: u32) -> Option<Option<String>> {
+        let place = self.resets.iter().position(|(made, _)| *made == generation)?;
+        Some(self.resets.swap_remove(place).1)
+    }
+}

@@ -1,0 +1,85 @@
+//! A job as the engine sees it: its body, who asked for it, and where its answer stands.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::ops::Range;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use remuda_dispatch::Payload;
+
+/// A body, and who asked.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) body: Bytes,
+    /// The body is plain text, to be handed over as a JSON string; else it is JSON.
+    pub(crate) text: bool,
+    pub(crate) origin: Origin,
+}
+
+/// Who asked for a job.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// The program that the pool is part of, on the pool's own thread; the number is its own.
+    Local(u64),
+}
+
+/// Keys the fingerprints of bodies: a client can't choose bodies that collide.
+static FINGERPRINT: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+impl Payload for Job {
+    fn size(&self) -> usize {
+        self.body.len()
+    }
+
+    fn fingerprint(&self) -> u64 {
+        let mut hasher = FINGERPRINT.build_hasher();
+        hasher.write(&self.body);
+        hasher.finish()
+    }
+}
+
+/// A part of the bytes that are being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// Where `part` stands in `whole`. Lines are limited far below 4 GiB.
+    pub(crate) fn of(part: &[u8], whole: &[u8]) -> Self {
+        let start = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
+        debug_assert!(start + part.len() <= whole.len(), "the part is of the whole");
+        Self { start: start as u32, end: (start + part.len()) as u32 }
+    }
+
+    fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    /// The bytes themselves.
+    pub(crate) fn bytes(self, whole: &[u8]) -> &[u8] {
+        whole.get(self.range()).unwrap_or_default()
+    }
+}
+
+/// Where an answer stands in the bytes that are being read. An action that carries one is carried
+/// out before those bytes are gone, so nothing is copied that nobody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// The result, or the message of a failure.
+    pub(crate) body: Span,
+    /// What the body is.
+    pub(crate) form: Form,
+    /// A failure's traceback, a JSON string.
+    pub(crate) traceback: Option<Span>,
+}
+
+/// How a result or a message is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A JSON value.
+    Json,
+    /// Plain bytes, as a filter gives them.
+    Text,
+}

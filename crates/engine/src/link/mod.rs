@@ -1,0 +1,128 @@
+//! The pool's side of each worker: what it is told, and what is known of it.
+
+mod asleep;
+pub(crate) mod filter;
+pub(crate) mod process;
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use remuda_dispatch::{CallId, Dispatch, Exit, KillReason, WorkerId};
+
+use crate::job::{Answer, Job};
+use crate::logs::LogTail;
+use filter::FilterLink;
+use process::ProcessLink;
+
+/// A worker, from its start until it is gone.
+pub(crate) struct Link {
+    pub(crate) worker: WorkerId,
+    /// Its number, counted from 1: `REMUDA_WORKER_ID`.
+    pub(crate) number: u64,
+    pub(crate) slot: u32,
+    pub(crate) transport: Transport,
+    pub(crate) pid: Option<u32>,
+    pub(crate) pidfd: Option<OwnedFd>,
+    /// It has shaken hands.
+    pub(crate) ready: bool,
+    /// Its socket was read to the end.
+    pub(crate) read_to_end: bool,
+    /// Its process has ended.
+    pub(crate) exit: Option<Exit>,
+    /// Why the pool killed it.
+    pub(crate) killed: Option<KillReason>,
+    /// What went wrong with it, where more is known than how it ended.
+    pub(crate) trouble: Option<String>,
+    pub(crate) tail: LogTail,
+}
+
+/// How a worker is reached.
+pub(crate) enum Transport {
+    /// A socket with a process that speaks the protocol.
+    Process(ProcessLink),
+    /// The stdin and stdout of a filter.
+    Filter(Rc<FilterLink>),
+}
+
+impl Link {
+    pub(crate) fn new(worker: WorkerId, number: u64, slot: u32, transport: Transport) -> Self {
+        Self {
+            worker,
+            number,
+            slot,
+            transport,
+            pid: None,
+            pidfd: None,
+            ready: false,
+            read_to_end: false,
+            exit: None,
+            killed: None,
+            trouble: None,
+            tail: LogTail::default(),
+        }
+    }
+
+    /// Hands a call over.
+    pub(crate) fn send(
+        &self,
+        dispatch: &Dispatch<Job, Answer>,
+        call: CallId,
+        scratch: &mut Vec<u8>,
+    ) {
+        match &self.transport {
+            Transport::Process(link) => link.send(dispatch, call, scratch),
+            Transport::Filter(link) => link.send(dispatch, call),
+        }
+    }
+
+    /// Tells it that a call is not wanted any more.
+    pub(crate) fn cancel(&self, call: CallId, scratch: &mut Vec<u8>) {
+        match &self.transport {
+            Transport::Process(link) => link.cancel(call, scratch),
+            Transport::Filter(_) => {}
+        }
+    }
+
+    /// Asks it to end, by ending what it reads.
+    pub(crate) fn stop(&self) {
+        match &self.transport {
+            Transport::Process(link) => link.stop(),
+            Transport::Filter(link) => link.stop(),
+        }
+    }
+}
+
+/// The links of a pool, found by the worker's name.
+#[derive(Default)]
+pub(crate) struct Links {
+    places: Vec<Option<Link>>,
+}
+
+impl Links {
+    pub(crate) fn insert(&mut self, link: Link) {
+        let place = link.worker.index();
+        if place >= self.places.len() {
+            self.places.resize_with(place + 1, || None);
+        }
+        self.places[place] = Some(link);
+    }
+
+    /// The link of that worker, unless it is gone.
+    pub(crate) fn of(&mut self, worker: WorkerId) -> Option<&mut Link> {
+        self.places.get_mut(worker.index())?.as_mut().filter(|link| link.worker == worker)
+    }
+
+    /// The link of the worker with that number.
+    pub(crate) fn numbered(&mut self, number: u64) -> Option<&mut Link> {
+        self.places.iter_mut().flatten().find(|link| link.number == number)
+    }
+
+    pub(crate) fn remove(&mut self, worker: WorkerId) -> Option<Link> {
+        let place = self.places.get_mut(worker.index())?;
+        if place.as_ref()?.worker == worker { place.take() } else { None }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Link> {
+        self.places.iter().flatten()
+    }
+}

@@ -1,0 +1,259 @@
+//! The link to a worker process: the protocol's lines on a socket.
+
+use remuda_dispatch::{CallId, Code, Dispatch, Fault, Offer, Reply as Outcome, WorkerId};
+use remuda_net::{ConnCtx, ParseResult};
+use remuda_protocol::encode::{self, CallFields};
+use remuda_protocol::{Answer as Said, Connecting, Failure, Id, LineScan, Reply, json_string};
+use remuda_protocol::{MAX_ENVELOPE_BYTES, MAX_HANDSHAKE_BYTES, salvage_id};
+
+use crate::core::Core;
+use crate::job::{Answer, Form, Job, Span};
+use crate::link::Transport;
+use crate::pool::Pool;
+
+/// How much of a line that can't be read is shown.
+const SHOWN_BYTES: usize = 80;
+
+/// The socket, and how far it was read.
+pub(crate) struct ProcessLink {
+    conn: ConnCtx,
+    scan: LineScan,
+    /// Until the handshake is answered.
+    connecting: Option<Connecting>,
+    /// The rest of a line over the limit is thrown away.
+    discarding: bool,
+}
+
+impl ProcessLink {
+    /// Sends the handshake on a socket that a worker has the other end of.
+    pub(crate) fn open(conn: ConnCtx, scratch: &mut Vec<u8>) -> remuda_net::Result<Self> {
+        scratch.clear();
+        let connecting = Connecting::start(None, scratch);
+        conn.send_nowait(scratch)?;
+        let scan = LineScan::new(MAX_HANDSHAKE_BYTES);
+        Ok(Self { conn, scan, connecting: Some(connecting), discarding: false })
+    }
+
+    pub(crate) fn send(
+        &self,
+        dispatch: &Dispatch<Job, Answer>,
+        call: CallId,
+        scratch: &mut Vec<u8>,
+    ) {
+        scratch.clear();
+        let mut jobs = dispatch.call(call);
+        let id = Some(Id::Number(call.number()));
+        let Some((first, remaining)) = jobs.next() else { return };
+        let timeout_ms = remaining.map(|time| time.as_millis() as u64);
+        let fields = CallFields { timeout_ms, hops: 0 };
+        match jobs.next() {
+            None => encode::call_with(scratch, id, &fields, |out| write_body(out, first)),
+            Some((second, _)) => {
+                let jobs = [first, second].into_iter().chain(jobs.map(|(job, _)| job));
+                encode::calls_with(scratch, id, &CallFields::default(), jobs, write_body);
+            }
+        }
+        self.transmit(scratch);
+    }
+
+    pub(crate) fn cancel(&self, call: CallId, scratch: &mut Vec<u8>) {
+        scratch.clear();
+        encode::cancel(scratch, Id::Number(call.number()));
+        self.transmit(scratch);
+    }
+
+    pub(crate) fn stop(&self) {
+        self.conn.shutdown_write();
+    }
+
+    /// A socket that doesn't take it is one whose end is about to be read: the job is judged then.
+    fn transmit(&self, message: &[u8]) {
+        if self.conn.send_nowait(message).is_err() {
+            self.conn.close();
+        }
+    }
+}
+
+/// Appends a job's body as one JSON value without line breaks.
+fn write_body(out: &mut Vec<u8>, job: &Job) {
+    if !job.text {
+        encode::push_body(out, &job.body);
+    } else if json_string(out, &job.body).is_err() {
+        // What isn't UTF-8 was refused when it was submitted.
+        out.extend_from_slice(b"null");
+    }
+}
+
+/// Reads what the worker sends, until it ends.
+pub(crate) async fn read(pool: Pool, worker: WorkerId, conn: ConnCtx) {
+    loop {
+        let mut core = |bytes: &[u8]| pool.core.borrow_mut().read_worker(worker, bytes);
+        if conn.with_data(&mut core).await == 0 {
+            break;
+        }
+    }
+    conn.close();
+    pool.core.borrow_mut().worker_read_to_end(worker);
+}
+
+impl Core {
+    /// Takes in the lines that are whole in `bytes`.
+    fn read_worker(&mut self, worker: WorkerId, bytes: &[u8]) -> ParseResult {
+        let mut used = 0;
+        loop {
+            let Some(link) = self.links.of(worker) else { return ParseResult::Consumed(bytes.len()) };
+            let Transport::Process(process) = &mut link.transport else {
+                return ParseResult::Consumed(bytes.len());
+            };
+            let rest = &bytes[used..];
+            if process.discarding {
+                let (skipped, ended) = process.scan.discard(rest);
+                used += skipped;
+                process.discarding = !ended;
+                if !ended {
+                    break;
+                }
+                continue;
+            }
+            match process.scan.next(rest) {
+                Ok(Some(end)) => {
+                    used += end + 1;
+                    self.worker_line(worker, &rest[..end]);
+                }
+                Ok(None) => break,
+                Err(_) => {
+                    process.discarding = true;
+                    self.worker_line_too_long(worker, rest);
+                }
+            }
+        }
+        if used == 0 { ParseResult::NeedMore } else { ParseResult::Consumed(used) }
+    }
+
+    fn worker_line(&mut self, worker: WorkerId, line: &[u8]) {
+        let Some(link) = self.links.of(worker) else { return };
+        let Transport::Process(process) = &mut link.transport else { return };
+        match process.connecting.take() {
+            Some(connecting) => self.handshake_answered(worker, connecting, line),
+            None => {
+                if let Err(what) = self.worker_replied(worker, line) {
+                    self.worker_garbage(worker, line, &what);
+                }
+            }
+        }
+        self.carry_out(line);
+    }
+
+    fn handshake_answered(&mut self, worker: WorkerId, connecting: Connecting, line: &[u8]) {
+        let now = self.now();
+        let max_line = self.config.max_body_bytes.saturating_add(MAX_ENVELOPE_BYTES);
+        let Some(link) = self.links.of(worker) else { return };
+        match connecting.answer(line) {
+            Ok(offer) => {
+                link.ready = true;
+                if let Transport::Process(process) = &mut link.transport {
+                    process.scan.set_max_line(max_line);
+                }
+                let offer = Offer {
+                    capacity: offer.capacity,
+                    ordered: offer.ordered,
+                    batch: offer.batch,
+                    cancel: offer.takes_cancel(),
+                };
+                self.dispatch.ready(now, worker, offer);
+            }
+            Err(error) => {
+                link.trouble = Some(error.to_string());
+                self.signal(worker, crate::keeper::Signal::Kill);
+            }
+        }
+    }
+
+    /// A reply; the error says why it is none.
+    fn worker_replied(&mut self, worker: WorkerId, line: &[u8]) -> Result<(), String> {
+        let now = self.now();
+        let reply = Reply::parse(line).map_err(|bad| bad.message)?;
+        let id = reply.id.and_then(Id::number).ok_or("it has no id that the pool gave")?;
+        let call = CallId::from_number(id);
+        let taken = match reply.answer {
+            Said::Result(body) => {
+                let answer = done(body.as_bytes(), line);
+                self.dispatch.replied(now, worker, call, [Outcome::Done(answer)])
+            }
+            Said::Error(failure) => {
+                self.dispatch.replied(now, worker, call, [failed(&failure, line)])
+            }
+            Said::Results(results) => {
+                let outcomes = results.outcomes().map(|outcome| match outcome {
+                    Ok(body) => Outcome::Done(done(body.as_bytes(), line)),
+                    Err(failure) => failed(&failure, line),
+                });
+                self.dispatch.replied(now, worker, call, outcomes)
+            }
+            _ => return Err("it answers no call".into()),
+        };
+        if let Err(fault) = taken
+            && let Some(link) = self.links.of(worker)
+        {
+            link.trouble = Some(format!("the worker broke the protocol: {fault}"));
+        }
+        Ok(())
+    }
+
+    fn worker_garbage(&mut self, worker: WorkerId, line: &[u8], what: &str) {
+        let now = self.now();
+        let Some(link) = self.links.of(worker) else { return };
+        let shown = String::from_utf8_lossy(&line[..line.len().min(SHOWN_BYTES)]);
+        let trouble = format!("the worker sent what is no reply ({what}): {shown:?}");
+        tracing::warn!(worker = link.number, "{trouble}");
+        link.trouble = Some(trouble);
+        self.dispatch.faulted(now, worker, Fault::Garbage);
+    }
+
+    /// A result over the limit fails its own job, if it can be told which that is.
+    fn worker_line_too_long(&mut self, worker: WorkerId, beginning: &[u8]) {
+        let now = self.now();
+        let Some(link) = self.links.of(worker) else { return };
+        if !link.ready {
+            link.trouble = Some("its answer to the handshake is too long".into());
+            self.signal(worker, crate::keeper::Signal::Kill);
+            return;
+        }
+        let message = format!(
+            "\"the result is larger than max_body_bytes ({}): raise it, or return less\"",
+            self.config.max_body_bytes
+        );
+        let line = message.as_bytes();
+        let answer = Answer { body: Span::of(line, line), form: Form::Json, traceback: None };
+        let outcome = Outcome::Failed { code: Code::BodyTooLarge, error: answer };
+        let id = salvage_id(beginning).and_then(|id| id.as_id().number());
+        match id {
+            Some(id) => {
+                // A wrong id is the worker's fault, and the dispatch acts upon it.
+                let _ = self.dispatch.replied(now, worker, CallId::from_number(id), [outcome]);
+            }
+            None => self.dispatch.faulted(now, worker, Fault::Garbage),
+        }
+        self.carry_out(line);
+    }
+}
+
+fn done(body: &[u8], line: &[u8]) -> Answer {
+    Answer { body: Span::of(body, line), form: Form::Json, traceback: None }
+}
+
+fn failed(failure: &Failure<'_>, line: &[u8]) -> Outcome<Answer> {
+    let code = failure.code.and_then(dispatch_code).unwrap_or(Code::HandlerError);
+    let span = |json: &str| Span::of(json.as_bytes(), line);
+    let error = Answer {
+        body: span(failure.error.as_json()),
+        form: Form::Json,
+        traceback: failure.traceback.map(|traceback| span(traceback.as_json())),
+    };
+    Outcome::Failed { code, error }
+}
+
+/// The dispatch's name for a code of the protocol.
+fn dispatch_code(code: remuda_protocol::Code) -> Option<Code> {
+    Code::ALL.into_iter().find(|ours| ours.as_str() == code.as_str())
+}

@@ -1,0 +1,1080 @@
+"""Remuda for Python: a worker in three lines, and a client. One file, no dependencies, Python 3.8 or later.
+
+A worker, started by `remuda map -- python3 worker.py`:
+
+    import remuda
+    def upper(text): return text.upper()
+    remuda.serve(upper)
+
+A client of a pool that `remuda serve` runs:
+
+    with remuda.Client() as pool:
+        print(pool.call("abc"))
+
+`remuda map --python FILE.py:FUNCTION` runs this same file, which the binary carries inside. README.md beside
+this file has the whole contract; docs/protocol.md has the protocol.
+"""
+
+import json
+import os
+import re
+import socket
+import sys
+import time
+
+__all__ = ["serve", "batch", "capacity", "slot", "worker_id", "Client", "AsyncClient", "RemudaError"]
+
+PROTOCOL_VERSION = "1"
+DEFAULT_BATCH = 512  # bodies that one call may carry to a plain function, which gets them one by one
+DEFAULT_CAPACITY = 64  # jobs that an `async def` handler runs at once
+MAX_BODY_BYTES = 16 * 1024 * 1024  # of one body, where this side accepts connections
+ENVELOPE_BYTES = 64 * 1024  # what a line may hold besides its body
+MAX_ID_BYTES = 64
+READ_BYTES = 64 * 1024  # below malloc's threshold for a mapping of its own
+ERROR_CHARS = 2000  # of an `error`
+TRACEBACK_CHARS = 8000  # of a `traceback`; its end is what is kept
+TRACEBACKS_CACHED = 64
+HANDSHAKE_SECONDS = 10.0  # how long a client waits for the handshake's answer
+SEND_SECONDS = 10.0  # how long a listening worker waits for a client that doesn't read
+CANCEL_SECONDS = 1.0  # how long past its timeout a client waits for the pool's own answer
+MAP_WINDOW = 64  # jobs that `Client.map` has in flight
+EXIT_CANNOT_SERVE = 78  # EX_CONFIG: the function couldn't be loaded, or there is nobody to serve
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+)
+if "REMUDA_FD" in os.environ:  # workers share the cores already: a numeric library's own threads would only fight
+    for _name in THREAD_VARIABLES:
+        os.environ.setdefault(_name, "1")
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# A worker's public face
+
+
+def serve(handler, *, batch=None, capacity=None, listen=None, max_body_bytes=MAX_BODY_BYTES):
+    """Answers jobs with `handler(body)` until the pool closes the connection, then returns.
+
+    `handler` is a function or any callable; its result must be what JSON can hold. A plain function runs one job at
+    a time, in order; an `async def` runs up to `capacity` (default 64) at once on one event loop. `batch=N` says that
+    the handler takes a list of at most N bodies and returns as many results. `listen="/path.sock"` makes this a worker
+    started by hand, for `--attach`: it owns that Unix socket (mode 0600) and serves any number of connections, still
+    one job at a time. Lines of more than `max_body_bytes` are refused there; below a pool, the pool decides.
+
+    Raises ValueError for an option that the handler can't honour; ends the process with status 78 when it was neither
+    started by a pool nor told where to listen.
+    """
+    plan = _Plan(handler, batch, capacity)
+    _line_buffer_output()
+    if listen is not None:
+        _Listener(listen, plan, max_body_bytes).run()
+        return
+    sock = _pool_socket()
+    if sock is None:
+        print("remuda: this is a worker, and no pool started it. Run `remuda map -- python3 FILE`, or give it a socket "
+              "of its own: remuda.serve(handler, listen=\"/path.sock\")", file=sys.stderr)
+        raise SystemExit(EXIT_CANNOT_SERVE)
+    _serve_pool(sock, plan)
+
+
+def batch(size):
+    """Decorator: the handler takes a list of at most `size` bodies, and returns a list of as many results.
+
+    An exception object among the results fails that job alone; one that is raised fails all of them.
+    """
+    return _marker("remuda_batch", size, "batch")
+
+
+def capacity(jobs):
+    """Decorator for an `async def` handler: how many jobs it runs at once."""
+    return _marker("remuda_capacity", jobs, "capacity")
+
+
+def slot():
+    """This worker's place in its pool, 0 to num_workers - 1, kept over restarts (a GPU's number, say); else None."""
+    text = os.environ.get("REMUDA_WORKER_SLOT", "")
+    return int(text) if text.isdigit() else None
+
+
+def worker_id():
+    """The id that the pool gave this process, as a string; None outside a pool."""
+    return os.environ.get("REMUDA_WORKER_ID")
+
+
+def _marker(attribute, value, name):
+    if type(value) is not int or value < 1:
+        raise ValueError("remuda.%s takes a whole number from 1 on, as in @remuda.%s(64); got %r" % (name, name, value))
+
+    def mark(function):
+        setattr(function, attribute, value)
+        return function
+
+    return mark
+
+
+class _Plan:
+    """A handler, and what its worker declares about it in the handshake."""
+
+    def __init__(self, handler, batch=None, capacity=None):
+        if not callable(handler):
+            raise ValueError("remuda.serve needs a function, and got %s" % type(handler).__name__)
+        batch = batch if batch is not None else _marked(handler, "remuda_batch")
+        capacity = capacity if capacity is not None else _marked(handler, "remuda_capacity")
+        for name, value in (("batch", batch), ("capacity", capacity)):
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError("%s must be a whole number from 1 on; got %r" % (name, value))
+        self.handler = handler
+        self.is_async = _is_async(handler)
+        if capacity is not None and capacity > 1 and not self.is_async:
+            raise ValueError("a plain function runs one job at a time: capacity=%d needs an `async def`" % capacity)
+        self.takes_list = batch is not None
+        self.batch = batch if self.takes_list else 0 if self.is_async else DEFAULT_BATCH
+        self.capacity = (capacity or DEFAULT_CAPACITY) if self.is_async else 1
+        self.stopping = False
+        self.stopped = None  # a future, where an event loop waits for it
+        self.started = time.monotonic()
+        self.jobs = 0
+        self.failures = 0
+        self.handshake = {
+            "kind": "handshake", "version": PROTOCOL_VERSION, "instance": os.urandom(16).hex(), "pid": os.getpid(),
+            "capacity": self.capacity, "ordered": not self.is_async, "batch": self.batch,
+            "capabilities": ["cancel"] if self.is_async else [],
+        }
+
+    def stop(self):
+        """Ends a worker that was started by hand."""
+        self.stopping = True
+        if self.stopped is not None and not self.stopped.done():
+            self.stopped.set_result(None)
+
+    def status(self):
+        """What a `status` request is answered with."""
+        return {"kind": "status", "pid": os.getpid(), "jobs": self.jobs, "failures": self.failures,
+                "uptime_seconds": round(time.monotonic() - self.started, 3)}
+
+
+def _marked(handler, attribute):
+    while handler is not None:
+        value = getattr(handler, attribute, None)
+        if value is not None:
+            return value
+        handler = getattr(handler, "func", None)  # functools.partial
+    return None
+
+
+def _is_async(handler):
+    while hasattr(handler, "func") and hasattr(handler, "keywords"):  # functools.partial
+        handler = handler.func
+    for candidate in (handler, getattr(type(handler), "__call__", None)):
+        function = getattr(candidate, "__func__", candidate)
+        code = getattr(function, "__code__", None)
+        if code is not None and code.co_flags & 0x80:  # inspect.CO_COROUTINE; inspect itself is slow to import
+            return True
+        if hasattr(function, "_is_coroutine_mark") or hasattr(function, "_is_coroutine_marker"):
+            return True
+    return False
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# JSON
+
+
+class _RawNumber(str):
+    """A number's own digits, for an id that must go back as it came."""
+
+
+def _refuse_constant(name):
+    raise ValueError("%s is no JSON" % name)
+
+
+def _plain(value):
+    """What the encoder asks for when a value isn't JSON: bytes become text, all else is an error that names it."""
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value).decode()
+    hint = "; declare the function with `async def`" if type(value).__name__ == "coroutine" else ""
+    raise TypeError("a result of type %s can't be JSON%s" % (type(value).__qualname__, hint))
+
+
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+_scan = _decoder.scan_once
+_encoder = json.JSONEncoder(
+    ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"), default=_plain)
+_to_json = _encoder.encode
+_ABSENT = object()
+_HEAD_ID = re.compile(rb'\s*\{\s*"op"\s*:\s*"call"\s*,\s*"id"\s*:\s*(-?\d{1,20}|"[ !#-\[\]-~]{1,64}")\s*,')
+
+
+def _parse(text):
+    """The value of one line. Raises ValueError, RecursionError."""
+    try:
+        value, end = _scan(text, 0)
+        if end == len(text):
+            return value
+    except StopIteration:
+        pass
+    return _decoder.decode(text)  # tells white space around the value from what is wrong
+
+
+def _encode(value):
+    """`value` as JSON in UTF-8. Raises _Unfit with a sentence for the job's owner."""
+    try:
+        return _to_json(value).encode()
+    except UnicodeEncodeError:
+        reason = "the result holds half a surrogate pair, which UTF-8 lacks"
+    except UnicodeDecodeError:
+        reason = "the result is bytes that aren't UTF-8; return text, or base64"
+    except RecursionError:
+        reason = "the result nests too deeply, or holds itself"
+    except TypeError as error:
+        reason = str(error)
+    except ValueError as error:
+        reason = "the result holds NaN or Infinity, which JSON lacks" if "range" in str(error) else str(error)
+    raise _Unfit(reason)
+
+
+class _Unfit(Exception):
+    """A result that can't be sent."""
+
+
+def _clean(text, limit):
+    if len(text) > limit:
+        text = text[:limit // 4] + "\n...\n" + text[-(limit - limit // 4):]
+    return text.encode("utf-8", "replace").decode()
+
+
+_traceback_cache = {}
+
+
+def _failure(error):
+    """The fields that tell of an exception: `code`, `error` as "KeyError: 'text'", `traceback` from the handler on."""
+    if isinstance(error, _Unfit):
+        return {"code": "handler_error", "error": _clean(str(error), ERROR_CHARS)}
+    try:
+        message = str(error)
+    except BaseException as inner:  # a __str__ that raises must not hide the failure itself
+        message = "(its message could not be had: %s)" % type(inner).__name__
+    name = type(error).__qualname__
+    summary = _clean("%s: %s" % (name, message) if message else name, ERROR_CHARS)
+    try:
+        trace = _traceback(error, summary)
+    except BaseException:
+        trace = summary
+    return {"code": "handler_error", "error": summary, "traceback": _clean(trace, TRACEBACK_CHARS)}
+
+
+def _traceback(error, summary):
+    import traceback
+
+    own, link = _plain.__code__.co_filename, error.__traceback__
+    while link is not None and link.tb_frame.f_code.co_filename == own and link.tb_frame.f_globals is globals():
+        link = link.tb_next
+    if error.__cause__ is not None or (error.__context__ is not None and not error.__suppress_context__):
+        return "".join(traceback.format_exception(type(error), error, link))
+    # Formatting frames costs more than most jobs; a run that fails 50,000 times fails in few places.
+    key, step = [], link
+    while step is not None and len(key) < 100:
+        key.append((step.tb_frame.f_code, step.tb_lasti))
+        step = step.tb_next
+    key = tuple(key)
+    frames = _traceback_cache.get(key)
+    if frames is None:
+        frames = "".join(traceback.format_tb(link))
+        if len(_traceback_cache) >= TRACEBACKS_CACHED:
+            _traceback_cache.clear()
+        _traceback_cache[key] = frames
+    if not frames:
+        return summary
+    return "Traceback (most recent call last):\n%s%s" % (frames, summary)
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The protocol, on the accepting side
+
+
+class _Lines:
+    """Cuts what arrives into lines, without copying a long one more than twice."""
+
+    def __init__(self, limit=None):
+        self.limit = limit
+        self.parts = []
+        self.held = 0
+
+    def feed(self, chunk):
+        """The lines that `chunk` completes, without their ends. Raises _TooLong."""
+        lines = chunk.split(b"\n")
+        if self.parts and len(lines) > 1:
+            self.parts.append(lines[0])
+            lines[0] = b"".join(self.parts)
+            self.parts, self.held = [], 0
+        rest = lines.pop()
+        if rest:
+            self.parts.append(rest)
+            self.held += len(rest)
+        if self.limit is not None and (self.held > self.limit or any(len(line) > self.limit for line in lines)):
+            raise _TooLong()
+        return lines
+
+
+class _TooLong(Exception):
+    """A line over the limit."""
+
+
+def _refusal(id_text, code, error):
+    fields = '"ok":false,"code":"%s","error":%s}\n' % (code, _to_json(_clean(error, ERROR_CHARS)))
+    return ("{" + fields if id_text is None else '{"id":%s,%s' % (id_text, fields)).encode()
+
+
+def _accepted(id_text, data):
+    fields = '"ok":true,"data":%s}\n' % _to_json(data)
+    return ("{" + fields if id_text is None else '{"id":%s,%s' % (id_text, fields)).encode()
+
+
+class _Session:
+    """One connection to a plain function: takes a line, gives the answer."""
+
+    def __init__(self, plan, limit=None):
+        self.plan = plan
+        self.handler = plan.handler
+        self.lines = _Lines(limit)
+        self.greeted = False
+        self.closing = False
+
+    def take(self, line):
+        """The bytes that answer `line`, or None. Sets `closing` when the connection must end after them."""
+        try:
+            message = _parse(line.decode())
+        except (ValueError, RecursionError) as error:
+            return self.unreadable(line, error)
+        if type(message) is dict and self.greeted and message.get("op") == "call":
+            return self.call(message, line)
+        return self.other(message, line)
+
+    def unreadable(self, line, error):
+        """Answers what isn't a line of JSON, by the id where the line's beginning shows one."""
+        if not self.greeted:
+            return self.not_greeted()
+        if not line.strip():
+            return None
+        found = _HEAD_ID.match(line)
+        reason = "it nests too deeply" if isinstance(error, RecursionError) else str(error)
+        return _refusal(found.group(1).decode() if found else None, "bad_request",
+                        "the line could not be read as JSON: %s" % reason)
+
+    def not_greeted(self):
+        """Refuses, and ends the connection: an HTTP request, say, must never be read as lines."""
+        self.closing = True
+        return _refusal(None, "handshake_required", "the first line must be {\"op\":\"handshake\",\"version\":\"1\"}")
+
+    def other(self, message, line):
+        """Answers everything but a call."""
+        if type(message) is not dict:
+            return self.not_greeted() if not self.greeted else _refusal(None, "bad_request", "a line must be an object")
+        op = message.get("op")
+        if not self.greeted and op != "handshake":
+            return self.not_greeted()
+        id_text = self.id_text(message, line)
+        if id_text is _ABSENT:
+            return _bad_id()
+        if op == "handshake":  # its version is for the other side to judge
+            self.greeted = True
+            return _accepted(id_text, self.plan.handshake)
+        if op == "status":
+            return _accepted(id_text, self.plan.status())
+        if op == "cancel":
+            self.cancel(id_text)
+            return None
+        if op == "shutdown":
+            self.closing = True
+            self.plan.stop()
+            return _accepted(id_text, {"kind": "shutdown"})
+        if type(op) is not str:
+            return _refusal(id_text, "bad_request", "\"op\" must be a string")
+        return _refusal(id_text, "unknown_op", "a worker answers handshake, call, cancel, status, shutdown; not %s" % op)
+
+    def cancel(self, id_text):
+        """A plain function reads the next line only when it is done: there is nothing left to cancel."""
+
+    def id_text(self, message, line):
+        """The id as JSON, as it came; None where there is none; _ABSENT where it is none that may be."""
+        value = message.get("id", _ABSENT)
+        kind = type(value)
+        if kind is int:
+            text = str(value)
+        elif kind is str:
+            text = _to_json(value)
+            if len(value.encode("utf-8", "replace")) > MAX_ID_BYTES:
+                return _ABSENT
+            return text.encode("utf-8", "replace").decode()
+        elif kind is float:
+            text = json.loads(line.decode(), parse_float=_RawNumber)["id"]
+        else:
+            return None if value is _ABSENT else _ABSENT
+        return text if len(text) <= MAX_ID_BYTES else _ABSENT
+
+    def call(self, message, line):
+        """Runs a call and gives its answer."""
+        value = message.get("id")
+        id_text = str(value) if type(value) is int and -1 < value < 1 << 53 else self.id_text(message, line)
+        if id_text is _ABSENT:
+            return _bad_id()
+        prefix = "{" if id_text is None else '{"id":%s,' % id_text
+        body = message.get("body", _ABSENT)
+        if body is _ABSENT or "bodies" in message:
+            bodies, problem = self.bodies(message)
+            if problem:
+                return _refusal(id_text, "bad_request", problem)
+            return self.run_list(prefix, bodies)
+        self.plan.jobs += 1
+        try:
+            if self.plan.takes_list:
+                result = _one_of(_results(self.handler([body]), 1))
+            else:
+                result = self.handler(body)
+            return b'%s"ok":true,"data":{"kind":"result","body":%s}}\n' % (prefix.encode(), _encode(result))
+        except BaseException as error:
+            return self.failed(prefix, error)
+
+    def bodies(self, message):
+        """The list of a call with `bodies`, and what is wrong with it."""
+        bodies = message.get("bodies", _ABSENT)
+        if bodies is _ABSENT:
+            return None, "a call needs a \"body\", or \"bodies\""
+        if "body" in message:
+            return None, "a call has a \"body\" or \"bodies\", not both"
+        if type(bodies) is not list:
+            return None, "\"bodies\" must be an array"
+        if len(bodies) > self.plan.batch:
+            return None, "this worker takes at most %d bodies a call, not %d" % (self.plan.batch, len(bodies))
+        return bodies, None
+
+    def failed(self, prefix, error):
+        """The answer to a single job that raised. What ends a process is let through: the pool sees it end."""
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            raise error
+        self.plan.failures += 1
+        return ('%s"ok":false,%s\n' % (prefix, _to_json(_failure(error))[1:])).encode()
+
+    def run_list(self, prefix, bodies):
+        """Runs a call with several bodies."""
+        self.plan.jobs += len(bodies)
+        failed = {}
+        if self.plan.takes_list:
+            try:
+                results = _results(self.handler(bodies), len(bodies)) if bodies else []
+            except BaseException as error:
+                if isinstance(error, (SystemExit, KeyboardInterrupt)):
+                    raise
+                results, failed = _all_failed(error, len(bodies))
+        else:
+            results = _each(self.handler, bodies, failed)
+        return self.results_line(prefix, results, failed)
+
+    def results_line(self, prefix, results, failed):
+        """The answer to a call with several bodies; results that can't be sent join the failed."""
+        try:
+            text = _to_json(results).encode()
+        except Exception:
+            text = b"[%s]" % b",".join(_encode_or_fail(results, failed))
+        self.plan.failures += len(failed)
+        failures = _to_json({str(index): failed[index] for index in sorted(failed)}) if failed else "{}"
+        return b'%s"ok":true,"data":{"kind":"results","bodies":%s,"failed":%s}}\n' % (
+            prefix.encode(), text, failures.encode())
+
+
+def _bad_id():
+    return _refusal(None, "bad_request", "an id is a number or a string of at most %d bytes" % MAX_ID_BYTES)
+
+
+def _each(handler, bodies, failed):
+    """Runs `handler` on each body, none of them twice; those that raise go into `failed` by their index."""
+    results = []
+    remaining = iter(bodies)
+    while True:
+        try:
+            # extend keeps what it took before an exception: the loop is C's, and the count tells which body raised.
+            results.extend(map(handler, remaining))
+            if len(results) == len(bodies):
+                return results
+            error = StopIteration()  # raised by the handler, it looks to extend like the end
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as raised:
+            error = raised
+        failed[len(results)] = _failure(error)
+        results.append(None)
+        if len(results) == len(bodies):
+            return results
+
+
+def _results(answer, count):
+    """A list handler's answer as a list of `count` results. Raises _Unfit."""
+    if isinstance(answer, (str, bytes, dict)) or not hasattr(answer, "__iter__"):
+        raise _Unfit("a batch handler must return a list of results, not %s" % type(answer).__qualname__)
+    answer = list(answer)
+    if len(answer) != count:
+        raise _Unfit("the batch handler was given %d bodies and returned %d results" % (count, len(answer)))
+    return answer
+
+
+def _one_of(results):
+    if isinstance(results[0], BaseException):
+        raise results[0]
+    return results[0]
+
+
+def _all_failed(error, count):
+    failure = _failure(error)
+    return [None] * count, dict.fromkeys(range(count), failure)
+
+
+def _encode_or_fail(results, failed):
+    for index, result in enumerate(results):
+        try:
+            if isinstance(result, BaseException):
+                raise result
+            yield _encode(result)
+        except BaseException as error:
+            failed[index] = _failure(error)
+            yield b"null"
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# Below a pool
+
+
+def _line_buffer_output():
+    """stdout is a log that the pool reads line by line: a line must not wait for the buffer to fill."""
+    try:
+        sys.stdout.reconfigure(line_buffering=True)
+    except (AttributeError, ValueError):  # replaced by the program, or closed
+        pass
+
+
+def _pool_socket():
+    """The connection that a pool left at descriptor REMUDA_FD, kept from this process's children; None without one."""
+    text = os.environ.pop("REMUDA_FD", None)
+    if text is None:
+        return None
+    try:
+        fd = int(text)
+        os.set_inheritable(fd, False)
+        os.set_blocking(fd, True)
+        sock = socket.socket(fileno=fd)
+    except (ValueError, OSError) as error:
+        print("remuda: REMUDA_FD=%s is no socket: %s" % (text, error), file=sys.stderr)
+        raise SystemExit(EXIT_CANNOT_SERVE)
+    # A forked child that held it would keep the pool from seeing this process end.
+    os.register_at_fork(after_in_child=sock.close)
+    return sock
+
+
+def _serve_pool(sock, plan):
+    import gc
+    import signal
+    import threading
+
+    if threading.current_thread() is threading.main_thread():
+        # Ctrl-C reaches the whole terminal; whether running jobs may finish is for the pool to say.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()  # what was imported stays: no collection needs to walk it again
+    pid = os.getpid()
+    try:
+        if plan.is_async:
+            _run_async(sock, plan)
+        else:
+            _run(sock, _Session(plan))
+    except OSError:  # the pool has gone, or this is a forked child that came back from the handler
+        pass
+    finally:
+        if os.getpid() != pid:
+            os._exit(0)
+        sock.close()
+
+
+def _run(sock, session):
+    """Each answer is sent before the next job starts: by that a pool knows which job a dead worker was running."""
+    receive, send, take, feed = sock.recv, sock.sendall, session.take, session.lines.feed
+    while True:
+        chunk = receive(READ_BYTES)
+        if not chunk:
+            return
+        for line in feed(chunk):
+            answer = take(line)
+            if answer is not None:
+                send(answer)
+            if session.closing:
+                return
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# async def handlers
+
+
+def _run_async(sock, plan):
+    import asyncio
+
+    async def until_closed():
+        loop = asyncio.get_running_loop()
+        session = _async_session()(plan, None)
+        sock.setblocking(False)
+        await loop.create_connection(lambda: session, sock=sock)
+        await session.ended
+
+    asyncio.run(until_closed())
+
+
+def _async_session():
+    """The class of a connection to an `async def`; made on demand, since importing asyncio is slow."""
+    import asyncio
+    import collections
+
+    class AsyncSession(_Session, asyncio.Protocol):
+        """Runs calls as tasks, and answers each as it ends."""
+
+        def __init__(self, plan, limit, finish_at_eof=False):
+            super().__init__(plan, limit)
+            self.loop = asyncio.get_running_loop()
+            self.ended = self.loop.create_future()
+            self.finish_at_eof = finish_at_eof
+            self.running = {}  # a number of this session's own -> task
+            self.by_id = {}  # id as JSON -> that number
+            self.waiting = collections.deque()  # (call, timeout) beyond the capacity
+            self.unnumbered = collections.deque()  # answers without an id go out in the order of their requests
+            self.count = 0
+            self.paused = False
+
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def connection_lost(self, _error):
+            self.waiting.clear()
+            for task in list(self.running.values()):
+                task.cancel()
+            if not self.ended.done():
+                self.ended.set_result(None)
+
+        def eof_received(self):
+            self.closing = True
+            return self.finish_at_eof and bool(self.running)
+
+        def data_received(self, chunk):
+            try:
+                lines = self.lines.feed(chunk)
+            except _TooLong:
+                self.transport.write(_refusal(None, "body_too_large", "the line is over this worker's limit"))
+                self.transport.close()
+                return
+            for line in lines:
+                answer = self.take(line)
+                if answer is not None:
+                    self.send(answer)
+                if self.closing:
+                    self.transport.close()
+                    return
+
+        def send(self, answer):
+            """Sends what didn't need to run; without an id it must wait for its turn."""
+            if self.unnumbered and not answer.startswith(b'{"id":'):
+                self.unnumbered.append([answer])
+            else:
+                self.transport.write(answer)
+
+        def cancel(self, id_text):
+            """The call itself answers, with its result or with `cancelled`."""
+            number = self.by_id.get(id_text)
+            if number in self.running:
+                self.running[number].cancel()
+                return
+            for entry in self.waiting:
+                if entry[1] == id_text and id_text is not None:
+                    self.waiting.remove(entry)
+                    self.by_id.pop(id_text, None)
+                    self.send(_refusal(id_text, "cancelled", "cancelled before it started"))
+                    return
+
+        def call(self, message, line):
+            id_text = self.id_text(message, line)
+            if id_text is _ABSENT:
+                return _bad_id()
+            if "bodies" in message or "body" not in message:
+                bodies, problem = self.bodies(message)
+                if problem:
+                    return _refusal(id_text, "bad_request", problem)
+                work = (True, bodies)
+            else:
+                work = (False, message["body"])
+            timeout = message.get("timeout_ms")
+            timeout = timeout / 1000 if type(timeout) in (int, float) and timeout > 0 else None
+            hole = None
+            if id_text is None:
+                hole = []
+                self.unnumbered.append(hole)
+            self.count += 1
+            entry = (self.count, id_text, work, timeout, hole)
+            if id_text is not None:
+                self.by_id[id_text] = self.count
+            if len(self.running) < self.plan.capacity:
+                self.start(entry)
+            else:
+                self.waiting.append(entry)
+                if len(self.waiting) > self.plan.capacity and not self.paused:
+                    self.paused = True
+                    self.transport.pause_reading()
+            return None
+
+        def start(self, entry):
+            number, id_text, work, timeout, hole = entry
+            prefix = "{" if id_text is None else '{"id":%s,' % id_text
+            task = self.loop.create_task(self.answer(prefix, *work))
+            expiry = _Expiry(self.loop, task, timeout) if timeout is not None else None
+            self.running[number] = task
+            # A callback, since a task that is cancelled before its first step never runs a line of its own.
+            task.add_done_callback(lambda task: self.done(task, number, id_text, hole, expiry))
+
+        def done(self, task, number, id_text, hole, expiry):
+            """Answers a call whose task has ended, and starts those that waited for it."""
+            if expiry is not None:
+                expiry.timer.cancel()
+            self.running.pop(number, None)
+            if self.by_id.get(id_text) == number:
+                del self.by_id[id_text]
+            if not task.cancelled():
+                if task.exception() is not None:  # SystemExit: the loop is ending
+                    return
+                answer = task.result()
+            elif expiry is not None and expiry.expired:
+                answer = _refusal(id_text, "timeout", "the job ran longer than its timeout_ms")
+            else:
+                answer = _refusal(id_text, "cancelled", "cancelled while it ran")
+            if not self.transport.is_closing():
+                self.finish(answer, hole)
+
+        async def answer(self, prefix, is_list, work):
+            plan = self.plan
+            if is_list:
+                return await self.answer_list(prefix, work)
+            plan.jobs += 1
+            try:
+                if plan.takes_list:
+                    result = _one_of(_results(await self.handler([work]), 1))
+                else:
+                    result = await self.handler(work)
+                return b'%s"ok":true,"data":{"kind":"result","body":%s}}\n' % (prefix.encode(), _encode(result))
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                return self.failed(prefix, error)
+
+        async def answer_list(self, prefix, bodies):
+            """A call with several bodies, which only a handler that takes a list declared."""
+            self.plan.jobs += len(bodies)
+            failed = {}
+            try:
+                results = _results(await self.handler(bodies), len(bodies)) if bodies else []
+            except (asyncio.CancelledError, SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:
+                results, failed = _all_failed(error, len(bodies))
+            return self.results_line(prefix, results, failed)
+
+        def finish(self, answer, hole):
+            if hole is None:
+                self.transport.write(answer)
+            else:
+                hole.append(answer)
+                while self.unnumbered and self.unnumbered[0]:
+                    self.transport.write(self.unnumbered.popleft()[0])
+            while self.waiting and len(self.running) < self.plan.capacity:
+                self.start(self.waiting.popleft())
+            if self.paused and len(self.waiting) <= self.plan.capacity // 2:
+                self.paused = False
+                self.transport.resume_reading()
+            if self.closing and not self.running:
+                self.transport.close()
+
+    return AsyncSession
+
+
+class _Expiry:
+    """Cancels a task when its time is up, and remembers having done so."""
+
+    def __init__(self, loop, task, seconds):
+        self.task = task
+        self.expired = False
+        self.timer = loop.call_later(seconds, self.expire)
+
+    def expire(self):
+        self.expired = True
+        self.task.cancel()
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# A worker started by hand
+
+
+class _Listener:
+    """A Unix socket of the worker's own. Jobs of all its connections run one after the other, on the main thread."""
+
+    def __init__(self, address, plan, max_body_bytes):
+        self.path = address[5:] if address.startswith("unix:") else address
+        self.plan = plan
+        self.limit = max_body_bytes + ENVELOPE_BYTES
+
+    def run(self):
+        """Serves until `shutdown`, SIGTERM or Ctrl-C, and takes the socket's file away at the end."""
+        import signal
+
+        def stop(_number, _frame):
+            raise SystemExit(0)
+
+        listener = self.bind()
+        before = signal.signal(signal.SIGTERM, stop)
+        try:
+            if self.plan.is_async:
+                self.run_async(listener)
+            else:
+                self.run_plain(listener)
+        except KeyboardInterrupt:
+            raise SystemExit(130)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            listener.close()
+            try:
+                os.unlink(self.path)
+            except OSError:
+                pass
+
+    def bind(self):
+        """Binds the path, after a stale file was cleared. Ends the process with status 78 when it is in use."""
+        probe = socket.socket(socket.AF_UNIX)
+        try:
+            probe.connect(self.path)
+        except ConnectionRefusedError:
+            os.unlink(self.path)
+        except OSError:
+            pass
+        else:
+            print("remuda: %s is in use by another process; choose another path" % self.path, file=sys.stderr)
+            raise SystemExit(EXIT_CANNOT_SERVE)
+        finally:
+            probe.close()
+        listener = socket.socket(socket.AF_UNIX)
+        mask = os.umask(0o177)
+        try:
+            listener.bind(self.path)
+        except OSError as error:
+            print("remuda: can't listen on %s: %s" % (self.path, error), file=sys.stderr)
+            raise SystemExit(EXIT_CANNOT_SERVE)
+        finally:
+            os.umask(mask)
+        listener.listen(128)
+        return listener
+
+    def run_plain(self, listener):
+        """One thread, which reads whichever connection has something to say."""
+        import selectors
+
+        selector = selectors.DefaultSelector()
+        selector.register(listener, selectors.EVENT_READ, None)
+        while not self.plan.stopping:
+            for key, _events in selector.select():
+                if key.data is None:
+                    sock, _address = listener.accept()
+                    sock.settimeout(SEND_SECONDS)
+                    selector.register(sock, selectors.EVENT_READ, _Session(self.plan, self.limit))
+                elif not self.turn(key.fileobj, key.data):
+                    selector.unregister(key.fileobj)
+                    key.fileobj.close()
+
+    def turn(self, sock, session):
+        """Answers what one connection sent. False when it is over."""
+        try:
+            chunk = sock.recv(READ_BYTES)
+            if not chunk:
+                return False
+            for line in session.lines.feed(chunk):
+                answer = session.take(line)
+                if answer is not None:
+                    sock.sendall(answer)
+                if session.closing:
+                    return False
+        except _TooLong:
+            try:
+                sock.sendall(_refusal(None, "body_too_large", "the line is over this worker's limit"))
+            except OSError:
+                pass
+            return False
+        except OSError:
+            return False
+        return True
+
+    def run_async(self, listener):
+        import asyncio
+
+        async def until_stopped():
+            loop = asyncio.get_running_loop()
+            session = _async_session()
+            self.plan.stopped = loop.create_future()
+            server = await loop.create_unix_server(lambda: session(self.plan, self.limit, True), sock=listener)
+            try:
+                await self.plan.stopped
+            finally:
+                server.close()
+
+        asyncio.run(until_stopped())
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The shim: python3 remuda.py --shim FILE.py:FUNCTION, which is what `remuda map --python` runs
+
+
+class _CannotLoad(Exception):
+    """A function that couldn't be had; says what to do."""
+
+
+def _shim(spec):
+    """Loads the function that `spec` names and serves it; the pool hears of a failure instead of a handshake."""
+    sys.modules.setdefault("remuda", sys.modules[__name__])  # what `import remuda` in the user's file must find
+    for name in THREAD_VARIABLES:
+        os.environ.setdefault(name, "1")
+    sock = None
+    _line_buffer_output()
+    try:
+        sock = _pool_socket()
+        if sock is None:
+            raise _CannotLoad("no pool started this; run `remuda map --python %s`" % spec)
+        try:
+            plan = _Plan(_load(spec))
+        except ValueError as error:
+            raise _CannotLoad("%s: %s" % (spec, error))
+    except _CannotLoad as error:
+        print("remuda: cannot run --python %s" % error, file=sys.stderr, flush=True)
+        if sock is not None:
+            _refuse_handshake(sock, str(error))
+        raise SystemExit(EXIT_CANNOT_SERVE)
+    _serve_pool(sock, plan)
+
+
+def _refuse_handshake(sock, reason):
+    try:
+        sock.settimeout(HANDSHAKE_SECONDS)
+        lines = _Lines(ENVELOPE_BYTES)
+        while not lines.feed(sock.recv(READ_BYTES) or b"\n"):
+            pass
+        sock.sendall(_refusal(None, "internal", "cannot run --python %s" % reason))
+        sock.close()
+    except (OSError, _TooLong):
+        pass
+
+
+def _load(spec):
+    """The function that FILE.py:FUNCTION or pkg.mod:function names. Raises _CannotLoad."""
+    place, colon, name = spec.rpartition(":")
+    if not (colon and place and name):
+        raise _CannotLoad("%s: name the function too, as FILE.py:FUNCTION or package.module:function" % spec)
+    is_file = place.endswith(".py") or os.sep in place
+    if is_file and not os.path.isfile(place):
+        raise _CannotLoad("%s: there is no file %s in %s" % (spec, place, os.getcwd()))
+    _first_on_path(os.path.dirname(os.path.abspath(place)) if is_file else os.getcwd())
+    try:
+        module = _load_file(place) if is_file else _load_module(place)
+    except (Exception, SystemExit) as error:
+        raise _CannotLoad("%s: %s" % (spec, _why_not_loaded(error, place)))
+    return _find_function(spec, place, module, name)
+
+
+def _first_on_path(folder):
+    """sys.path as `python3 FILE` would have it: the file's own folder in front, instead of this file's."""
+    own = os.path.dirname(os.path.abspath(__file__)) if "__file__" in globals() else None
+    if sys.path and (sys.path[0] == "" or sys.path[0] == own):
+        sys.path[0] = folder
+    elif folder not in sys.path[:1]:
+        sys.path.insert(0, folder)
+
+
+def _load_file(path):
+    import importlib.machinery
+    import importlib.util
+
+    name = os.path.splitext(os.path.basename(path))[0]
+    if name in sys.modules or not name.isidentifier():  # json.py must not replace the module that is loaded
+        name = "_remuda_" + "".join(c if c.isalnum() else "_" for c in name)
+    loader = importlib.machinery.SourceFileLoader(name, os.path.abspath(path))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_file_location(name, loader.path, loader=loader))
+    sys.modules[name] = module
+    loader.exec_module(module)
+    return module
+
+
+def _load_module(name):
+    import importlib
+
+    return importlib.import_module(name)
+
+
+def _why_not_loaded(error, place):
+    """One line for an exception that loading raised; its traceback goes to stderr, where it says more than the line."""
+    if isinstance(error, SyntaxError) and error.filename:
+        where = "%s, line %s" % (_short(error.filename), error.lineno)
+        return "%s: %s: %s; correct that line" % (where, type(error).__name__, error.msg)
+    if isinstance(error, SystemExit):
+        return "it ended itself with sys.exit(%s) while it was loaded; guard that by if __name__ == \"__main__\"" % (
+            "" if error.code is None else error.code)
+    import traceback
+
+    own, link = __name__ == "__main__" and _load.__code__.co_filename, error.__traceback__
+    while link is not None and (link.tb_frame.f_code.co_filename == own
+                                or link.tb_frame.f_code.co_filename.startswith("<frozen importlib")
+                                or "importlib" in os.path.dirname(link.tb_frame.f_code.co_filename)):
+        link = link.tb_next
+    text = "%s: %s" % (type(error).__name__, error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        if not place.endswith(".py") and (place == error.name or place.startswith(error.name + ".")):
+            return "there is no module %s in %s or on sys.path" % (error.name, os.getcwd())
+        return "%s; install it for %s, or choose another interpreter with --python-bin" % (text, sys.executable)
+    sys.stderr.write("".join(traceback.format_exception(type(error), error, link)))
+    where = "" if link is None else " (%s, line %d)" % (
+        _short(traceback.extract_tb(link)[-1].filename), traceback.extract_tb(link)[-1].lineno)
+    return "%s%s while it was loaded; the traceback is in the log" % (text, where)
+
+
+def _short(path):
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
+
+
+def _find_function(spec, place, module, name):
+    found = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise _CannotLoad("%s: %s has no function %s%s" % (spec, place, name, _suggest(module, name)))
+        found = getattr(found, part)
+    if not callable(found):
+        raise _CannotLoad("%s: %s is of type %s, not a function" % (spec, name, type(found).__name__))
+    return found
+
+
+def _suggest(module, name):
+    import difflib
+
+    functions = [key for key, value in vars(module).items()
+                 if callable(value) and getattr(value, "__module__", None) == module.__name__ and key[0] != "_"]
+    close = difflib.get_close_matches(name, functions, 1)
+    if close:
+        return "; did you mean %s?" % close[0]
+    return "; it has %s" % ", ".join(sorted(functions)[:10]) if functions else ""
+
+
+def _main(arguments):
+    if len(arguments) == 2 and arguments[0] == "--shim":
+        _shim(arguments[1])
+    elif len(arguments) == 1 and not arguments[0].startswith("-"):
+        _shim(arguments[0])
+    else:
+        print("usage: remuda map --python FILE.py:FUNCTION (which runs this file with --shim FILE.py:FUNCTION)",
+              file=sys.stderr)
+        raise SystemExit(EXIT_CANNOT_SERVE)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1:])

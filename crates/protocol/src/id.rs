@@ -5,9 +5,6 @@ use std::fmt;
 /// The most bytes that an id may have as it is written, the quotes of a string not counted.
 pub const MAX_ID_BYTES: usize = 64;
 
-/// The longest run of digits that surely fits a `u64`.
-const MAX_NUMBER_DIGITS: usize = 19;
-
 /// An id as it stands in the line: a JSON number or string.
 ///
 /// It is compared and echoed byte for byte as it was written, never converted: `1` and `1.0` are
@@ -15,7 +12,7 @@ const MAX_NUMBER_DIGITS: usize = 19;
 /// its own links, are held as numbers, because that is cheaper and writes the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Id<'a> {
-    /// A number written with nothing but digits.
+    /// A number written with nothing but digits that fits a `u64`.
     Number(u64),
     /// Any other number, or a string with its quotes, as written.
     Token(&'a str),
@@ -36,15 +33,13 @@ impl<'a> Id<'a> {
     }
 
     fn from_number(digits: &[u8]) -> Option<u64> {
-        if digits.len() > MAX_NUMBER_DIGITS {
-            return None;
-        }
         digits.iter().try_fold(0u64, |number, byte| {
-            byte.is_ascii_digit().then(|| number * 10 + u64::from(byte - b'0'))
+            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+            number.checked_mul(10)?.checked_add(digit)
         })
     }
 
-    /// The id as a whole number, if it is written as one of at most 19 digits.
+    /// The id as a whole number, if it is written as one that fits.
     #[must_use]
     pub fn number(self) -> Option<u64> {
         match self {
@@ -141,6 +136,7 @@ mod tests {
     fn whole_numbers_are_numbers_and_all_else_stays_as_written() {
         assert_eq!(Id::from_value("7"), Some(Id::Number(7)));
         assert_eq!(Id::from_value("0"), Some(Id::Number(0)));
+        assert_eq!(Id::from_value("18446744073709551615"), Some(Id::Number(u64::MAX)));
         assert_eq!(Id::from_value("9007199254740993"), Some(Id::Number(9_007_199_254_740_993)));
         for token in ["1.0", "-1", "1e3", "18446744073709551616", "\"a\\u0041\"", "\"\""] {
             assert_eq!(Id::from_value(token), Some(Id::Token(token)));

@@ -20,7 +20,7 @@ pub enum Action<J, R> {
         /// being replaced, two have the same.
         slot: u32,
         /// Which set-up to start it with: 0, or what [`reset`](crate::Dispatch::reset) returned.
-        /// After a reset that failed, workers are started with the one before.
+        /// A slot's workers are started again with the one that was last ready there.
         generation: u32,
     },
     /// Send a call. Its jobs are read by [`call`](crate::Dispatch::call), before the next event.
@@ -78,8 +78,8 @@ pub enum Action<J, R> {
     ResetFailed {
         /// What `reset` returned.
         generation: u32,
-        /// The new worker that didn't become ready.
-        worker: WorkerId,
+        /// The new worker that didn't become ready; `None` if the pool began to drain.
+        worker: Option<WorkerId>,
         /// How many slots have a worker of the new generation nevertheless.
         replaced: u32,
     },

@@ -12,6 +12,8 @@ pub const BATCH_WORK: Duration = Duration::from_micros(400);
 pub const NUM_WORKERS_MAX: u32 = 4096;
 /// The most jobs that `max_queue_size` may allow.
 pub const QUEUE_SIZE_MAX: usize = 1 << 26;
+/// The most bytes that the bodies of one batch have together: batches are for tiny jobs.
+pub const BATCH_BODY_BYTES: usize = 64 * 1024;
 /// So many samples in a row must be over `max_worker_memory` before a worker is replaced: one
 /// alone may be the peak of a large job.
 pub const MEMORY_SAMPLES: u32 = 3;
@@ -30,8 +32,8 @@ pub struct Config {
     /// How many workers are kept. Zero is allowed: a pool of attached peers. Default: 1. At most
     /// [`NUM_WORKERS_MAX`].
     pub num_workers: u32,
-    /// How many jobs may wait in the queue; the ones that workers hold don't count, nor do those
-    /// that come back from a lost worker. Default: 4096. At most [`QUEUE_SIZE_MAX`].
+    /// How many jobs may wait in the queue. Those that workers have don't count, nor does one for
+    /// each idle worker; those that come back from a lost worker may exceed it. Default: 4096. At most [`QUEUE_SIZE_MAX`].
     pub max_queue_size: usize,
     /// Whether a job may be run again. Default: at most once.
     pub delivery: Delivery,
@@ -89,7 +91,8 @@ pub enum Delivery {
     AtMostOnce,
     /// A job is run again after the failures that `retry_on` names.
     AtLeastOnce {
-        /// The tries in all. Zero: as many as it takes, but `poison_after` ends it.
+        /// The tries in all. Zero: as many as it takes, but `poison_after` ends it; allowed if
+        /// nothing but `lost` is retried.
         tries: u32,
         /// After which failures it is run again.
         retry_on: RetryOn,
@@ -176,7 +179,9 @@ impl Config {
             return Err(ConfigError::MaxJobs);
         }
         match self.delivery {
-            Delivery::AtLeastOnce { tries: 0, .. } if self.poison_after == 0 => {
+            Delivery::AtLeastOnce { tries: 0, retry_on }
+                if self.poison_after == 0 || retry_on.timeout || retry_on.error =>
+            {
                 Err(ConfigError::Endless)
             }
             _ => Ok(()),

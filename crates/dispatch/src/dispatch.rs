@@ -1,8 +1,20 @@
 //! The pool: events in, actions out.
 
-use std::marker::PhantomData;
+use std::collections::VecDeque;
 use std::time::Duration;
 
+use remuda_backoff::Rng;
+
+use crate::call::Call;
+use crate::deadline::{Deadlines, NEVER, Nanos, nanos};
+use crate::job::Job;
+use crate::overload::OverloadWatch;
+use crate::poison::PoisonList;
+use crate::queue::JobList;
+use crate::replace::{Replacing, Rolling};
+use crate::slab::{NONE, Slab};
+use crate::supervise::{Limits, Slot};
+use crate::worker::Worker;
 use crate::*;
 
 /// The pool. `J` is a job as the engine sees it (its body, and who asked); `R` is an answer.
@@ -16,7 +28,45 @@ use crate::*;
 /// when that happened.
 #[derive(Debug)]
 pub struct Dispatch<J, R> {
-    nothing: PhantomData<(J, R)>,
+    pub(crate) config: Config,
+    pub(crate) limits: Limits,
+    pub(crate) now: Nanos,
+    pub(crate) phase: Phase,
+    pub(crate) rng: Rng,
+
+    pub(crate) jobs: Slab<Job<J>>,
+    /// Jobs that have not ended.
+    pub(crate) live: usize,
+    /// Jobs that workers have.
+    pub(crate) in_flight: usize,
+    pub(crate) queue: JobList,
+    pub(crate) calls: Slab<Call>,
+    pub(crate) job_due: Deadlines,
+    pub(crate) poison: PoisonList,
+    pub(crate) overload: OverloadWatch,
+
+    pub(crate) workers: Slab<Worker>,
+    pub(crate) worker_due: Deadlines,
+    /// Workers without a job, the one that had one last at the end: it is the warmest.
+    pub(crate) idle: Vec<u32>,
+    /// Workers that have jobs and may have room for more, the next in turn first.
+    pub(crate) room: VecDeque<u32>,
+    pub(crate) ready_count: u32,
+
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) slot_due: Deadlines,
+    pub(crate) generation: u32,
+    pub(crate) last_generation: u32,
+    pub(crate) starts_failed: u32,
+    pub(crate) ever_ready: bool,
+    pub(crate) replacing: Option<Replacing>,
+    pub(crate) rolling: Option<Rolling>,
+
+    pub(crate) drain_by: Nanos,
+    /// Whether jobs that are queued, or come back to the queue, end instead.
+    pub(crate) drop_queued: bool,
+    pub(crate) actions: VecDeque<Action<J, R>>,
+    pub(crate) counters: Counters,
 }
 
 /// How to drain.
@@ -45,7 +95,41 @@ impl<J: Payload, R> Dispatch<J, R> {
     /// # Errors
     /// An option that can't be: see [`Config::check`].
     pub fn new(config: Config, seed: u64) -> Result<Self, ConfigError> {
-        todo!()
+        config.check()?;
+        let mut pool = Self {
+            limits: Limits::of(&config),
+            now: 0,
+            phase: Phase::Running,
+            rng: Rng::new(seed),
+            jobs: Slab::new(),
+            live: 0,
+            in_flight: 0,
+            queue: JobList::new(),
+            calls: Slab::new(),
+            job_due: Deadlines::default(),
+            poison: PoisonList::default(),
+            overload: OverloadWatch::new(),
+            workers: Slab::new(),
+            worker_due: Deadlines::default(),
+            idle: Vec::new(),
+            room: VecDeque::new(),
+            ready_count: 0,
+            slots: Vec::new(),
+            slot_due: Deadlines::default(),
+            generation: 0,
+            last_generation: 0,
+            starts_failed: 0,
+            ever_ready: false,
+            replacing: None,
+            rolling: None,
+            drain_by: NEVER,
+            drop_queued: false,
+            actions: VecDeque::new(),
+            counters: Counters::default(),
+            config,
+        };
+        pool.set_slots(pool.config.num_workers);
+        Ok(pool)
     }
 
     /// A job. The work of an accepted one ends in exactly one [`Action::Finish`].
@@ -59,7 +143,12 @@ impl<J: Payload, R> Dispatch<J, R> {
         payload: J,
         options: JobOptions,
     ) -> Result<JobId, Refused<J>> {
-        todo!()
+        self.advance(now);
+        if let Some(reason) = self.refusal(&payload, options) {
+            self.counters.failed[reason.code() as usize] += 1;
+            return Err(Refused { payload, reason });
+        }
+        Ok(self.accept(payload, options))
     }
 
     /// The client no longer wants a job. In the queue, it ends at once as `cancelled`. If it runs
@@ -67,17 +156,26 @@ impl<J: Payload, R> Dispatch<J, R> {
     /// answers, or as `cancelled` after `cancel_grace`. Otherwise it ends at once, and the worker
     /// works on. Returns whether there was such a job.
     pub fn cancel(&mut self, now: Duration, job: JobId) -> bool {
-        todo!()
+        self.advance(now);
+        let found = self.jobs.find(job.index, job.generation);
+        let live = found.is_some_and(|found| found.payload.is_some());
+        if live {
+            self.cancel_job(job.index);
+        }
+        live
     }
 
     /// A worker that was spawned, or an attached peer whose link stands, has shaken hands.
     pub fn ready(&mut self, now: Duration, worker: WorkerId, offer: Offer) {
-        todo!()
+        self.advance(now);
+        if let Some(worker) = self.find_worker(worker) {
+            self.worker_ready(worker, offer);
+        }
     }
 
     /// A worker could not be started, or ended before it was ready: it is gone.
     pub fn start_failed(&mut self, now: Duration, worker: WorkerId) {
-        todo!()
+        self.exited(now, worker, Exit::Unknown);
     }
 
     /// A worker answered a call: one outcome for each of its jobs, in their order.
@@ -97,36 +195,53 @@ impl<J: Payload, R> Dispatch<J, R> {
         O: IntoIterator<Item = Reply<R>>,
         O::IntoIter: ExactSizeIterator,
     {
-        todo!()
+        self.advance(now);
+        let Some(worker) = self.find_worker(worker) else { return Ok(()) };
+        self.take_answers(worker, call, outcomes.into_iter())
     }
 
     /// A worker broke the protocol in a way that the engine found: what it sends can't be read, or
     /// is no answer. As if [`replied`](Self::replied) had found it.
     pub fn faulted(&mut self, now: Duration, worker: WorkerId, fault: Fault) {
-        todo!()
+        self.advance(now);
+        if let Some(worker) = self.find_worker(worker) {
+            self.fault(worker, fault);
+        }
     }
 
     /// A worker is gone and its socket was read to the end; or the link to an attached peer is
     /// down. Its jobs are judged.
     pub fn exited(&mut self, now: Duration, worker: WorkerId, exit: Exit) {
-        todo!()
+        self.advance(now);
+        if let Some(worker) = self.find_worker(worker) {
+            self.worker_gone(worker, exit);
+        }
     }
 
     /// A sample of a worker's memory, in bytes.
     pub fn memory(&mut self, now: Duration, worker: WorkerId, bytes: u64) {
-        todo!()
+        self.advance(now);
+        if let Some(worker) = self.find_worker(worker).filter(|&w| self.workers[w].is_ready()) {
+            self.memory_sample(worker, bytes);
+        }
     }
 
     /// A worker that isn't spawned: one that runs already, or a pool elsewhere. It is away until
     /// [`ready`](Self::ready), and again after [`exited`](Self::exited); it is never killed or
     /// started. Its jobs are handed out by what it offers.
     pub fn attach(&mut self, now: Duration) -> WorkerId {
-        todo!()
+        self.advance(now);
+        let worker = self.workers.insert(Worker::new(NONE, 0, self.now));
+        self.worker_id(worker)
     }
 
     /// An attached peer is wanted no longer. Its jobs are judged as if its link was lost.
     pub fn detach(&mut self, now: Duration, worker: WorkerId) {
-        todo!()
+        self.advance(now);
+        if let Some(worker) = self.find_worker(worker).filter(|&w| self.workers[w].is_attached()) {
+            self.worker_gone(worker, Exit::Unknown);
+            self.workers.remove(worker);
+        }
     }
 
     /// Replaces all workers, one after the other: the new one is ready before the old one drains.
@@ -137,19 +252,31 @@ impl<J: Payload, R> Dispatch<J, R> {
     /// # Errors
     /// A reset is going on, or the pool is draining.
     pub fn reset(&mut self, now: Duration) -> Result<u32, ResetRefused> {
-        todo!()
+        self.advance(now);
+        if self.phase != Phase::Running {
+            return Err(ResetRefused::Draining);
+        }
+        if self.rolling.is_some() {
+            return Err(ResetRefused::Resetting);
+        }
+        self.last_generation += 1;
+        self.rolling = Some(Rolling::new(self.last_generation));
+        self.replace_next();
+        Ok(self.last_generation)
     }
 
     /// Accepts no more jobs, finishes those that it has, and then stops its workers; at the end
     /// there is [`Action::Drained`]. Called again, the stricter of both holds.
     pub fn drain(&mut self, now: Duration, drain: Drain) {
-        todo!()
+        self.advance(now);
+        self.begin_drain(drain);
     }
 
     /// Accepts no more jobs, ends those in the queue, and kills its workers; at the end there is
     /// [`Action::Drained`].
     pub fn stop_now(&mut self, now: Duration) {
-        todo!()
+        self.advance(now);
+        self.stop_all(Reason::Draining);
     }
 
     /// Takes other options. Limits hold from the next time that they are looked at; workers that
@@ -158,7 +285,28 @@ impl<J: Payload, R> Dispatch<J, R> {
     /// # Errors
     /// An option that can't be: nothing is changed then.
     pub fn configure(&mut self, now: Duration, config: Config) -> Result<(), ConfigError> {
-        todo!()
+        self.advance(now);
+        config.check()?;
+        self.limits = Limits::of(&config);
+        let old = std::mem::replace(&mut self.config, config);
+        let redraw = (old.max_jobs, old.max_jobs_jitter)
+            != (self.config.max_jobs, self.config.max_jobs_jitter);
+        if self.config.quarantine.is_none() {
+            self.poison.clear();
+        }
+        for worker in 0..self.workers.end() {
+            if self.workers.get(worker).is_none() {
+                continue;
+            }
+            if redraw {
+                self.workers[worker].max_jobs = self.draw_max_jobs();
+            }
+            self.arm_worker(worker);
+        }
+        if self.phase == Phase::Running {
+            self.set_slots(self.config.num_workers);
+        }
+        Ok(())
     }
 
     /// Keeps so many workers from here on.
@@ -166,71 +314,118 @@ impl<J: Payload, R> Dispatch<J, R> {
     /// # Errors
     /// Too many: nothing is changed then.
     pub fn resize(&mut self, now: Duration, num_workers: u32) -> Result<(), ConfigError> {
-        todo!()
+        self.configure(now, Config { num_workers, ..self.config.clone() })
     }
 
     /// Time has passed: does what is due.
     pub fn tick(&mut self, now: Duration) {
-        todo!()
+        self.advance(now);
+        while let Some(job) = self.job_due.pop_due(self.now) {
+            self.job_is_due(job);
+        }
+        while let Some(worker) = self.worker_due.pop_due(self.now) {
+            self.worker_is_due(worker);
+        }
+        while let Some(slot) = self.slot_due.pop_due(self.now) {
+            self.fill_slot(slot);
+            self.replace_next();
+        }
+        if self.drain_by <= self.now {
+            self.stop_all(Reason::Draining);
+        }
     }
 
     /// When [`tick`](Self::tick) is next needed, if nothing else happens. It may turn out that
     /// nothing is due then.
     pub fn next_tick(&self) -> Option<Duration> {
-        todo!()
+        let firsts = [&self.job_due, &self.worker_due, &self.slot_due].map(Deadlines::first);
+        let first = firsts.into_iter().flatten().map(|(at, _)| at).min().unwrap_or(NEVER);
+        let at = first.min(self.drain_by);
+        (at != NEVER).then(|| Duration::from_nanos(at))
     }
 
     /// What is to be done next. `None`: nothing, until the next event or tick. Jobs are handed out
     /// here, so that those which came in together can travel together: feed all the events that
     /// are there first.
     pub fn poll_action(&mut self) -> Option<Action<J, R>> {
-        todo!()
+        if self.actions.is_empty() {
+            self.wind_down();
+        }
+        if self.actions.is_empty() {
+            self.assign();
+        }
+        self.actions.pop_front()
     }
 
     /// A call's jobs, in order, each with what remains of its time (its client's budget, or its
     /// execution limit if that is less). A job that has ended meanwhile still is in its call, but
     /// without a payload: nothing is yielded for a call that was not just sent.
     pub fn call(&self, call: CallId) -> impl Iterator<Item = (&J, Option<Duration>)> {
-        std::iter::empty()
+        let first = call.find(&self.calls).map_or(NONE, |call| self.calls[call].jobs.first);
+        let mut next = first;
+        std::iter::from_fn(move || {
+            let job = self.jobs.get(next)?;
+            next = job.next;
+            let left = job.deadline.saturating_sub(self.now);
+            let left = left.min(job.exec_timeout).min(self.limits.exec_ttl);
+            let bounded = job.deadline.min(job.exec_timeout).min(self.limits.exec_ttl) != NEVER;
+            Some((job.payload.as_ref()?, bounded.then(|| Duration::from_nanos(left))))
+        })
     }
 
     /// The payload of a job that has not ended.
     pub fn payload(&self, job: JobId) -> Option<&J> {
-        todo!()
+        self.jobs.find(job.index, job.generation)?.payload.as_ref()
     }
 
     /// Jobs in the queue.
     pub fn queued(&self) -> usize {
-        todo!()
+        self.queue.len as usize
     }
 
     /// Jobs that workers have.
     pub fn in_flight(&self) -> usize {
-        todo!()
+        self.in_flight
     }
 
     /// How many jobs would be accepted at once: what the queue has room for.
     pub fn room(&self) -> usize {
-        todo!()
+        self.config.max_queue_size.saturating_sub(self.queued())
     }
 
     /// Whether a worker can take a job, or has one.
     pub fn is_ready(&self) -> bool {
-        todo!()
+        self.ready_count > 0
     }
 
     /// The options that hold.
     pub fn config(&self) -> &Config {
-        todo!()
+        &self.config
     }
 
     /// What was counted since the pool started.
     pub fn counters(&self) -> &Counters {
-        todo!()
+        &self.counters
     }
 
     /// The pool at this moment. Allocates: it is for a person's eyes.
     pub fn snapshot(&self, now: Duration) -> Snapshot {
-        todo!()
+        self.look(nanos(now).max(self.now))
+    }
+
+    fn advance(&mut self, now: Duration) {
+        self.now = self.now.max(nanos(now));
+    }
+
+    pub(crate) fn worker_id(&self, index: u32) -> WorkerId {
+        WorkerId { index, generation: self.workers.generation(index) }
+    }
+
+    pub(crate) fn job_id(&self, index: u32) -> JobId {
+        JobId { index, generation: self.jobs.generation(index) }
+    }
+
+    fn find_worker(&self, worker: WorkerId) -> Option<u32> {
+        self.workers.has(worker.index, worker.generation).then_some(worker.index)
     }
 }

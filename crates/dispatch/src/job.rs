@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use crate::deadline::{NEVER, Nanos};
+use crate::slab::NONE;
+use crate::{Facts, WorkerId};
+
 /// What the engine hands in with a job, and gets back when the job ends.
 pub trait Payload {
     /// The body's size in bytes.
@@ -62,6 +66,93 @@ impl RefusedReason {
             RefusedReason::Draining => crate::Code::Draining,
             RefusedReason::Poisoned => crate::Code::Poisoned,
             RefusedReason::Expired => crate::Code::QueueTimeout,
+        }
+    }
+}
+
+/// A job in the pool: from when it is accepted until it has ended and no worker has it.
+#[derive(Debug)]
+pub(crate) struct Job<J> {
+    /// `None`: it has ended, but a worker still has it.
+    pub(crate) payload: Option<J>,
+    pub(crate) submitted: Nanos,
+    /// When the client's budget is spent.
+    pub(crate) deadline: Nanos,
+    /// In an overloaded pool: when it has waited for too long.
+    pub(crate) wait_by: Nanos,
+    /// How long it may run.
+    pub(crate) exec_timeout: Nanos,
+    /// When it, or the batch that it is the first of, will have run for too long.
+    pub(crate) exec_by: Nanos,
+    /// By when a worker that was told to cancel it should have answered.
+    pub(crate) cancel_by: Nanos,
+    /// When its last try started.
+    pub(crate) started: Nanos,
+    /// The call that it is in; [`NONE`]: it is in the queue.
+    pub(crate) call: u32,
+    pub(crate) prev: u32,
+    pub(crate) next: u32,
+    pub(crate) tries: u32,
+    /// Workers that died under it.
+    pub(crate) deaths: u32,
+    /// Who had it last.
+    pub(crate) worker: Option<WorkerId>,
+    pub(crate) slot: u32,
+    /// For one that has ended while a worker has it: what to charge if that worker dies.
+    pub(crate) fingerprint: u64,
+    /// Never in a batch with others.
+    pub(crate) alone: bool,
+    /// A worker died while it had this job and others at once: until this time it is not run
+    /// beside others, so that the next death tells.
+    pub(crate) isolated_until: Nanos,
+    /// Its client cancelled it, and the worker was told.
+    pub(crate) cancelled: bool,
+    /// It ran for too long.
+    pub(crate) overdue: bool,
+}
+
+impl<J> Job<J> {
+    pub(crate) fn new(payload: J, submitted: Nanos) -> Self {
+        Self {
+            payload: Some(payload),
+            submitted,
+            deadline: NEVER,
+            wait_by: NEVER,
+            exec_timeout: NEVER,
+            exec_by: NEVER,
+            cancel_by: NEVER,
+            started: NEVER,
+            call: NONE,
+            prev: NONE,
+            next: NONE,
+            tries: 0,
+            deaths: 0,
+            worker: None,
+            slot: NONE,
+            fingerprint: 0,
+            alone: false,
+            isolated_until: 0,
+            cancelled: false,
+            overdue: false,
+        }
+    }
+
+    /// The client's budget.
+    pub(crate) fn budget(&self) -> Nanos {
+        if self.deadline == NEVER { NEVER } else { self.deadline.saturating_sub(self.submitted) }
+    }
+
+    /// Where it ran, as of `now`.
+    pub(crate) fn facts(&self, now: Nanos) -> Facts {
+        let ran = self.started != NEVER;
+        Facts {
+            worker: self.worker,
+            slot: (self.slot != NONE).then_some(self.slot),
+            tries: self.tries,
+            submitted_at: Duration::from_nanos(self.submitted),
+            started_at: ran.then(|| Duration::from_nanos(self.started)),
+            waited: Duration::from_nanos(self.started.min(now).saturating_sub(self.submitted)),
+            ran: Duration::from_nanos(now.saturating_sub(self.started)),
         }
     }
 }

@@ -2,18 +2,33 @@
 #![forbid(unsafe_code)]
 
 mod action;
+mod answer;
+mod assign;
+mod call;
 mod config;
+mod deadline;
 mod dispatch;
+mod drain;
+mod end;
+mod expire;
 mod id;
 mod job;
+mod overload;
+mod poison;
+mod queue;
+mod replace;
+mod service;
+mod slab;
 mod status;
+mod submit;
+mod supervise;
 mod worker;
 
 pub use action::{Action, Cause, Code, Facts, Fault, KillReason, Outcome, Reason, Reply};
 pub use config::{
-    BATCH_WORK, Config, ConfigError, Delivery, GIVE_UP_STARTS, HAND_AHEAD_JOBS, HAND_AHEAD_WORK,
-    MEMORY_HEADROOM_PERCENT, MEMORY_SAMPLES, NUM_WORKERS_MAX, Overload, POISON_LIST_SIZE,
-    QUEUE_SIZE_MAX, RetryOn, Supervisor,
+    BATCH_BODY_BYTES, BATCH_WORK, Config, ConfigError, Delivery, GIVE_UP_STARTS, HAND_AHEAD_JOBS,
+    HAND_AHEAD_WORK, MEMORY_HEADROOM_PERCENT, MEMORY_SAMPLES, NUM_WORKERS_MAX, Overload,
+    POISON_LIST_SIZE, QUEUE_SIZE_MAX, Restart, RetryOn, Supervisor,
 };
 pub use dispatch::{Dispatch, Drain, ResetRefused};
 pub use id::{CallId, JobId, WorkerId};

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use crate::deadline::{NEVER, Nanos};
+use crate::dispatch::Dispatch;
+use crate::slab::NONE;
 use crate::worker::{RestartReason, WorkerState};
-use crate::{Code, WorkerId};
+use crate::{Code, Payload, WorkerId};
 
 /// What was counted since the pool started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -106,4 +109,45 @@ pub struct WorkerView {
     pub service_time: Option<Duration>,
     /// The last sample of its memory, in bytes.
     pub memory: Option<u64>,
+}
+
+impl<J: Payload, R> Dispatch<J, R> {
+    pub(crate) fn look(&self, now: Nanos) -> Snapshot {
+        let since = |at: Nanos| Duration::from_nanos(now.saturating_sub(at));
+        let oldest = self.jobs.get(self.queue.first);
+        let mut workers: Vec<WorkerView> =
+            self.workers.iter().map(|(index, _)| self.look_at(index, now)).collect();
+        workers.sort_by_key(|view| (view.slot.is_none(), view.slot, view.worker));
+        Snapshot {
+            phase: self.phase,
+            queued: self.queued(),
+            oldest_wait: oldest.map(|job| since(job.submitted)),
+            in_flight: self.in_flight,
+            overloaded: self.overload.is_on(),
+            generation: self.generation,
+            resetting: self.rolling.is_some(),
+            starts_failed: self.starts_failed,
+            workers,
+            counters: self.counters,
+        }
+    }
+
+    fn look_at(&self, index: u32, now: Nanos) -> WorkerView {
+        let worker = &self.workers[index];
+        let since = |at: Nanos| Duration::from_nanos(now.saturating_sub(at));
+        // Calls are listed in the order in which they were sent: the first is the oldest.
+        let started = self.calls.get(worker.first_call).map(|call| call.started);
+        WorkerView {
+            worker: self.worker_id(index),
+            slot: (worker.slot != NONE).then_some(worker.slot),
+            state: worker.state(),
+            generation: worker.generation,
+            jobs: worker.answered,
+            in_flight: worker.jobs,
+            age: since(worker.spawned),
+            job_age: started.filter(|&at| at != NEVER).map(since),
+            service_time: worker.service.mean().map(Duration::from_nanos),
+            memory: worker.memory,
+        }
+    }
 }

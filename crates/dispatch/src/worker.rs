@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use crate::KillReason;
+use crate::deadline::{NEVER, Nanos};
+use crate::service::ServiceTime;
+use crate::slab::NONE;
+
 /// What a worker declared in its handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
@@ -140,5 +145,102 @@ impl RestartReason {
             RestartReason::Memory => "memory",
             RestartReason::Reset => "reset",
         }
+    }
+}
+
+/// The pool's part of [`WorkerState`]: whether a ready one is idle can be told from its calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Starting,
+    Ready,
+    Draining,
+    Stopping,
+    Killed,
+    Away,
+}
+
+/// A worker, from its spawn until it is gone, or an attached peer.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    /// [`NONE`]: an attached peer.
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+    pub(crate) stage: Stage,
+    pub(crate) offer: Offer,
+    /// The calls that it has not answered, in the order in which they were sent.
+    pub(crate) first_call: u32,
+    pub(crate) last_call: u32,
+    pub(crate) calls: u32,
+    pub(crate) jobs: u32,
+    pub(crate) answered: u64,
+    /// After so many jobs it is replaced.
+    pub(crate) max_jobs: u64,
+    pub(crate) service: ServiceTime,
+    pub(crate) spawned: Nanos,
+    pub(crate) idle_since: Nanos,
+    /// By when it has to be ready, drained or gone.
+    pub(crate) stage_by: Nanos,
+    pub(crate) memory: Option<u64>,
+    /// What it may use: never below what it needed when it was fresh.
+    pub(crate) memory_first: u64,
+    pub(crate) memory_over: u32,
+    /// Why it is to be replaced, or was.
+    pub(crate) retire: Option<RestartReason>,
+    pub(crate) killed: Option<KillReason>,
+    /// Whether the list of the idle ones, and of those with room, has an entry of it.
+    pub(crate) in_idle: bool,
+    pub(crate) in_room: bool,
+}
+
+impl Worker {
+    pub(crate) fn new(slot: u32, generation: u32, now: Nanos) -> Self {
+        Self {
+            slot,
+            generation,
+            stage: if slot == NONE { Stage::Away } else { Stage::Starting },
+            offer: Offer::default(),
+            first_call: NONE,
+            last_call: NONE,
+            calls: 0,
+            jobs: 0,
+            answered: 0,
+            max_jobs: u64::MAX,
+            service: ServiceTime::unknown(),
+            spawned: now,
+            idle_since: now,
+            stage_by: NEVER,
+            memory: None,
+            memory_first: 0,
+            memory_over: 0,
+            retire: None,
+            killed: None,
+            in_idle: false,
+            in_room: false,
+        }
+    }
+
+    pub(crate) fn is_attached(&self) -> bool {
+        self.slot == NONE
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.stage == Stage::Ready
+    }
+
+    pub(crate) fn state(&self) -> WorkerState {
+        match self.stage {
+            Stage::Starting => WorkerState::Starting,
+            Stage::Ready if self.calls == 0 => WorkerState::Idle,
+            Stage::Ready => WorkerState::Busy,
+            Stage::Draining => WorkerState::Draining,
+            Stage::Stopping => WorkerState::Stopping,
+            Stage::Killed => WorkerState::Killed,
+            Stage::Away => WorkerState::Away,
+        }
+    }
+
+    /// Whether its death is none of its jobs' fault: the pool killed it.
+    pub(crate) fn was_killed_by_pool(&self) -> bool {
+        !matches!(self.killed, None | Some(KillReason::Fault(_)))
     }
 }

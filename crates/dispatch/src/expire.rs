@@ -1,0 +1,161 @@
+//! Jobs whose time is over, and jobs that are no longer wanted.
+
+use crate::deadline::NEVER;
+use crate::dispatch::Dispatch;
+use crate::overload::wait_limit;
+use crate::queue::JobList;
+use crate::slab::NONE;
+use crate::worker::Stage;
+use crate::{Action, CallId, KillReason, Payload, Reason};
+
+impl<J: Payload, R> Dispatch<J, R> {
+    pub(crate) fn cancel_job(&mut self, job: u32) {
+        let call = self.jobs[job].call;
+        if call == NONE {
+            self.end_queued(job, Reason::Cancelled);
+        } else if self.jobs[job].cancelled {
+            // The worker was told; it answers, or its time runs.
+        } else if self.tell_cancel(call) {
+            let cancel_by = self.now.saturating_add(self.limits.cancel_grace);
+            let j = &mut self.jobs[job];
+            j.cancelled = true;
+            j.cancel_by = j.cancel_by.min(cancel_by);
+            self.arm_job(job);
+        } else {
+            self.abandon(job, Reason::Cancelled);
+        }
+    }
+
+    /// Tells a worker to cancel a call, if it can be told. A batch is not cancelled for the sake
+    /// of one of its jobs.
+    pub(crate) fn tell_cancel(&mut self, call: u32) -> bool {
+        let c = &self.calls[call];
+        let worker = &self.workers[c.worker];
+        let heard = matches!(worker.stage, Stage::Ready | Stage::Draining);
+        if !worker.offer.cancel || !heard || c.jobs.len > 1 {
+            return false;
+        }
+        if !std::mem::replace(&mut self.calls[call].cancel_sent, true) {
+            let worker = self.worker_id(self.calls[call].worker);
+            let call = CallId::of(&self.calls, call);
+            self.actions.push_back(Action::Cancel { worker, call });
+        }
+        true
+    }
+
+    pub(crate) fn arm_jobs(&mut self, jobs: JobList) {
+        let mut job = jobs.first;
+        while job != NONE {
+            self.arm_job(job);
+            job = self.jobs[job].next;
+        }
+    }
+
+    /// Sets when a job has to be looked at.
+    pub(crate) fn arm_job(&mut self, job: u32) {
+        let j = &self.jobs[job];
+        let at = if j.call == NONE {
+            let isolation = if j.isolated_until > self.now { j.isolated_until } else { NEVER };
+            j.deadline.min(j.wait_by).min(isolation)
+        } else if j.payload.is_none() {
+            j.exec_by.min(if j.overdue { j.cancel_by } else { NEVER })
+        } else {
+            j.deadline.min(j.exec_by).min(j.cancel_by)
+        };
+        self.job_due.set(job, at);
+    }
+
+    /// A job's time has come: one of them.
+    pub(crate) fn job_is_due(&mut self, job: u32) {
+        let now = self.now;
+        if self.jobs[job].call == NONE {
+            let j = &self.jobs[job];
+            if j.deadline <= now {
+                self.end_queued(job, Reason::QueueTimeout);
+            } else if j.wait_by <= now && self.overload.is_on() {
+                self.overload.refused(now);
+                self.end_queued(job, Reason::Overloaded);
+            } else {
+                self.jobs[job].wait_by = NEVER;
+                self.arm_job(job);
+            }
+            return;
+        }
+        if self.jobs[job].deadline <= now && self.jobs[job].payload.is_some() {
+            self.tell_cancel(self.jobs[job].call);
+            self.abandon(job, Reason::Deadline);
+        }
+        if self.jobs[job].cancel_by <= now {
+            self.cancel_was_ignored(job);
+        }
+        if self.jobs[job].exec_by <= now {
+            self.ran_too_long(job);
+        }
+        self.arm_job(job);
+    }
+
+    fn cancel_was_ignored(&mut self, job: u32) {
+        self.jobs[job].cancel_by = NEVER;
+        if self.jobs[job].overdue {
+            self.kill_for(job);
+        } else if self.jobs[job].payload.is_some() {
+            self.abandon(job, Reason::Cancelled);
+        }
+    }
+
+    /// A job is over its execution limit. A worker that can cancel gets the chance to; otherwise
+    /// only its end ends the job.
+    fn ran_too_long(&mut self, job: u32) {
+        self.jobs[job].exec_by = NEVER;
+        let call = self.jobs[job].call;
+        if self.calls[call].jobs.len > 1 {
+            // One of a batch, nobody knows which: they run again one by one, each with its time.
+            let worker = self.calls[call].worker;
+            self.kill(worker, KillReason::ExecTimeout);
+            return;
+        }
+        self.jobs[job].overdue = true;
+        if self.tell_cancel(call) {
+            self.jobs[job].cancel_by = self.now.saturating_add(self.limits.cancel_grace);
+        } else {
+            self.kill_for(job);
+        }
+    }
+
+    /// Kills the worker of a job that is over its execution limit. The job ends at once, unless it
+    /// is to run again: that has to wait until the worker is gone.
+    fn kill_for(&mut self, job: u32) {
+        let worker = self.calls[self.jobs[job].call].worker;
+        let attached = self.workers[worker].is_attached();
+        if self.jobs[job].payload.is_some()
+            && (attached || !self.may_retry(job, Reason::ExecTimeout.code()))
+        {
+            let cancelled = self.jobs[job].cancelled;
+            let reason = if cancelled { Reason::Cancelled } else { Reason::ExecTimeout };
+            self.abandon(job, reason);
+        }
+        if !attached {
+            self.kill(worker, KillReason::ExecTimeout);
+        }
+    }
+
+    /// In an overloaded pool: sets how long each job that is queued may still wait.
+    pub(crate) fn watch_overload(&mut self) {
+        let Some(options) = self.config.overload.clone() else { return };
+        if !self.overload.turn(self.now, &options) {
+            return;
+        }
+        let mut job = self.queue.first;
+        while job != NONE {
+            self.limit_wait(job);
+            job = self.jobs[job].next;
+        }
+    }
+
+    pub(crate) fn limit_wait(&mut self, job: u32) {
+        let Some(options) = &self.config.overload else { return };
+        let j = &mut self.jobs[job];
+        j.wait_by = j.submitted.saturating_add(wait_limit(options, j.budget()));
+        self.arm_job(job);
+    }
+}

@@ -1,0 +1,115 @@
+//! How long a worker takes for a job, and how much it is therefore handed at a time.
+
+use crate::config::{BATCH_WORK, HAND_AHEAD_JOBS, HAND_AHEAD_WORK};
+use crate::deadline::{NEVER, Nanos};
+
+/// A shorter service time than this is not believed: it is the clock's grain.
+const SERVICE_FLOOR: Nanos = 500;
+
+const HAND_AHEAD: Nanos = HAND_AHEAD_WORK.as_nanos() as Nanos;
+const BATCH: Nanos = BATCH_WORK.as_nanos() as Nanos;
+
+/// The mean time that a job takes, the recent ones counting most: each sample moves it by a
+/// quarter of the difference. The way there and back is part of a sample, so for tiny jobs it
+/// begins too high and comes down as batches grow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServiceTime(Nanos);
+
+impl ServiceTime {
+    pub(crate) fn unknown() -> Self {
+        Self(NEVER)
+    }
+
+    pub(crate) fn mean(self) -> Option<Nanos> {
+        (self.0 != NEVER).then_some(self.0)
+    }
+
+    /// `jobs` jobs took so long together.
+    pub(crate) fn sample(&mut self, took: Nanos, jobs: u32) {
+        let sample = took / Nanos::from(jobs.max(1));
+        self.0 = match self.0 {
+            NEVER => sample,
+            mean => mean - mean / 4 + sample / 4,
+        };
+    }
+
+    /// How many jobs may be handed to an ordered worker ahead of their turn.
+    pub(crate) fn ahead(self) -> u32 {
+        self.fits(HAND_AHEAD, HAND_AHEAD_JOBS)
+    }
+
+    /// How many jobs one batch may carry, of the `offer` that the worker declared. Below two:
+    /// single jobs.
+    pub(crate) fn batch(self, offer: u32) -> u32 {
+        self.fits(BATCH, offer)
+    }
+
+    /// Whether a call of so many jobs that has run for `age` is one behind which no job should be
+    /// put.
+    pub(crate) fn is_long(self, age: Nanos, jobs: u32) -> bool {
+        let expected = self.mean().unwrap_or(NEVER).saturating_mul(Nanos::from(jobs));
+        let patience = if jobs > 1 { expected.saturating_mul(2) } else { 0 };
+        age > HAND_AHEAD.max(patience)
+    }
+
+    fn fits(self, work: Nanos, most: u32) -> u32 {
+        match self.mean() {
+            None => 0,
+            Some(mean) => (work / mean.max(SERVICE_FLOOR)).min(Nanos::from(most)) as u32,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const US: Nanos = 1000;
+
+    #[test]
+    fn nothing_ahead_until_it_is_known() {
+        assert_eq!(ServiceTime::unknown().ahead(), 0);
+        assert_eq!(ServiceTime::unknown().batch(1000), 0);
+    }
+
+    #[test]
+    fn hands_ahead_two_hundred_microseconds_or_thirty_two_jobs() {
+        let of = |took| {
+            let mut service = ServiceTime::unknown();
+            service.sample(took, 1);
+            service.ahead()
+        };
+        assert_eq!(of(US), 32);
+        assert_eq!(of(10 * US), 20);
+        assert_eq!(of(150 * US), 1);
+        assert_eq!(of(201 * US), 0);
+    }
+
+    #[test]
+    fn a_batch_grows_to_four_hundred_microseconds() {
+        let mut service = ServiceTime::unknown();
+        service.sample(26 * US, 1);
+        let mut size = service.batch(1024);
+        assert_eq!(size, 15);
+        for _ in 0..20 {
+            // 25 us for the way there and back, 1 us a job.
+            service.sample(25 * US + Nanos::from(size) * US, size);
+            size = service.batch(1024);
+        }
+        assert!(size > 300, "{size}");
+        assert_eq!(service.batch(64), 64, "the worker's own limit holds");
+    }
+
+    #[test]
+    fn one_long_job_ends_handing_ahead() {
+        let mut service = ServiceTime::unknown();
+        service.sample(10 * US, 1);
+        assert!(!service.is_long(200 * US, 1));
+        assert!(service.is_long(201 * US, 1));
+        assert!(!service.is_long(800 * US, 40));
+        assert!(service.is_long(801 * US, 40));
+        service.sample(1_000_000 * US, 1);
+        assert_eq!(service.ahead(), 0);
+        assert_eq!(service.batch(1024), 0);
+    }
+}

@@ -5,15 +5,19 @@ use std::time::Instant;
 use crate::cores::Cores;
 use crate::sync::{AtomicUsize, Mutex, Ordering, load_fenced, lock, store_fenced, thread};
 
-/// Looks at the awaited thing before parking, when there is more than one core.
+/// The most looks at the awaited thing before parking, when there is more than one core.
 ///
 /// A pause takes some 70 ns on current x86, so this is about as long as the wake-up of a parked
 /// thread on another core, which it saves.
 #[cfg(not(loom))]
-const SPINS: usize = 100;
-/// Offers the core to other threads that many times after spinning, before parking.
+const SPINS_MAX: usize = 100;
+/// The fewest looks: about as long as the answer of a thread that is awake takes.
 #[cfg(not(loom))]
-const YIELDS: usize = 4;
+const SPINS_MIN: usize = 8;
+/// One in so many waits spins to the most, however few were worth it before: two threads that
+/// both learned to park at once would never find out that both could spin again.
+#[cfg(not(loom))]
+const PROBE_EVERY: usize = 32;
 
 /// The waiter is awake, or about to look for itself.
 const AWAKE: usize = 0;
@@ -30,11 +34,19 @@ pub(crate) struct Sleeper {
     state: AtomicUsize,
     thread: Mutex<Option<thread::Thread>>,
     hook: Mutex<Option<WakeHook>>,
+    #[cfg(not(loom))]
+    patience: Patience,
 }
 
 impl Sleeper {
     pub(crate) fn new() -> Self {
-        Self { state: AtomicUsize::new(AWAKE), thread: Mutex::new(None), hook: Mutex::new(None) }
+        Self {
+            state: AtomicUsize::new(AWAKE),
+            thread: Mutex::new(None),
+            hook: Mutex::new(None),
+            #[cfg(not(loom))]
+            patience: Patience::new(),
+        }
     }
 
     /// Wakes the waiter if it isn't awake. What it waits for was published by
@@ -86,9 +98,32 @@ impl Sleeper {
         deadline: Option<Instant>,
         mut ready: impl FnMut() -> bool,
     ) {
-        if !spin(cores, &mut ready) {
+        if !self.spin(cores, &mut ready) {
             self.sleep(deadline, ready);
         }
+    }
+
+    /// Whether `ready` came to hold while spinning. On one core nobody could make it so meanwhile.
+    #[cfg(not(loom))]
+    fn spin(&self, cores: &Cores, ready: &mut impl FnMut() -> bool) -> bool {
+        if !cores.are_many() {
+            return false;
+        }
+        for look in 0..self.patience.next() {
+            crate::sync::pause();
+            if ready() {
+                self.patience.succeeded(look);
+                return true;
+            }
+        }
+        self.patience.failed();
+        false
+    }
+
+    /// loom explores every interleaving, and spinning would only add some that end alike.
+    #[cfg(loom)]
+    fn spin(&self, _cores: &Cores, _ready: &mut impl FnMut() -> bool) -> bool {
+        false
     }
 
     /// Sets what is called when an armed waiter would be woken.
@@ -114,31 +149,38 @@ impl Sleeper {
     }
 }
 
-/// Whether `ready` came to hold while spinning. On one core nobody could make it so meanwhile.
+/// How long it was worth to spin lately. The waiter alone writes it.
 #[cfg(not(loom))]
-fn spin(cores: &Cores, ready: &mut impl FnMut() -> bool) -> bool {
-    if !cores.are_many() {
-        return false;
-    }
-    for _ in 0..SPINS {
-        crate::sync::pause();
-        if ready() {
-            return true;
-        }
-    }
-    for _ in 0..YIELDS {
-        thread::yield_now();
-        if ready() {
-            return true;
-        }
-    }
-    false
+struct Patience {
+    spins: AtomicUsize,
+    waits: AtomicUsize,
 }
 
-/// loom explores every interleaving, and spinning would only add some that end alike.
-#[cfg(loom)]
-fn spin(_cores: &Cores, _ready: &mut impl FnMut() -> bool) -> bool {
-    false
+#[cfg(not(loom))]
+impl Patience {
+    fn new() -> Self {
+        Self { spins: AtomicUsize::new(SPINS_MAX), waits: AtomicUsize::new(0) }
+    }
+
+    /// How many times to look in this wait.
+    fn next(&self) -> usize {
+        let waits = self.waits.load(Ordering::Relaxed).wrapping_add(1);
+        self.waits.store(waits, Ordering::Relaxed);
+        let is_probe = waits.is_multiple_of(PROBE_EVERY);
+        if is_probe { SPINS_MAX } else { self.spins.load(Ordering::Relaxed) }
+    }
+
+    /// It came at the `looks`-th look: leave room for one that comes later.
+    fn succeeded(&self, looks: usize) {
+        let spins = self.spins.load(Ordering::Relaxed).max(looks * 4).min(SPINS_MAX);
+        self.spins.store(spins, Ordering::Relaxed);
+    }
+
+    /// It didn't come, and the core could have served another thread.
+    fn failed(&self) {
+        let spins = self.spins.load(Ordering::Relaxed) / 2;
+        self.spins.store(spins.max(SPINS_MIN), Ordering::Relaxed);
+    }
 }
 
 /// Parks the thread; `false` if the deadline has passed.

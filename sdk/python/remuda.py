@@ -179,10 +179,6 @@ def _is_async(handler):
 # JSON
 
 
-class _RawNumber(str):
-    """A number's own digits, for an id that must go back as it came."""
-
-
 def _refuse_constant(name):
     raise ValueError("%s is no JSON" % name)
 
@@ -201,6 +197,9 @@ _encoder = json.JSONEncoder(
     ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"), default=_plain)
 _to_json = _encoder.encode
 _ABSENT = object()
+_SPACE = re.compile(r"[ \t\r\n]*")
+_ESCAPED = bytes(range(32)) + b"\\"  # what a JSON string must escape, but for the quote
+_PLAIN_LIST = re.compile(rb'\{"op":"call","id":([1-9]\d{0,14}),"bodies":\["')
 _HEAD_ID = re.compile(rb'\s*\{\s*"op"\s*:\s*"call"\s*,\s*"id"\s*:\s*(-?\d{1,20}|"[ !#-\[\]-~]{1,64}")\s*,')
 
 
@@ -213,6 +212,19 @@ def _parse(text):
     except StopIteration:
         pass
     return _decoder.decode(text)  # tells white space around the value from what is wrong
+
+
+def _raw_member(text, name):
+    """The text of a member's value as it stands in an object that was parsed before."""
+    found, at = "", _SPACE.match(text, 0).end()
+    while text[at] in "{,":
+        key, at = json.decoder.scanstring(text, _SPACE.match(text, at + 1).end() + 1)
+        start = _SPACE.match(text, _SPACE.match(text, at).end() + 1).end()
+        at = _scan(text, start)[1]
+        if key == name:
+            found = text[start:at]
+        at = _SPACE.match(text, at).end()
+    return found
 
 
 def _encode(value):
@@ -341,6 +353,12 @@ class _Session:
 
     def take(self, line):
         """The bytes that answer `line`, or None. Sets `closing` when the connection must end after them."""
+        if self.greeted:
+            found = _PLAIN_LIST.match(line)
+            if found is not None:
+                bodies = _plain_strings(line, found.end())
+                if bodies is not None and len(bodies) <= self.plan.batch:
+                    return self.call_list(found.group(1).decode(), bodies)
         try:
             message = _parse(line.decode())
         except (ValueError, RecursionError) as error:
@@ -397,24 +415,19 @@ class _Session:
     def id_text(self, message, line):
         """The id as JSON, as it came; None where there is none; _ABSENT where it is none that may be."""
         value = message.get("id", _ABSENT)
-        kind = type(value)
-        if kind is int:
-            text = str(value)
-        elif kind is str:
-            text = _to_json(value)
-            if len(value.encode("utf-8", "replace")) > MAX_ID_BYTES:
-                return _ABSENT
-            return text.encode("utf-8", "replace").decode()
-        elif kind is float:
-            text = json.loads(line.decode(), parse_float=_RawNumber)["id"]
-        else:
-            return None if value is _ABSENT else _ABSENT
-        return text if len(text) <= MAX_ID_BYTES else _ABSENT
+        if value is _ABSENT:
+            return None
+        if type(value) is int and 0 < value < 1 << 53:
+            return str(value)
+        if type(value) not in (int, float, str):
+            return _ABSENT
+        text = _raw_member(line.decode(), "id")
+        return text if len(text.encode()) <= MAX_ID_BYTES + 2 * (type(value) is str) else _ABSENT
 
     def call(self, message, line):
         """Runs a call and gives its answer."""
         value = message.get("id")
-        id_text = str(value) if type(value) is int and -1 < value < 1 << 53 else self.id_text(message, line)
+        id_text = str(value) if type(value) is int and 0 < value < 1 << 53 else self.id_text(message, line)
         if id_text is _ABSENT:
             return _bad_id()
         prefix = "{" if id_text is None else '{"id":%s,' % id_text
@@ -423,7 +436,7 @@ class _Session:
             bodies, problem = self.bodies(message)
             if problem:
                 return _refusal(id_text, "bad_request", problem)
-            return self.run_list(prefix, bodies)
+            return self.call_list(id_text, bodies)
         self.plan.jobs += 1
         try:
             if self.plan.takes_list:
@@ -443,6 +456,8 @@ class _Session:
             return None, "a call has a \"body\" or \"bodies\", not both"
         if type(bodies) is not list:
             return None, "\"bodies\" must be an array"
+        if not bodies:
+            return None, "\"bodies\" must hold at least one body"
         if len(bodies) > self.plan.batch:
             return None, "this worker takes at most %d bodies a call, not %d" % (self.plan.batch, len(bodies))
         return bodies, None
@@ -454,13 +469,14 @@ class _Session:
         self.plan.failures += 1
         return ('%s"ok":false,%s\n' % (prefix, _to_json(_failure(error))[1:])).encode()
 
-    def run_list(self, prefix, bodies):
-        """Runs a call with several bodies."""
+    def call_list(self, id_text, bodies):
+        """Runs a call with several bodies, and gives its answer."""
+        prefix = "{" if id_text is None else '{"id":%s,' % id_text
         self.plan.jobs += len(bodies)
         failed = {}
         if self.plan.takes_list:
             try:
-                results = _results(self.handler(bodies), len(bodies)) if bodies else []
+                results = _results(self.handler(bodies), len(bodies))
             except BaseException as error:
                 if isinstance(error, (SystemExit, KeyboardInterrupt)):
                     raise
@@ -472,13 +488,38 @@ class _Session:
     def results_line(self, prefix, results, failed):
         """The answer to a call with several bodies; results that can't be sent join the failed."""
         try:
-            text = _to_json(results).encode()
+            text = _plain_array(results) or _to_json(results).encode()
         except Exception:
             text = b"[%s]" % b",".join(_encode_or_fail(results, failed))
         self.plan.failures += len(failed)
         failures = _to_json({str(index): failed[index] for index in sorted(failed)}) if failed else "{}"
         return b'%s"ok":true,"data":{"kind":"results","bodies":%s,"failed":%s}}\n' % (
             prefix.encode(), text, failures.encode())
+
+
+def _plain_strings(line, start):
+    """The bodies of a call that holds nothing but strings without escapes, which need no parser; else None."""
+    if not line.endswith(b'"]}') or line.find(b"\\", start) >= 0:
+        return None
+    try:
+        text = line[start:-3].decode()
+    except UnicodeDecodeError:
+        return None
+    strings = text.split('","')
+    # Each quote belongs to a separator, or there are objects, numbers or other fields among them.
+    return strings if text.count('"') == 2 * len(strings) - 2 else None
+
+
+def _plain_array(results):
+    """The JSON of strings of which none needs an escape, at a third of the encoder's cost; else None."""
+    try:
+        text = '","'.join(results)
+    except TypeError:
+        return None
+    if text.count('"') != 2 * len(results) - 2:
+        return None
+    raw = text.encode()
+    return b'["%s"]' % raw if len(raw.translate(None, _ESCAPED)) == len(raw) else None
 
 
 def _bad_id():
@@ -704,7 +745,13 @@ def _async_session():
             else:
                 work = (False, message["body"])
             timeout = message.get("timeout_ms")
-            timeout = timeout / 1000 if type(timeout) in (int, float) and timeout > 0 else None
+            self.enqueue(id_text, work, timeout / 1000 if type(timeout) in (int, float) and timeout > 0 else None)
+
+        def call_list(self, id_text, bodies):
+            self.enqueue(id_text, (True, bodies), None)
+
+        def enqueue(self, id_text, work, timeout):
+            """Starts a call, or lets it wait until the capacity has room."""
             hole = None
             if id_text is None:
                 hole = []
@@ -720,7 +767,6 @@ def _async_session():
                 if len(self.waiting) > self.plan.capacity and not self.paused:
                     self.paused = True
                     self.transport.pause_reading()
-            return None
 
         def start(self, entry):
             number, id_text, work, timeout, hole = entry
@@ -770,7 +816,7 @@ def _async_session():
             self.plan.jobs += len(bodies)
             failed = {}
             try:
-                results = _results(await self.handler(bodies), len(bodies)) if bodies else []
+                results = _results(await self.handler(bodies), len(bodies))
             except (asyncio.CancelledError, SystemExit, KeyboardInterrupt):
                 raise
             except BaseException as error:

@@ -1,20 +1,94 @@
 //! A thread-per-core runtime on io_uring, or on mio where that is denied.
+//!
+//! ```
+//! use remuda_net::{Config, ParseResult, adopt_unix, run_local, spawn};
+//! use std::os::unix::net::UnixStream;
+//!
+//! let (ours, theirs) = UnixStream::pair()?;
+//! let answer = run_local(Config::default(), async {
+//!     let client = adopt_unix(ours)?;
+//!     let server = adopt_unix(theirs)?;
+//!     spawn(async move {
+//!         let upper = |data: &[u8]| match data.split(|byte| *byte == b'\n').next() {
+//!             Some(line) if line.len() < data.len() => {
+//!                 let _ = server.send_nowait(&line.to_ascii_uppercase());
+//!                 ParseResult::Consumed(line.len() + 1)
+//!             }
+//!             _ => ParseResult::NeedMore,
+//!         };
+//!         while server.with_data(upper).await > 0 {}
+//!     });
+//!     client.send(b"hello\n")?.await?;
+//!     let mut answer = Vec::new();
+//!     client.with_data(|data| {
+//!         answer.extend_from_slice(data);
+//!         ParseResult::Consumed(data.len())
+//!     })
+//!     .await;
+//!     Ok::<_, remuda_net::NetError>(answer)
+//! })??;
+//! assert_eq!(answer, b"HELLO");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+// The kernel is told of memory here; each unsafe block says why that is sound.
 #![allow(unsafe_code)]
 
 mod blocking;
+mod builder;
 mod cancel;
 mod combine;
 mod config;
+mod conn;
+mod connect;
+mod ctx;
+mod driver;
 mod error;
+mod io;
+mod join_handle;
+mod listen;
 pub mod mpsc;
 mod notify;
 pub mod oneshot;
-mod stub;
+mod peer;
+mod readiness;
+mod recv;
+mod recv_buf;
+mod remote;
+mod resolve;
+mod runtime;
+mod send;
+mod send_queue;
+mod signals;
+mod slots;
+mod state;
+mod task;
+mod time;
+mod timers;
 
-pub use blocking::{BlockingExecutor, BlockingHandle, BlockingJob, SmallPool};
+pub use blocking::{
+    BlockingExecutor, BlockingHandle, BlockingJob, SMALL_POOL_IDLE, SMALL_POOL_QUEUE,
+    SMALL_POOL_THREADS, SmallPool,
+};
+pub use builder::{AsyncEventHandler, Builder, ShutdownHandle};
 pub use cancel::CancellationToken;
 pub use combine::{Either, Either3, join, join3, select, select3, yield_now};
 pub use config::{BACKEND_ENV, Backend, Config};
+pub use conn::CloseReason;
+pub use connect::{
+    ConnectFuture, adopt_tcp, adopt_unix, connect, connect_unix, connect_with_timeout,
+};
+pub use ctx::{ConnCtx, ConnToken};
 pub use error::{Elapsed, NetError, Result};
+pub use join_handle::{JoinError, JoinHandle, spawn_with_handle};
+pub use listen::{ListenerHandle, listen_tcp, listen_unix};
 pub use notify::Notifier;
-pub use stub::*;
+pub use peer::{PeerAddr, PeerCred};
+pub use readiness::{Readiness, ReadyFd, child_exited, readable, writable};
+pub use recv::{ParseResult, RecvReadyFuture, WithBytesFuture, WithDataFuture};
+pub use resolve::resolve;
+pub use runtime::{
+    backend, backend_reason, now, run_local, shutdown_requested, spawn, spawn_blocking,
+};
+pub use send::{Flushed, PeerGone, SendFuture};
+pub use signals::{Signals, signals};
+pub use time::{Sleep, sleep, sleep_until, timeout, timeout_at};

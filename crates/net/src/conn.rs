@@ -1,0 +1,163 @@
+//! A connection's state, as the worker's table holds it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::task::Waker;
+
+use crate::recv_buf::RecvBuf;
+use crate::send_queue::SendQueue;
+
+/// Why nothing more will be received on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The peer ended its sending half, or closed. Sending may still work.
+    Eof,
+    /// The connection broke.
+    Reset(io::ErrorKind),
+    /// It was closed on this side.
+    Local,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Tcp,
+    Unix,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The kernel has not said yet whether the peer accepts.
+    Connecting,
+    Open,
+    /// Closed for its owner; unsent bytes may still be on their way.
+    Closing,
+}
+
+/// Memory that a task wants received bytes to be written to.
+pub(crate) struct Sink {
+    pub(crate) target: *mut u8,
+    pub(crate) len: usize,
+    pub(crate) filled: usize,
+    /// What `recv_ready` has told of.
+    pub(crate) told: usize,
+}
+
+impl Sink {
+    pub(crate) fn room(&self) -> usize {
+        self.len - self.filled
+    }
+
+    /// Copies what there is room for; returns how much that was.
+    pub(crate) fn fill(&mut self, data: &[u8]) -> usize {
+        let count = data.len().min(self.room());
+        // SAFETY: `set_recv_sink`'s caller promised `len` writable bytes at `target` until the
+        // sink is taken; `filled + count` is at most `len`, and `data` is not that memory
+        // (it is a receive buffer of ours).
+        unsafe {
+            std::ptr::copy_nonoverlapping(data.as_ptr(), self.target.add(self.filled), count);
+        }
+        self.filled += count;
+        count
+    }
+}
+
+pub(crate) struct Conn {
+    pub(crate) fd: OwnedFd,
+    pub(crate) kind: Kind,
+    pub(crate) outbound: bool,
+    pub(crate) phase: Phase,
+    /// The task to drop when the connection is closed.
+    pub(crate) task: Option<u64>,
+
+    pub(crate) recv: RecvBuf,
+    /// Bytes that ever arrived; a parse that needs more is not repeated until it changes.
+    pub(crate) arrived: u64,
+    /// Why nothing more comes; what came before may still be in `recv`.
+    pub(crate) recv_end: Option<CloseReason>,
+    pub(crate) recv_waker: Option<Waker>,
+    pub(crate) recv_paused: bool,
+    pub(crate) sink: Option<Sink>,
+
+    pub(crate) send: SendQueue,
+    /// Who waits for the stream to have come how far.
+    pub(crate) send_waiters: Vec<(u64, Waker)>,
+    pub(crate) send_error: Option<io::ErrorKind>,
+    /// The sending half ends when the queue is empty.
+    pub(crate) fin_wanted: bool,
+    pub(crate) fin_sent: bool,
+    /// Whether the connection is in the list of those to flush at the end of the turn.
+    pub(crate) dirty: bool,
+
+    /// Both halves are over.
+    pub(crate) gone: bool,
+    /// Wakers of `peer_gone`, and of whoever must see a `cancel`.
+    pub(crate) event_wakers: Vec<Waker>,
+    /// How often `cancel` was called.
+    pub(crate) cancels: u32,
+    pub(crate) connect_waker: Option<Waker>,
+    pub(crate) connect_result: Option<Result<(), io::Error>>,
+    pub(crate) driver: DriverPart,
+}
+
+/// What the drivers note about a connection.
+#[derive(Default)]
+pub(crate) struct DriverPart {
+    /// mio: there may be something to read. io_uring: a receive is armed.
+    pub(crate) recv_ready: bool,
+    /// mio: it is in the list of those to read.
+    pub(crate) listed: bool,
+    /// mio: the end of the stream was announced, so a short read is not the last one.
+    pub(crate) end_announced: bool,
+    /// mio: the socket's buffer is full and writability is being waited for.
+    /// io_uring: a send is in flight.
+    pub(crate) send_blocked: bool,
+    /// io_uring: operations that the kernel still has.
+    pub(crate) in_flight: u32,
+    /// io_uring: what names the receive that is armed.
+    pub(crate) recv_op: u64,
+    /// io_uring: a cancel of it was asked for.
+    pub(crate) recv_stopping: bool,
+    pub(crate) registered: bool,
+}
+
+impl Conn {
+    pub(crate) fn new(fd: OwnedFd, kind: Kind, outbound: bool, phase: Phase) -> Self {
+        Self {
+            fd,
+            kind,
+            outbound,
+            phase,
+            task: None,
+            recv: RecvBuf::Empty,
+            arrived: 0,
+            recv_end: None,
+            recv_waker: None,
+            recv_paused: false,
+            sink: None,
+            send: SendQueue::default(),
+            send_waiters: Vec::new(),
+            send_error: None,
+            fin_wanted: false,
+            fin_sent: false,
+            dirty: false,
+            gone: false,
+            event_wakers: Vec::new(),
+            cancels: 0,
+            connect_waker: None,
+            connect_result: None,
+            driver: DriverPart::default(),
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Whether the driver should read: somebody waits, or there is room to read ahead.
+    pub(crate) fn wants_recv(&self, limit: usize) -> bool {
+        self.phase == Phase::Open
+            && self.recv_end.is_none()
+            && !self.recv_paused
+            && (self.recv_waker.is_some() || self.recv.len() < limit)
+    }
+}

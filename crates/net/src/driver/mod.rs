@@ -1,0 +1,112 @@
+//! The seam between the runtime and what does its input and output. The runtime keeps the
+//! state of connections; a driver moves bytes between them and the kernel.
+
+mod mio;
+mod ring_slice;
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use ring_slice::RingSlice;
+
+use crate::config::{Backend, Config};
+use crate::error::Result;
+use crate::remote::Remote;
+use crate::slots::Key;
+use crate::state::State;
+
+/// The driver that was chosen when the runtime started.
+pub(crate) enum Driver {
+    Mio(mio::MioDriver),
+}
+
+/// Calls the method of whichever driver it is.
+macro_rules! each {
+    ($self:ident, $driver:ident => $call:expr) => {
+        match $self {
+            Driver::Mio($driver) => $call,
+        }
+    };
+}
+
+impl Driver {
+    pub(crate) fn choose(config: &Config, wake: &Arc<Remote>) -> Result<(Self, String)> {
+        let _ = config;
+        Ok((Self::Mio(mio::MioDriver::new(wake.as_fd())?), "chosen".into()))
+    }
+
+    pub(crate) fn backend(&self) -> Backend {
+        match self {
+            Self::Mio(_) => Backend::Mio,
+        }
+    }
+
+    /// A connection was put in the table. If it is open, receiving begins; if it is being
+    /// connected, its outcome is awaited.
+    pub(crate) fn open(&mut self, state: &mut State, key: Key) -> Result<()> {
+        each!(self, driver => driver.open(state, key))
+    }
+
+    /// Whether the connection wants to be read may have changed.
+    pub(crate) fn update_recv(&mut self, state: &mut State, key: Key) {
+        each!(self, driver => driver.update_recv(state, key));
+    }
+
+    /// Gives the kernel what is queued, as far as it takes it.
+    pub(crate) fn flush(&mut self, state: &mut State, key: Key) {
+        each!(self, driver => driver.flush(state, key));
+    }
+
+    /// The owner closed it. It goes when its unsent bytes are gone, or at once if `abandon`.
+    pub(crate) fn close(&mut self, state: &mut State, key: Key, abandon: bool) {
+        each!(self, driver => driver.close(state, key, abandon));
+    }
+
+    pub(crate) fn listen(&mut self, state: &mut State, key: Key) -> Result<()> {
+        each!(self, driver => driver.listen(state, key))
+    }
+
+    /// Accepting may be tried again.
+    pub(crate) fn accept_again(&mut self, state: &mut State, key: Key) {
+        each!(self, driver => driver.accept_again(state, key));
+    }
+
+    pub(crate) fn unlisten(&mut self, state: &mut State, key: Key) {
+        each!(self, driver => driver.unlisten(state, key));
+    }
+
+    /// Begins to wait for a descriptor's readiness, or waits again.
+    pub(crate) fn watch(&mut self, state: &mut State, key: Key) -> Result<()> {
+        each!(self, driver => driver.watch(state, key))
+    }
+
+    pub(crate) fn unwatch(&mut self, state: &mut State, key: Key) {
+        each!(self, driver => driver.unwatch(state, key));
+    }
+
+    /// Whether a receive buffer may be kept until it has been sent on.
+    pub(crate) fn can_spare_buffer(&self) -> bool {
+        each!(self, driver => driver.can_spare_buffer())
+    }
+
+    /// Whether there is work that doesn't come from the kernel.
+    pub(crate) fn has_work(&self) -> bool {
+        each!(self, driver => driver.has_work())
+    }
+
+    /// Waits for events, at most so long (`None`: for ever), and notes them in the state.
+    pub(crate) fn wait(&mut self, state: &mut State, timeout: Option<Duration>) -> Result<()> {
+        each!(self, driver => driver.wait(state, timeout))
+    }
+}
+
+/// Accepting failed for want of descriptors or memory: the listener rests until a connection
+/// is closed, or for a while. Trying again at once would spin.
+fn out_of_descriptors(state: &mut State, key: Key, error: std::io::Error) {
+    if let Some(listener) = state.listeners.get_mut(key) {
+        listener.resting = true;
+        state.accept_again = Some(state.now + state.limits.accept_pause);
+        tracing::warn!(%error, "accepting rests for want of descriptors or memory");
+    }
+}

@@ -1,0 +1,96 @@
+//! The connections and the driver together: what needs both.
+
+use std::time::{Duration, Instant};
+
+use crate::conn::Phase;
+use crate::driver::Driver;
+use crate::error::Result;
+use crate::slots::Key;
+use crate::state::{OnAccept, State};
+
+pub(crate) struct Io {
+    pub(crate) state: State,
+    pub(crate) driver: Driver,
+}
+
+/// Closes a connection. Returns the task that is to be dropped with it.
+pub(crate) fn close(
+    state: &mut State,
+    driver: &mut Driver,
+    key: Key,
+    abandon: bool,
+) -> Option<u64> {
+    let connecting = state.conns.get(key)?.phase == Phase::Connecting;
+    let task = state.begin_close(key)?;
+    driver.close(state, key, abandon || connecting);
+    if state.conns.get(key).is_some() {
+        state.linger(key);
+    }
+    task
+}
+
+impl Io {
+    pub(crate) fn driver_wait(&mut self, timeout: Option<Duration>) -> Result<()> {
+        self.driver.wait(&mut self.state, timeout)
+    }
+
+    pub(crate) fn driver_has_work(&self) -> bool {
+        self.driver.has_work()
+    }
+
+    /// Gives the kernel what this turn's tasks sent.
+    pub(crate) fn flush_dirty(&mut self) {
+        while let Some(key) = self.state.dirty.pop() {
+            self.driver.flush(&mut self.state, key);
+        }
+    }
+
+    /// What is due by the clock: connections that lingered long enough, listeners that rested.
+    pub(crate) fn take_due(&mut self) {
+        while let Some(key) = self.state.linger_over() {
+            self.driver.close(&mut self.state, key, true);
+        }
+        if self.state.accept_again.is_some_and(|at| at <= self.state.now) {
+            self.state.accept_again = None;
+            for key in self.state.listeners.keys() {
+                if self.state.listeners.get(key).is_some_and(|listener| listener.resting) {
+                    self.driver.accept_again(&mut self.state, key);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn on_accept(&self, listener: Key) -> Option<(OnAccept, bool)> {
+        let listener = self.state.listeners.get(listener).filter(|listener| !listener.closing)?;
+        Some((OnAccept::clone(&listener.on_accept), listener.task_ends_with_conn))
+    }
+
+    pub(crate) fn close(&mut self, key: Key, abandon: bool) -> Option<u64> {
+        close(&mut self.state, &mut self.driver, key, abandon)
+    }
+
+    /// Closes all connections and listeners; returns until when unsent bytes are tried.
+    pub(crate) fn close_all(&mut self) -> Instant {
+        for key in self.state.listeners.keys() {
+            self.driver.unlisten(&mut self.state, key);
+        }
+        for key in self.state.watches.keys() {
+            self.driver.unwatch(&mut self.state, key);
+        }
+        for key in self.state.conns.keys() {
+            self.close(key, false);
+        }
+        self.state.accepted.clear();
+        self.state.now + self.state.limits.linger
+    }
+
+    pub(crate) fn is_drained(&self) -> bool {
+        self.state.conns.len() == 0
+    }
+
+    pub(crate) fn abandon_all(&mut self) {
+        for key in self.state.conns.keys() {
+            self.driver.close(&mut self.state, key, true);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Listeners.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::rc::Rc;
+
+use crate::conn::Kind;
+use crate::ctx::ConnCtx;
+use crate::error::{NetError, Result};
+use crate::slots::Key;
+use crate::state::{Listener, OnAccept};
+use crate::{peer, runtime};
+
+/// A listener of this thread's runtime. Dropping it leaves the listener as it is.
+#[derive(Debug, Clone)]
+pub struct ListenerHandle {
+    key: Key,
+    local: PhantomData<Rc<()>>,
+}
+
+impl ListenerHandle {
+    /// Stops accepting and closes the socket. Connections that were accepted go on. A Unix
+    /// socket's file stays: it belongs to whoever bound it.
+    pub fn close(&self) {
+        runtime::with_io(|state, driver| driver.unlisten(state, self.key));
+    }
+}
+
+/// Closes a connection when its task is over, in whatever way.
+struct CloseWhenDone(ConnCtx);
+
+impl Drop for CloseWhenDone {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+pub(crate) fn on_accept<F, Fut>(f: F) -> OnAccept
+where
+    F: Fn(ConnCtx) -> Fut + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
+    Rc::new(move |conn| {
+        let close = CloseWhenDone(conn);
+        let future = f(conn);
+        runtime::boxed(async move {
+            // Named first, so that it is dropped after the future is.
+            let _close = close;
+            future.await;
+        })
+    })
+}
+
+pub(crate) fn listen(
+    fd: OwnedFd,
+    kind: Kind,
+    on_accept: OnAccept,
+    task_ends_with_conn: bool,
+) -> Result<ListenerHandle> {
+    let listener = Listener {
+        fd,
+        kind,
+        on_accept,
+        task_ends_with_conn,
+        resting: false,
+        armed: false,
+        closing: false,
+    };
+    let key = runtime::with_io(|state, driver| {
+        let key = state.listeners.insert(listener);
+        match driver.listen(state, key) {
+            Ok(()) => Ok(key),
+            Err(error) => {
+                state.listeners.remove(key);
+                Err(error)
+            }
+        }
+    });
+    let key = key.unwrap_or(Err(NetError::NoRuntime))?;
+    Ok(ListenerHandle { key, local: PhantomData })
+}
+
+/// Accepts connections and spawns the future that `f` makes of each. When that is done, its
+/// connection is closed, after what it accepted for sending has gone out.
+///
+/// Out of descriptors, it rests until a connection is closed or `Config::accept_pause` is over.
+/// Over `Config::max_connections`, connections are accepted and closed at once.
+///
+/// # Errors
+/// If the listener can't be registered, or no runtime runs on this thread.
+pub fn listen_unix<F, Fut>(listener: UnixListener, f: F) -> Result<ListenerHandle>
+where
+    F: Fn(ConnCtx) -> Fut + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
+    listen(unix_fd(listener)?, Kind::Unix, on_accept(f), false)
+}
+
+/// As [`listen_unix`], for TCP.
+///
+/// # Errors
+/// As `listen_unix`.
+pub fn listen_tcp<F, Fut>(listener: TcpListener, f: F) -> Result<ListenerHandle>
+where
+    F: Fn(ConnCtx) -> Fut + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
+    listen(tcp_fd(listener)?, Kind::Tcp, on_accept(f), false)
+}
+
+pub(crate) fn unix_fd(listener: UnixListener) -> Result<OwnedFd> {
+    listener.set_nonblocking(true).map_err(NetError::io("setting a listener non-blocking"))?;
+    Ok(listener.into())
+}
+
+pub(crate) fn tcp_fd(listener: TcpListener) -> Result<OwnedFd> {
+    listener.set_nonblocking(true).map_err(NetError::io("setting a listener non-blocking"))?;
+    // Connections inherit it, which saves a call for each.
+    peer::without_delay(&listener);
+    Ok(listener.into())
+}

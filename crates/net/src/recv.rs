@@ -1,0 +1,283 @@
+//! Receiving: the futures, and the lending of a connection's buffer to a closure.
+
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use crate::conn::Conn;
+use crate::driver::Driver;
+use crate::recv_buf::RecvBuf;
+use crate::runtime;
+use crate::slots::Key;
+use crate::state::{Lent, State};
+
+/// What a closure made of the bytes that it was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParseResult {
+    /// So many bytes from the front are done with.
+    Consumed(usize),
+    /// The message isn't all there; all bytes stay.
+    NeedMore,
+}
+
+/// What was there when a closure needed more: bytes that had arrived, and whether more can.
+type Offered = (u64, bool);
+
+/// What a future that parses remembers between polls.
+struct Waiting {
+    key: Key,
+    offered: Option<Offered>,
+    cancels: Option<u32>,
+    local: PhantomData<Rc<()>>,
+}
+
+impl Waiting {
+    fn new(key: Key) -> Self {
+        Self { key, offered: None, cancels: None, local: PhantomData }
+    }
+
+    /// Takes the connection's buffer if `f` has not seen all of it; else notes who waits.
+    fn begin(&mut self, waker: &Waker) -> Step {
+        let key = self.key;
+        let step = runtime::with_io(|state, driver| {
+            let Some(conn) = state.live(key) else { return Step::Done(0) };
+            if *self.cancels.get_or_insert(conn.cancels) != conn.cancels {
+                return Step::Done(0);
+            }
+            let offer = (conn.arrived, conn.recv_end.is_some());
+            if !conn.recv.is_empty() && self.offered != Some(offer) {
+                return Step::Parse(Loan::new(key, state));
+            }
+            if conn.recv_end.is_some() {
+                return Step::Done(0);
+            }
+            park(conn, waker);
+            driver.update_recv(state, key);
+            Step::Wait
+        });
+        step.unwrap_or(Step::Done(0))
+    }
+
+    /// Gives the buffer back after a parse.
+    fn end(&mut self, loan: Loan, parsed: ParseResult, waker: &Waker) -> Poll<usize> {
+        let key = self.key;
+        let consumed = match parsed {
+            ParseResult::Consumed(count) => count.min(loan.data.len()),
+            ParseResult::NeedMore => 0,
+        };
+        let polled = runtime::with_io(|state, driver| {
+            loan.give_back(consumed, state);
+            let Some(conn) = state.live(key) else { return Poll::Ready(consumed) };
+            if consumed > 0 {
+                driver.update_recv(state, key);
+                return Poll::Ready(consumed);
+            }
+            conn.recv.thaw();
+            if conn.recv_end.is_some() || self.cancels != Some(conn.cancels) {
+                return Poll::Ready(0);
+            }
+            self.offered = Some((conn.arrived, false));
+            park(conn, waker);
+            driver.update_recv(state, key);
+            Poll::Pending
+        });
+        polled.unwrap_or(Poll::Ready(0))
+    }
+}
+
+enum Step {
+    Parse(Loan),
+    Wait,
+    Done(usize),
+}
+
+fn park(conn: &mut Conn, waker: &Waker) {
+    match &mut conn.recv_waker {
+        Some(known) => known.clone_from(waker),
+        none => *none = Some(waker.clone()),
+    }
+}
+
+/// A connection's buffer while a closure looks at it. It is out of the connection, so that
+/// the closure may use the connection; and it goes back even if the closure panics.
+struct Loan {
+    key: Key,
+    data: RecvBuf,
+    in_ring: bool,
+}
+
+impl Loan {
+    fn new(key: Key, state: &mut State) -> Self {
+        let data = match state.conns.get_mut(key) {
+            Some(conn) => std::mem::take(&mut conn.recv),
+            None => RecvBuf::Empty,
+        };
+        let mut in_ring = false;
+        if let RecvBuf::Ring(slice) = &data {
+            let bytes = slice.as_slice();
+            let (start, len, buffer) = (bytes.as_ptr(), bytes.len(), slice.buffer);
+            state.lent.push(Lent { start, len, buffer, forwarded: false });
+            in_ring = true;
+        }
+        Self { key, data, in_ring }
+    }
+
+    fn give_back(mut self, consumed: usize, state: &mut State) {
+        self.settle(consumed, state);
+    }
+
+    fn settle(&mut self, consumed: usize, state: &mut State) {
+        let lent = if std::mem::take(&mut self.in_ring) { state.lent.pop() } else { None };
+        let mut data = std::mem::take(&mut self.data);
+        if lent.is_some_and(|lent| lent.forwarded) {
+            // The buffer belongs to a send by now, which hands it back; the rest is copied.
+            let rest = data.as_slice().get(consumed..).unwrap_or_default();
+            let mut copy = RecvBuf::Empty;
+            if !rest.is_empty() {
+                copy.append(rest, &mut state.recv_pool);
+            }
+            data = copy;
+        } else {
+            data.consume(consumed, &mut state.recv_pool);
+        }
+        match state.conns.get_mut(self.key) {
+            Some(conn) if conn.recv.is_empty() && conn.is_open() => conn.recv = data,
+            _ => data.release(&mut state.recv_pool),
+        }
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        if self.in_ring || !matches!(self.data, RecvBuf::Empty) {
+            runtime::with_io(|state, _| self.settle(0, state));
+        }
+    }
+}
+
+macro_rules! parsing_future {
+    ($(#[$doc:meta])* $name:ident, $argument:ty, $prepare:expr) => {
+        $(#[$doc])*
+        #[must_use = "futures do nothing unless they are awaited"]
+        pub struct $name<F> {
+            waiting: Waiting,
+            f: F,
+        }
+
+        // `f` is never pinned.
+        impl<F> Unpin for $name<F> {}
+
+        impl<F> $name<F> {
+            pub(crate) fn new(key: Key, f: F) -> Self {
+                Self { waiting: Waiting::new(key), f }
+            }
+        }
+
+        impl<F: FnMut($argument) -> ParseResult> Future for $name<F> {
+            type Output = usize;
+
+            fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<usize> {
+                let this = &mut *self;
+                match this.waiting.begin(cx.waker()) {
+                    Step::Done(count) => Poll::Ready(count),
+                    Step::Wait => Poll::Pending,
+                    Step::Parse(mut loan) => {
+                        let parsed = (this.f)($prepare(&mut loan));
+                        this.waiting.end(loan, parsed, cx.waker())
+                    }
+                }
+            }
+        }
+    };
+}
+
+parsing_future!(
+    /// Made by [`ConnCtx::with_data`](crate::ConnCtx::with_data).
+    WithDataFuture,
+    &[u8],
+    Loan::as_slice
+);
+
+parsing_future!(
+    /// Made by [`ConnCtx::with_bytes`](crate::ConnCtx::with_bytes).
+    WithBytesFuture,
+    Bytes,
+    Loan::freeze
+);
+
+impl Loan {
+    fn as_slice(&mut self) -> &[u8] {
+        self.data.as_slice()
+    }
+
+    fn freeze(&mut self) -> Bytes {
+        let frozen = runtime::with_io(|state, _| {
+            if std::mem::take(&mut self.in_ring) {
+                state.lent.pop();
+            }
+            self.data.freeze(&mut state.recv_pool)
+        });
+        frozen.unwrap_or_default()
+    }
+}
+
+pub(crate) fn try_with_data<F>(key: Key, f: F) -> Option<ParseResult>
+where
+    F: FnOnce(&[u8]) -> ParseResult,
+{
+    let loan = runtime::with_io(|state, _| {
+        let empty = state.live(key)?.recv.is_empty();
+        (!empty).then(|| Loan::new(key, state))
+    });
+    let loan = loan.flatten()?;
+    let parsed = f(loan.data.as_slice());
+    let consumed = match parsed {
+        ParseResult::Consumed(count) => count.min(loan.data.len()),
+        ParseResult::NeedMore => 0,
+    };
+    runtime::with_io(|state, driver: &mut Driver| {
+        loan.give_back(consumed, state);
+        driver.update_recv(state, key);
+    });
+    Some(parsed)
+}
+
+/// Made by [`ConnCtx::recv_ready`](crate::ConnCtx::recv_ready).
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct RecvReadyFuture {
+    key: Key,
+    cancels: Option<u32>,
+    local: PhantomData<Rc<()>>,
+}
+
+impl RecvReadyFuture {
+    pub(crate) fn new(key: Key) -> Self {
+        Self { key, cancels: None, local: PhantomData }
+    }
+}
+
+impl Future for RecvReadyFuture {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let key = self.key;
+        let polled = runtime::with_io(|state, driver| {
+            let Some(conn) = state.live(key) else { return Poll::Ready(()) };
+            let cancelled = *self.cancels.get_or_insert(conn.cancels) != conn.cancels;
+            let in_sink = conn.sink.as_mut().is_some_and(|sink| {
+                let told = std::mem::replace(&mut sink.told, sink.filled);
+                sink.filled > told || sink.room() == 0
+            });
+            if cancelled || in_sink || !conn.recv.is_empty() || conn.recv_end.is_some() {
+                return Poll::Ready(());
+            }
+            park(conn, cx.waker());
+            driver.update_recv(state, key);
+            Poll::Pending
+        });
+        polled.unwrap_or(Poll::Ready(()))
+    }
+}

@@ -1,0 +1,59 @@
+//! How other threads reach a runtime: a line of woken tasks, and an eventfd for one that sleeps.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::error::{NetError, Result};
+
+const AWAKE: u8 = 0;
+const ASLEEP: u8 = 1;
+const NOTIFIED: u8 = 2;
+
+pub(crate) struct Remote {
+    /// What the runtime's thread is at. Only the one who turns `ASLEEP` into `NOTIFIED`
+    /// writes to the eventfd: one wake-up, however many threads send.
+    state: AtomicU8,
+    woken: Mutex<Vec<u64>>,
+    eventfd: OwnedFd,
+}
+
+impl Remote {
+    pub(crate) fn new() -> Result<Self> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let eventfd = eventfd(0, flags).map_err(NetError::sys("making an eventfd"))?;
+        Ok(Self { state: AtomicU8::new(AWAKE), woken: Mutex::default(), eventfd })
+    }
+
+    pub(crate) fn push(&self, id: u64) {
+        self.woken.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+        if self.state.swap(NOTIFIED, Ordering::AcqRel) == ASLEEP {
+            // It can only fail when the counter is near 2^64, and then it is readable anyway.
+            let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
+        }
+    }
+
+    /// Says that the runtime's thread is about to sleep; false if there is work for it.
+    pub(crate) fn fall_asleep(&self) -> bool {
+        let (from, to) = (AWAKE, ASLEEP);
+        self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Says that it is awake, and moves the tasks woken meanwhile to `into`.
+    pub(crate) fn wake_up(&self, into: &mut Vec<u64>) {
+        if self.state.load(Ordering::Relaxed) == AWAKE {
+            return;
+        }
+        if self.state.swap(AWAKE, Ordering::AcqRel) == NOTIFIED {
+            into.append(&mut self.woken.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+}
+
+impl AsFd for Remote {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.eventfd.as_fd()
+    }
+}

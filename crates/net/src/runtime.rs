@@ -1,0 +1,359 @@
+//! The runtime of a thread: its turn, and the way in for everything that runs on it.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::cancel::CancellationToken;
+use crate::config::{Backend, Config};
+use crate::driver::Driver;
+use crate::error::{NetError, Result};
+use crate::io::Io;
+use crate::remote::Remote;
+use crate::state::State;
+use crate::task::{LocalFuture, MAIN, TaskWaker, Tasks};
+use crate::timers::Timers;
+
+/// Polls of tasks in one turn at most, so that tasks that wake each other can't keep the
+/// kernel's events waiting.
+const POLLS_PER_TURN: usize = 512;
+
+pub(crate) struct Core {
+    remote: Arc<Remote>,
+    tasks: Tasks,
+    timers: RefCell<Timers>,
+    io: RefCell<Io>,
+    now: Cell<Instant>,
+    spare_wakes: Cell<Vec<Waker>>,
+    shutdown: CancellationToken,
+    config: Config,
+    reason: String,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
+}
+
+/// Puts a task in line if this is the thread of the runtime that `remote` belongs to.
+pub(crate) fn push_ready(remote: &Arc<Remote>, id: u64) -> bool {
+    let pushed = CURRENT.try_with(|current| {
+        let Ok(current) = current.try_borrow() else { return false };
+        let Some(core) = current.as_ref().filter(|core| Arc::ptr_eq(&core.remote, remote)) else {
+            return false;
+        };
+        core.tasks.ready.borrow_mut().push_back(id);
+        true
+    });
+    pushed.unwrap_or(false)
+}
+
+/// Runs `f` with this thread's runtime, if there is one.
+pub(crate) fn with<R>(f: impl FnOnce(&Core) -> R) -> Option<R> {
+    let called = CURRENT.try_with(|current| {
+        let current = current.try_borrow().ok()?;
+        current.as_ref().map(|core| f(core))
+    });
+    called.ok().flatten()
+}
+
+/// As [`with`], for what can't go on without a runtime.
+#[track_caller]
+pub(crate) fn must<R>(f: impl FnOnce(&Core) -> R) -> R {
+    match with(f) {
+        Some(result) => result,
+        None => panic!("{}", NetError::NoRuntime),
+    }
+}
+
+/// Runs `f` with the connections and the driver. What it wakes is woken afterwards.
+pub(crate) fn with_io<R>(f: impl FnOnce(&mut State, &mut Driver) -> R) -> Option<R> {
+    with(|core| {
+        let result = {
+            let mut io = core.io.borrow_mut();
+            let Io { state, driver } = &mut *io;
+            f(state, driver)
+        };
+        core.wake_noted();
+        result
+    })
+}
+
+/// Ends the runtime when it is left, by a panic too.
+struct Entered(Rc<Core>);
+
+impl Entered {
+    fn new(core: Core) -> Result<Self> {
+        let core = Rc::new(core);
+        CURRENT.with(|current| {
+            let mut current = current.borrow_mut();
+            if current.is_some() {
+                return Err(NetError::Io {
+                    what: "starting a runtime",
+                    source: std::io::Error::other("this thread runs one already"),
+                });
+            }
+            *current = Some(Rc::clone(&core));
+            Ok(())
+        })?;
+        Ok(Self(core))
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        // Futures may use the runtime while they are dropped, so it is still there.
+        self.0.tasks.end();
+        self.0.drain();
+        let core = CURRENT.with(|current| current.borrow_mut().take());
+        drop(core);
+    }
+}
+
+/// Runs `main` on this thread, and with it whatever it spawns, until `main` is done. Tasks that
+/// are not done by then are dropped, connections are closed, and bytes that they accepted for
+/// sending are still tried for at most `Config::close_linger`.
+///
+/// ```
+/// let config = remuda_net::Config::default();
+/// let answer = remuda_net::run_local(config, async {
+///     let task = remuda_net::spawn_with_handle(async { 6 * 7 });
+///     task.await
+/// })?;
+/// assert_eq!(answer, Ok(42));
+/// # Ok::<(), remuda_net::NetError>(())
+/// ```
+///
+/// # Errors
+/// If the configuration is out of range, the driver can't be set up, waiting for events fails,
+/// or the thread runs a runtime already.
+pub fn run_local<T>(config: Config, main: impl Future<Output = T>) -> Result<T> {
+    let entered = Entered::new(Core::new(config)?)?;
+    let core = &entered.0;
+    let mut main = pin!(main);
+    let waking = TaskWaker::new(MAIN, &core.remote);
+    let waker = Waker::from(Arc::clone(&waking));
+    core.tasks.ready.borrow_mut().push_back(MAIN);
+    loop {
+        if let Some(output) = core.run_tasks(|| {
+            waking.taken_from_line();
+            match main.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(output) => Some(output),
+                Poll::Pending => None,
+            }
+        }) {
+            return Ok(output);
+        }
+        core.flush();
+        core.wait(None)?;
+    }
+}
+
+impl Core {
+    fn new(config: Config) -> Result<Self> {
+        config.validate()?;
+        let remote = Arc::new(Remote::new()?);
+        let now = Instant::now();
+        let (driver, reason) = Driver::choose(&config, &remote)?;
+        let took = now.elapsed();
+        tracing::info!(backend = driver.backend().name(), %reason, ?took, "chose the driver");
+        Ok(Self {
+            remote,
+            tasks: Tasks::default(),
+            timers: RefCell::default(),
+            io: RefCell::new(Io { state: State::new(&config, now), driver }),
+            now: Cell::new(now),
+            spare_wakes: Cell::default(),
+            shutdown: CancellationToken::new(),
+            config,
+            reason,
+        })
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn timers(&self) -> &RefCell<Timers> {
+        &self.timers
+    }
+
+    pub(crate) fn shutdown(&self) -> &CancellationToken {
+        &self.shutdown
+    }
+
+    pub(crate) fn spawn(&self, future: LocalFuture) -> u64 {
+        self.tasks.spawn(&self.remote, future)
+    }
+
+    pub(crate) fn abort(&self, task: u64) {
+        self.tasks.abort(task);
+    }
+
+    /// Polls tasks that can run, in the order in which they were woken.
+    fn run_tasks<T>(&self, mut main: impl FnMut() -> Option<T>) -> Option<T> {
+        for _ in 0..POLLS_PER_TURN {
+            let next = self.tasks.ready.borrow_mut().pop_front();
+            match next {
+                Some(MAIN) => {
+                    let done = main();
+                    if done.is_some() {
+                        return done;
+                    }
+                }
+                Some(id) => self.tasks.run(id),
+                None => break,
+            }
+        }
+        None
+    }
+
+    fn flush(&self) {
+        self.io.borrow_mut().flush_dirty();
+        self.wake_noted();
+    }
+
+    /// Waits for events and notes what they bring. `until` bounds the wait besides the timers.
+    fn wait(&self, until: Option<Instant>) -> Result<()> {
+        let timeout = self.timeout(until);
+        let accepted = {
+            let mut io = self.io.borrow_mut();
+            let waited = io.driver_wait(timeout);
+            let mut woken = Vec::new();
+            self.remote.wake_up(&mut woken);
+            self.tasks.ready.borrow_mut().extend(woken);
+            waited?;
+            let now = Instant::now();
+            self.now.set(now);
+            io.state.now = now;
+            self.timers.borrow_mut().fire(now, &mut io.state.wakes);
+            io.take_due();
+            std::mem::take(&mut io.state.accepted)
+        };
+        self.wake_noted();
+        if !accepted.is_empty() {
+            self.start_accepted(accepted);
+        }
+        Ok(())
+    }
+
+    /// How long the thread may sleep.
+    fn timeout(&self, until: Option<Instant>) -> Option<Duration> {
+        let mut io = self.io.borrow_mut();
+        let busy = io.driver_has_work() || !self.tasks.ready.borrow().is_empty();
+        if busy || !self.remote.fall_asleep() {
+            return Some(Duration::ZERO);
+        }
+        let timer = self.timers.borrow().next_deadline();
+        let deadline = [timer, io.state.next_deadline(), until].into_iter().flatten().min()?;
+        Some(deadline.saturating_duration_since(self.now.get()))
+    }
+
+    fn start_accepted(&self, mut accepted: Vec<(crate::slots::Key, crate::slots::Key)>) {
+        for (listener, conn) in accepted.drain(..) {
+            let start = self.io.borrow().on_accept(listener);
+            let Some((on_accept, task_ends_with_conn)) = start else {
+                // The listener was closed in the same turn; so is what it accepted.
+                self.io.borrow_mut().close(conn, true);
+                continue;
+            };
+            let task = self.spawn(on_accept(crate::ctx::ConnCtx::new(conn)));
+            if task_ends_with_conn && let Some(conn) = self.io.borrow_mut().state.live(conn) {
+                conn.task = Some(task);
+            }
+        }
+        let mut io = self.io.borrow_mut();
+        if io.state.accepted.is_empty() {
+            // Its memory serves again.
+            io.state.accepted = accepted;
+        }
+    }
+
+    /// Wakes what was noted to be woken, while nothing is borrowed.
+    fn wake_noted(&self) {
+        loop {
+            let mut wakes = self.spare_wakes.take();
+            std::mem::swap(&mut wakes, &mut self.io.borrow_mut().state.wakes);
+            let none = wakes.is_empty();
+            wakes.drain(..).for_each(Waker::wake);
+            self.spare_wakes.set(wakes);
+            if none {
+                return;
+            }
+        }
+    }
+
+    /// After the end of `main`: closes everything, and waits for what is still to be sent.
+    fn drain(&self) {
+        let until = self.io.borrow_mut().close_all();
+        self.wake_noted();
+        while !self.io.borrow().is_drained() && self.now.get() < until {
+            self.tasks.ready.borrow_mut().clear();
+            self.flush();
+            if self.wait(Some(until)).is_err() {
+                break;
+            }
+        }
+        self.io.borrow_mut().abandon_all();
+        self.wake_noted();
+    }
+}
+
+/// Spawns a task on this thread's runtime. It runs until it is done or the runtime ends.
+///
+/// # Panics
+/// If no runtime runs on this thread.
+#[track_caller]
+pub fn spawn(future: impl Future<Output = ()> + 'static) {
+    must(|core| core.spawn(Box::pin(future)));
+}
+
+/// This turn's reading of the clock, taken when the runtime's thread woke; the clock itself
+/// where no runtime runs.
+pub fn now() -> Instant {
+    with(Core::now).unwrap_or_else(Instant::now)
+}
+
+/// Which driver this thread's runtime runs on; never [`Backend::Auto`]. `None` without a runtime.
+pub fn backend() -> Option<Backend> {
+    with(|core| core.io.borrow().driver.backend())
+}
+
+/// Why that driver was chosen, in words, for a status page. Empty without a runtime.
+pub fn backend_reason() -> String {
+    with(|core| core.reason.clone()).unwrap_or_default()
+}
+
+/// Resolves when [`ConnCtx::request_shutdown`](crate::ConnCtx::request_shutdown) was called on
+/// this thread. A worker of [`Builder::launch`](crate::Builder::launch) ends by itself then; a
+/// program's own `main` future awaits this.
+pub async fn shutdown_requested() {
+    let token = must(|core| core.shutdown.clone());
+    token.cancelled().await;
+}
+
+/// Runs `work` on the executor for blocking work that the configuration has.
+///
+/// Dropping the handle lets the work run on. Without a runtime, the handle gives an error.
+pub fn spawn_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> crate::BlockingHandle<T> {
+    let executor = with(|core| Arc::clone(&core.config.blocking));
+    match executor {
+        Some(executor) => crate::blocking::run_on(&*executor, work),
+        None => crate::blocking::refused(NetError::NoRuntime),
+    }
+}
+
+/// Boxes a future for the table of tasks.
+pub(crate) fn boxed(future: impl Future<Output = ()> + 'static) -> LocalFuture {
+    let boxed: Pin<Box<dyn Future<Output = ()>>> = Box::pin(future);
+    boxed
+}

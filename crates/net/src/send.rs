@@ -1,0 +1,210 @@
+//! Sending: what is accepted, and the futures that wait for it to go out.
+
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use crate::conn::Conn;
+use crate::driver::RingSlice;
+use crate::error::{NetError, Result};
+use crate::runtime;
+use crate::send_queue::Chunk;
+use crate::slots::Key;
+use crate::state::{Lent, State};
+
+/// The connection, if it can take `len` bytes more for sending.
+fn sendable(state: &mut State, key: Key, len: usize) -> Result<&mut Conn> {
+    let limit = state.limits.send;
+    let conn = state.live(key).ok_or(NetError::Closed)?;
+    if let Some(kind) = conn.send_error {
+        return Err(NetError::PeerGone(kind));
+    }
+    if conn.fin_wanted {
+        return Err(NetError::Closed);
+    }
+    let unsent = conn.send.unsent();
+    if unsent + len > limit {
+        return Err(NetError::SendLimit { unsent, limit });
+    }
+    Ok(conn)
+}
+
+/// Accepts a copy; returns how far the stream will be when it has gone out.
+pub(crate) fn copied(key: Key, data: &[u8]) -> Result<u64> {
+    let accepted = runtime::with_io(|state, _| {
+        sendable(state, key, data.len())?;
+        // Borrowed anew, beside the pool.
+        let conn = state.conns.get_mut(key).ok_or(NetError::Closed)?;
+        conn.send.push_copied(data, &mut state.send_pool)?;
+        let end = conn.send.queued;
+        state.mark_dirty(key);
+        Ok(end)
+    });
+    accepted.unwrap_or(Err(NetError::NoRuntime))
+}
+
+/// Accepts shared memory; returns as [`copied`].
+pub(crate) fn shared(key: Key, data: Bytes) -> Result<u64> {
+    let accepted = runtime::with_io(|state, _| {
+        let conn = sendable(state, key, data.len())?;
+        if !data.is_empty() {
+            conn.send.push(Chunk::Shared(data));
+        }
+        let end = conn.send.queued;
+        state.mark_dirty(key);
+        Ok(end)
+    });
+    accepted.unwrap_or(Err(NetError::NoRuntime))
+}
+
+/// Accepts a part of the ring buffer that a closure has before it, or copies.
+pub(crate) fn forwarded(key: Key, data: &[u8]) -> Result<u64> {
+    let accepted = runtime::with_io(|state, driver| {
+        sendable(state, key, data.len())?;
+        let inside = |lent: &&mut Lent| {
+            let end = lent.start.wrapping_add(lent.len);
+            !lent.forwarded && data.as_ptr() >= lent.start && data.as_ptr_range().end <= end
+        };
+        if data.is_empty() || !driver.can_spare_buffer() {
+            return Ok(None);
+        }
+        let Some(lent) = state.lent.iter_mut().rev().find(inside) else { return Ok(None) };
+        lent.forwarded = true;
+        // SAFETY: `data` is inside the lent buffer's initialized bytes. As `forwarded` is set,
+        // the loan doesn't hand the buffer back: this slice alone does, when it was sent.
+        let slice = unsafe { RingSlice::new(data.as_ptr(), data.len(), lent.buffer) };
+        let conn = state.conns.get_mut(key).ok_or(NetError::Closed)?;
+        conn.send.push(Chunk::Ring(slice));
+        let end = conn.send.queued;
+        state.mark_dirty(key);
+        Ok(Some(end))
+    });
+    match accepted.unwrap_or(Err(NetError::NoRuntime))? {
+        Some(end) => Ok(end),
+        None => copied(key, data),
+    }
+}
+
+/// Waits on a connection's stream.
+struct Waiting {
+    key: Key,
+    cancels: Option<u32>,
+    local: PhantomData<Rc<()>>,
+}
+
+impl Waiting {
+    fn new(key: Key) -> Self {
+        Self { key, cancels: None, local: PhantomData }
+    }
+
+    /// Ready when the stream has come to what `target` says of the connection.
+    fn poll(&mut self, waker: &Waker, target: impl Fn(&Conn) -> u64) -> Poll<Result<()>> {
+        let key = self.key;
+        let polled = runtime::with_io(|state, _| {
+            let Some(conn) = state.conns.get_mut(key) else {
+                return Poll::Ready(Err(NetError::Closed));
+            };
+            let target = target(conn);
+            if conn.send.sent >= target {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(kind) = conn.send_error {
+                return Poll::Ready(Err(NetError::PeerGone(kind)));
+            }
+            if *self.cancels.get_or_insert(conn.cancels) != conn.cancels {
+                return Poll::Ready(Err(NetError::Cancelled));
+            }
+            wait_for(conn, target, waker);
+            Poll::Pending
+        });
+        polled.unwrap_or(Poll::Ready(Err(NetError::NoRuntime)))
+    }
+}
+
+fn wait_for(conn: &mut Conn, target: u64, waker: &Waker) {
+    let known = conn.send_waiters.iter_mut().find(|(_, known)| known.will_wake(waker));
+    match known {
+        // One task that waits for several things is woken for the first, and looks again.
+        Some((position, _)) => *position = target.min(*position),
+        None => conn.send_waiters.push((target, waker.clone())),
+    }
+}
+
+/// Made by [`ConnCtx::send`](crate::ConnCtx::send).
+#[must_use = "the bytes are sent in any case; await this to know when"]
+pub struct SendFuture {
+    waiting: Waiting,
+    len: usize,
+    end: u64,
+}
+
+impl SendFuture {
+    pub(crate) fn new(key: Key, len: usize, end: u64) -> Self {
+        Self { waiting: Waiting::new(key), len, end }
+    }
+}
+
+impl Future for SendFuture {
+    type Output = Result<usize>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (len, end) = (self.len, self.end);
+        self.waiting.poll(cx.waker(), |_| end).map_ok(|()| len)
+    }
+}
+
+/// Made by [`ConnCtx::flushed`](crate::ConnCtx::flushed).
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Flushed {
+    waiting: Waiting,
+    mark: usize,
+}
+
+impl Flushed {
+    pub(crate) fn new(key: Key, mark: usize) -> Self {
+        Self { waiting: Waiting::new(key), mark }
+    }
+}
+
+impl Future for Flushed {
+    type Output = Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mark = self.mark as u64;
+        self.waiting.poll(cx.waker(), |conn| conn.send.queued.saturating_sub(mark))
+    }
+}
+
+/// Made by [`ConnCtx::peer_gone`](crate::ConnCtx::peer_gone).
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct PeerGone {
+    key: Key,
+    local: PhantomData<Rc<()>>,
+}
+
+impl PeerGone {
+    pub(crate) fn new(key: Key) -> Self {
+        Self { key, local: PhantomData }
+    }
+}
+
+impl Future for PeerGone {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let polled = runtime::with_io(|state, _| {
+            let Some(conn) = state.live(self.key) else { return Poll::Ready(()) };
+            if conn.gone {
+                return Poll::Ready(());
+            }
+            if !conn.event_wakers.iter().any(|known| known.will_wake(cx.waker())) {
+                conn.event_wakers.push(cx.waker().clone());
+            }
+            Poll::Pending
+        });
+        polled.unwrap_or(Poll::Ready(()))
+    }
+}

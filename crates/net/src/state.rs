@@ -1,0 +1,262 @@
+//! What a worker holds beside its tasks: connections, listeners, watched descriptors, and the
+//! lists that the driver and the tasks hand each other.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::Instant;
+
+use crate::config::Config;
+use crate::conn::{CloseReason, Conn, Kind, Phase};
+use crate::ctx::ConnCtx;
+use crate::driver::RingSlice;
+use crate::recv_buf::{RecvBuf, RecvPool};
+use crate::send_queue::SendPool;
+use crate::slots::{Key, Slots};
+use crate::task::LocalFuture;
+
+/// Makes a connection's future.
+pub(crate) type OnAccept = Rc<dyn Fn(ConnCtx) -> LocalFuture>;
+
+pub(crate) struct Listener {
+    pub(crate) fd: OwnedFd,
+    pub(crate) kind: Kind,
+    pub(crate) on_accept: OnAccept,
+    /// Whether a connection's task is dropped when the connection is closed.
+    pub(crate) task_ends_with_conn: bool,
+    /// Accepting rests, for want of descriptors.
+    pub(crate) resting: bool,
+    /// io_uring: what names the accept that is armed.
+    pub(crate) armed: bool,
+    pub(crate) closing: bool,
+}
+
+/// A descriptor whose readiness somebody waits for.
+pub(crate) struct Watch {
+    pub(crate) fd: OwnedFd,
+    pub(crate) write: bool,
+    pub(crate) ready: bool,
+    pub(crate) waker: Option<Waker>,
+    pub(crate) armed: bool,
+}
+
+/// Bytes that a closure has before it, in a ring buffer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lent {
+    pub(crate) start: *const u8,
+    pub(crate) len: usize,
+    pub(crate) buffer: u16,
+    pub(crate) forwarded: bool,
+}
+
+pub(crate) struct State {
+    pub(crate) conns: Slots<Conn>,
+    pub(crate) listeners: Slots<Listener>,
+    pub(crate) watches: Slots<Watch>,
+    pub(crate) recv_pool: RecvPool,
+    pub(crate) send_pool: SendPool,
+    /// To be woken when nothing is borrowed any more: a waker may run any code.
+    pub(crate) wakes: Vec<Waker>,
+    pub(crate) accepted: Vec<(Key, Key)>,
+    pub(crate) dirty: Vec<Key>,
+    pub(crate) lent: Vec<Lent>,
+    /// Closed connections with unsent bytes, and until when they are tried, oldest first.
+    lingering: VecDeque<(Instant, Key)>,
+    /// When the listeners that rest are to be tried again.
+    pub(crate) accept_again: Option<Instant>,
+    pub(crate) limits: Limits,
+    pub(crate) now: Instant,
+}
+
+/// The configured bounds that are looked at while running.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) connections: usize,
+    pub(crate) recv: usize,
+    pub(crate) send: usize,
+    pub(crate) linger: std::time::Duration,
+    pub(crate) accept_pause: std::time::Duration,
+}
+
+impl State {
+    pub(crate) fn new(config: &Config, now: Instant) -> Self {
+        Self {
+            conns: Slots::default(),
+            listeners: Slots::default(),
+            watches: Slots::default(),
+            recv_pool: RecvPool::new(config.recv_buffer_bytes),
+            send_pool: SendPool::new(config.send_slab_bytes, config.send_pool_bytes),
+            wakes: Vec::new(),
+            accepted: Vec::new(),
+            dirty: Vec::new(),
+            lent: Vec::new(),
+            lingering: VecDeque::new(),
+            accept_again: None,
+            limits: Limits {
+                connections: config.max_connections,
+                recv: config.recv_limit,
+                send: config.send_limit,
+                linger: config.close_linger,
+                accept_pause: config.accept_pause,
+            },
+            now,
+        }
+    }
+
+    /// The connection, unless its owner closed it.
+    pub(crate) fn live(&mut self, key: Key) -> Option<&mut Conn> {
+        self.conns.get_mut(key).filter(|conn| conn.phase != Phase::Closing)
+    }
+
+    /// Bytes arrived that a driver put in the connection's memory.
+    pub(crate) fn arrived(&mut self, key: Key, count: usize) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.arrived += count as u64;
+        self.wakes.extend(conn.recv_waker.take());
+    }
+
+    /// Bytes arrived in a ring buffer: parsed there if nothing waits before them.
+    pub(crate) fn arrived_in_ring(&mut self, key: Key, mut slice: RingSlice) {
+        let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.phase == Phase::Open) else {
+            self.recv_pool.returned.push(slice);
+            return;
+        };
+        let count = slice.as_slice().len();
+        if let Some(sink) = &mut conn.sink
+            && conn.recv.is_empty()
+        {
+            let filled = sink.fill(slice.as_slice());
+            slice.advance(filled);
+        }
+        if slice.as_slice().is_empty() {
+            self.recv_pool.returned.push(slice);
+        } else if conn.recv.is_empty() {
+            std::mem::replace(&mut conn.recv, RecvBuf::Ring(slice)).release(&mut self.recv_pool);
+        } else {
+            conn.recv.append(slice.as_slice(), &mut self.recv_pool);
+            self.recv_pool.returned.push(slice);
+        }
+        self.arrived(key, count);
+    }
+
+    /// Nothing more will be received.
+    pub(crate) fn recv_ended(&mut self, key: Key, reason: CloseReason) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.recv_end.is_none() {
+            conn.recv_end = Some(reason);
+        }
+        self.wakes.extend(conn.recv_waker.take());
+        if matches!(reason, CloseReason::Reset(_)) {
+            self.peer_gone(key);
+        }
+    }
+
+    /// Both halves are over.
+    pub(crate) fn peer_gone(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.gone = true;
+        self.wakes.append(&mut conn.event_wakers);
+    }
+
+    /// The kernel took `count` bytes more: tells those who waited for that.
+    pub(crate) fn sent_further(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let sent = conn.send.sent;
+        let mut index = 0;
+        while index < conn.send_waiters.len() {
+            if conn.send_waiters[index].0 <= sent {
+                self.wakes.push(conn.send_waiters.swap_remove(index).1);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// Sending failed: what is unsent will never be.
+    pub(crate) fn send_failed(&mut self, key: Key, error: io::ErrorKind) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.send_error = Some(error);
+        conn.send.clear(&mut self.send_pool, &mut self.recv_pool);
+        self.wakes.extend(conn.send_waiters.drain(..).map(|(_, waker)| waker));
+        self.peer_gone(key);
+    }
+
+    /// Puts the connection in the list of those to flush when this turn's tasks have run.
+    pub(crate) fn mark_dirty(&mut self, key: Key) {
+        if let Some(conn) = self.conns.get_mut(key)
+            && !std::mem::replace(&mut conn.dirty, true)
+        {
+            self.dirty.push(key);
+        }
+    }
+
+    /// The owner's part of closing. What was received is dropped, what waits is woken.
+    pub(crate) fn begin_close(&mut self, key: Key) -> Option<Option<u64>> {
+        let conn = self.live(key)?;
+        conn.phase = Phase::Closing;
+        let task = conn.task.take();
+        let recv = std::mem::take(&mut conn.recv);
+        conn.sink = None;
+        let mut wakers = std::mem::take(&mut conn.event_wakers);
+        wakers.extend(conn.recv_waker.take());
+        wakers.extend(conn.connect_waker.take());
+        // Those who wait for unsent bytes go on waiting: these are still tried.
+        recv.release(&mut self.recv_pool);
+        self.wakes.append(&mut wakers);
+        Some(task)
+    }
+
+    pub(crate) fn linger(&mut self, key: Key) {
+        self.lingering.push_back((self.now + self.limits.linger, key));
+    }
+
+    /// The first closed connection whose time is over.
+    pub(crate) fn linger_over(&mut self) -> Option<Key> {
+        while let Some(&(until, key)) = self.lingering.front() {
+            let waits = self.conns.get(key).is_some();
+            if waits && until > self.now {
+                return None;
+            }
+            self.lingering.pop_front();
+            if waits {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    /// The earliest time at which the state itself needs a turn.
+    pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
+        while let Some(&(_, key)) = self.lingering.front() {
+            if self.conns.get(key).is_some() {
+                break;
+            }
+            self.lingering.pop_front();
+        }
+        let linger = self.lingering.front().map(|(until, _)| *until);
+        linger.into_iter().chain(self.accept_again).min()
+    }
+
+    /// The driver has nothing more to do with the connection: the place is free.
+    pub(crate) fn forget(&mut self, key: Key) {
+        let Some(mut conn) = self.conns.remove(key) else { return };
+        conn.send.clear(&mut self.send_pool, &mut self.recv_pool);
+        std::mem::take(&mut conn.recv).release(&mut self.recv_pool);
+        self.wakes.extend(conn.send_waiters.drain(..).map(|(_, waker)| waker));
+        self.wakes.append(&mut conn.event_wakers);
+        // A descriptor is free again, so accepting may work.
+        if self.accept_again.is_some() {
+            self.accept_again = Some(self.now);
+        }
+    }
+
+    /// Takes a connection in, for a listener or for one that was connected or adopted.
+    pub(crate) fn admit(&mut self, conn: Conn) -> Option<Key> {
+        if self.conns.len() >= self.limits.connections {
+            return None;
+        }
+        Some(self.conns.insert(conn))
+    }
+}

@@ -1,0 +1,740 @@
+// Remuda for Node: a worker in three lines, and a client. One file, no dependencies, Node 18 or later.
+//
+// A worker, started by `remuda map -- node worker.mjs`:
+//
+//     import { serve } from "./remuda.mjs";
+//     const upper = (text) => text.toUpperCase();
+//     serve(upper);
+//
+// A client of a pool that `remuda serve` runs:
+//
+//     const pool = await connect();
+//     console.log(await pool.call("abc"));
+//
+// `remuda map --node FILE.mjs:FUNCTION` runs this same file, which the binary carries inside. README.md beside this
+// file has the whole contract; docs/protocol.md has the protocol.
+
+import { isUtf8 } from "node:buffer";
+import { randomBytes } from "node:crypto";
+import { existsSync, realpathSync, statSync, unlinkSync, writeSync } from "node:fs";
+import net from "node:net";
+import path from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+export const PROTOCOL_VERSION = "1";
+const DEFAULT_BATCH = 512; // bodies that one call may carry to a function that runs one job at a time
+const MAX_BODY_BYTES = 16 * 1024 * 1024; // of one body, where this side accepts connections
+const ENVELOPE_BYTES = 64 * 1024; // what a line may hold besides its body
+const QUEUED_BYTES = 1024 * 1024; // of calls waiting for their turn, before the connection is read no further
+const MAX_ID_BYTES = 64;
+const ERROR_CHARS = 2000; // of an `error`
+const TRACEBACK_CHARS = 8000; // of a `traceback`
+const HANDSHAKE_MS = 10_000; // how long a client waits for the handshake's answer
+const CANCEL_MS = 1_000; // how long past its timeout a client waits for the pool's own answer
+const MAP_WINDOW = 64; // jobs that `Client.map` has in flight
+const EXIT_CANNOT_SERVE = 78; // EX_CONFIG: the function couldn't be loaded, or there is nobody to serve
+const NEWLINE = 10;
+
+// ---------------------------------------------------------------------------------------------------------------
+// A worker's public face
+
+/**
+ * Answers jobs with `handler(body, context)` until the pool closes the connection; the process then ends.
+ *
+ * The handler may be async. It runs one job at a time, in order, unless `capacity` is above 1; then that many run at
+ * once, and `context.signal` aborts when a job is cancelled. `batch: N` says that the handler takes an array of at
+ * most N bodies and returns as many results. `listen: "/path.sock"` makes this a worker started by hand, for
+ * `--attach`, on a Unix socket of its own. The same options may be properties of the function.
+ *
+ * Throws TypeError for an option that makes no sense; ends the process with status 78 when it was neither started by
+ * a pool nor told where to listen.
+ */
+export function serve(handler, options = {}) {
+  const plan = new Plan(handler, options);
+  if (options.listen !== undefined) return listen(options.listen, plan, options.maxBodyBytes ?? MAX_BODY_BYTES);
+  const socket = poolSocket();
+  if (!socket) {
+    complain("this is a worker, and no pool started it. Run `remuda map -- node FILE`, or give it a socket of its own: "
+      + 'serve(handler, { listen: "/path.sock" })');
+    process.exit(EXIT_CANNOT_SERVE);
+  }
+  new Session(plan, socket).run(() => process.exit(0));
+  return undefined;
+}
+
+/** The handler takes an array of at most `size` bodies, and returns (a promise of) an array of as many results. */
+export function batch(size, handler) {
+  handler.batch = size;
+  return handler;
+}
+
+/** The async handler runs up to `jobs` at once. */
+export function capacity(jobs, handler) {
+  handler.capacity = jobs;
+  return handler;
+}
+
+/** This worker's place in its pool, 0 to num_workers - 1, kept over restarts; undefined outside a pool. */
+export function slot() {
+  const text = process.env.REMUDA_WORKER_SLOT;
+  return /^\d+$/.test(text ?? "") ? Number(text) : undefined;
+}
+
+/** The id that the pool gave this process, a string; undefined outside a pool. */
+export function workerId() {
+  return process.env.REMUDA_WORKER_ID;
+}
+
+class Plan {
+  constructor(handler, options) {
+    if (typeof handler !== "function") throw new TypeError(`serve needs a function, and got ${typeName(handler)}`);
+    const size = options.batch ?? handler.batch;
+    const jobs = options.capacity ?? handler.capacity ?? 1;
+    for (const [name, value] of [["batch", size ?? 1], ["capacity", jobs]]) {
+      if (!Number.isSafeInteger(value) || value < 1) {
+        throw new TypeError(`${name} must be a whole number from 1 on; got ${String(value)}`);
+      }
+    }
+    this.handler = handler;
+    this.takesList = size !== undefined;
+    this.capacity = jobs;
+    this.batch = this.takesList ? size : jobs > 1 ? 0 : DEFAULT_BATCH;
+    this.jobs = 0;
+    this.failures = 0;
+    this.onStop = () => {};
+    this.handshake = {
+      kind: "handshake", version: PROTOCOL_VERSION, instance: randomBytes(16).toString("hex"), pid: process.pid,
+      capacity: jobs, ordered: jobs === 1, batch: this.batch, capabilities: jobs > 1 ? ["cancel"] : [],
+    };
+  }
+
+  status() {
+    const uptime = Math.round(process.uptime() * 1000) / 1000;
+    return { kind: "status", pid: process.pid, jobs: this.jobs, failures: this.failures, uptime_seconds: uptime };
+  }
+}
+
+function complain(text) {
+  writeSync(2, `remuda: ${text}\n`); // console.error may still be in a buffer when the process ends
+}
+
+function typeName(value) {
+  if (value === null || typeof value !== "object") return value === null ? "null" : typeof value;
+  return value.constructor?.name ?? "object";
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// JSON
+
+/** A result that can't be sent. */
+class Unfit extends Error {}
+
+/** `value` as JSON. Throws Unfit with a sentence for the job's owner. */
+function encode(value) {
+  if (typeof value === "string") return checked(JSON.stringify(value));
+  if (value === undefined || value === null) return "null";
+  if (value instanceof Uint8Array) {
+    if (!validUtf8(value)) throw new Unfit("the result is bytes that aren't UTF-8; return text, or base64");
+    return JSON.stringify(Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString("utf8"));
+  }
+  let text;
+  try {
+    text = JSON.stringify(value);
+  } catch (error) {
+    if (error instanceof RangeError) throw new Unfit("the result nests too deeply");
+    if (/circular/i.test(String(error?.message))) throw new Unfit("the result holds itself");
+    throw new Unfit(`a result of type ${typeName(value)} can't be JSON: ${message(error)}`);
+  }
+  if (text === undefined) throw new Unfit(`a result of type ${typeName(value)} can't be JSON`);
+  // JSON.stringify writes NaN and Infinity as null: only where it wrote one need they be looked for.
+  if (text.includes("null") && holdsNonFinite(value)) {
+    throw new Unfit("the result holds NaN or Infinity, which JSON lacks");
+  }
+  return checked(text);
+}
+
+function checked(text) {
+  // JSON.stringify escapes half a surrogate pair, and nothing else, as \ud...
+  if (text.includes("\\ud") && /(^|[^\\])(\\\\)*\\ud[89a-f]/.test(text)) {
+    throw new Unfit("the result holds half a surrogate pair, which UTF-8 lacks");
+  }
+  return text;
+}
+
+function holdsNonFinite(value) {
+  if (typeof value === "number") return !Number.isFinite(value);
+  if (value === null || typeof value !== "object" || typeof value.toJSON === "function") return false;
+  return Object.values(value).some(holdsNonFinite);
+}
+
+function validUtf8(bytes) {
+  if (isUtf8) return isUtf8(bytes);
+  try {
+    new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function clean(text, limit) {
+  const short = text.length > limit ? `${text.slice(0, limit / 4)}\n...\n${text.slice(-limit * 3 / 4)}` : text;
+  return Buffer.from(short, "utf8").toString("utf8"); // halves of surrogate pairs become replacement characters
+}
+
+function message(error) {
+  try {
+    return String(error?.message ?? error);
+  } catch {
+    return "(its message could not be had)";
+  }
+}
+
+/** The fields that tell of what a handler threw: code, error as "TypeError: ...", traceback. */
+function failure(error) {
+  const text = message(error);
+  if (error instanceof Unfit) return { code: "handler_error", error: clean(text, ERROR_CHARS) };
+  const name = error instanceof Error ? `${error.name}` : `thrown ${typeName(error)}`;
+  const summary = clean(text ? `${name}: ${text}` : name, ERROR_CHARS);
+  let stack = summary;
+  try {
+    if (typeof error?.stack === "string") stack = userFrames(error.stack);
+  } catch {
+    // a getter that throws must not hide the failure itself
+  }
+  return { code: "handler_error", error: summary, traceback: clean(stack, TRACEBACK_CHARS) };
+}
+
+const ownUrl = import.meta.url;
+
+function userFrames(stack) {
+  const own = (line) => line.includes(ownUrl) || /\(?node:internal/.test(line);
+  return stack.split("\n").filter((line) => !(/^\s+at /.test(line) && own(line))).join("\n");
+}
+
+/** The text of a top-level member's value in a line that was parsed before: a number too large keeps its digits. */
+function rawMember(text, name) {
+  let depth = 0;
+  let found = "";
+  for (let at = 0; at < text.length; at += 1) {
+    const c = text[at];
+    if (c === "{" || c === "[") depth += 1;
+    else if (c === "}" || c === "]") depth -= 1;
+    else if (c === '"') {
+      const start = at;
+      for (at += 1; text[at] !== '"'; at += 1) if (text[at] === "\\") at += 1;
+      if (depth !== 1) continue;
+      const value = /\s*:\s*(-?[\d.eE+-]+|"(?:[^"\\]|\\.)*")?/y;
+      value.lastIndex = at + 1;
+      const match = value.exec(text);
+      if (match && JSON.parse(text.slice(start, at + 1)) === name) found = match[1] ?? "";
+      if (match) at = value.lastIndex - 1;
+    }
+  }
+  return found;
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The protocol, on the accepting side
+
+/** Cuts what arrives into lines. */
+class Lines {
+  constructor(limit = Infinity) {
+    this.limit = limit;
+    this.parts = [];
+    this.held = 0;
+  }
+
+  /** Adds to `lines` those that `chunk` completes, without their ends. Throws RangeError over the limit. */
+  feed(chunk, lines) {
+    let start = 0;
+    for (let end = chunk.indexOf(NEWLINE); end >= 0; end = chunk.indexOf(NEWLINE, start)) {
+      let line = chunk.subarray(start, end);
+      if (this.held > 0) {
+        this.parts.push(line);
+        line = Buffer.concat(this.parts);
+        this.parts = [];
+        this.held = 0;
+      }
+      if (line.length > this.limit) throw new RangeError("line over the limit");
+      lines.push(line);
+      start = end + 1;
+    }
+    if (start < chunk.length) {
+      this.parts.push(start === 0 ? chunk : chunk.subarray(start));
+      this.held += chunk.length - start;
+      if (this.held > this.limit) throw new RangeError("line over the limit");
+    }
+  }
+}
+
+const withId = (id, fields) => (id === undefined ? `{${fields}\n` : `{"id":${id},${fields}\n`);
+const accepted = (id, data) => withId(id, `"ok":true,"data":${JSON.stringify(data)}}`);
+const refusal = (id, code, error) =>
+  withId(id, `"ok":false,"code":"${code}","error":${JSON.stringify(clean(error, ERROR_CHARS))}}`);
+const BAD_ID = Symbol("bad id");
+const badId = () => refusal(undefined, "bad_request", `an id is a number or a string of at most ${MAX_ID_BYTES} bytes`);
+const HEAD_ID = /^\s*\{\s*"op"\s*:\s*"call"\s*,\s*"id"\s*:\s*(-?\d{1,20}|"[ !#-[\]-~]{1,64}")\s*,/;
+
+/** One connection: reads lines, runs jobs, and sends each answer before the next job starts, unless capacity > 1. */
+class Session {
+  constructor(plan, socket, limit) {
+    this.plan = plan;
+    this.socket = socket;
+    this.lines = new Lines(limit);
+    this.queue = []; // lines not looked at yet
+    this.next = 0; // the first of them
+    this.queuedBytes = 0; // what came since the queue was last empty
+    this.busy = false; // an ordered job is running, or its answer is on its way
+    this.greeted = false;
+    this.closing = false;
+    this.running = new Map(); // id as JSON -> AbortController, where capacity > 1
+    this.active = 0;
+    this.unnumbered = []; // answers without an id go out in the order of their requests
+  }
+
+  /** Serves the connection; `ended` is called when it is over. */
+  run(ended) {
+    const socket = this.socket;
+    socket.on("data", (chunk) => this.received(chunk));
+    socket.on("error", () => {});
+    socket.on("end", () => {
+      this.ended = true;
+      this.closeWhenIdle();
+    });
+    socket.on("close", () => {
+      for (const controller of this.running.values()) controller.abort();
+      ended();
+    });
+  }
+
+  received(chunk) {
+    this.queuedBytes += chunk.length;
+    try {
+      this.lines.feed(chunk, this.queue);
+    } catch {
+      this.send(refusal(undefined, "body_too_large", "the line is over this worker's limit"));
+      this.close();
+      return;
+    }
+    this.turn();
+    if (this.next < this.queue.length && this.queuedBytes > QUEUED_BYTES) this.socket.pause();
+  }
+
+  /** Takes lines until one of them must be waited for. */
+  turn() {
+    while (!this.closing && this.next < this.queue.length && !this.busy && this.active < this.plan.capacity) {
+      const line = this.queue[this.next];
+      this.next += 1;
+      const answer = this.take(line);
+      if (answer !== undefined) this.send(answer);
+    }
+    if (this.next === this.queue.length) {
+      if (this.next > 0) this.queue = [];
+      this.next = 0;
+      this.queuedBytes = 0;
+      if (this.socket.isPaused()) this.socket.resume();
+      this.closeWhenIdle();
+    } else if (this.plan.capacity > 1) {
+      this.takeCancels();
+    }
+  }
+
+  /** With all capacity in use, a cancel must not wait behind the calls that it could make room for. */
+  takeCancels() {
+    for (let at = this.next; at < this.queue.length; at += 1) {
+      const line = this.queue[at];
+      if (line.length > 200 || line.indexOf('"cancel"') < 0) continue;
+      this.queue.splice(at, 1);
+      at -= 1;
+      const answer = this.take(line);
+      if (answer !== undefined) this.send(answer);
+    }
+  }
+
+  send(answer) {
+    if (this.socket.destroyed) return;
+    if (this.unnumbered.length > 0 && !answer.startsWith('{"id":')) this.unnumbered.push({ answer });
+    else this.write(answer);
+  }
+
+  write(answer) {
+    this.socket.write(answer);
+    // A pool tells by the answers which job a dead worker was running: none may lie in a buffer when a job starts.
+    if (this.socket.writableLength > 0 && this.plan.capacity === 1) {
+      this.busy = true;
+      this.socket.write("", () => {
+        this.busy = false;
+        this.turn();
+      });
+    }
+  }
+
+  close() {
+    this.closing = true;
+    this.socket.end();
+  }
+
+  closeWhenIdle() {
+    if (this.ended && !this.busy && this.active === 0 && this.next === this.queue.length) this.socket.end();
+  }
+
+  /** The answer to a line, if it has one at once. */
+  take(line) {
+    const text = line.utf8Slice(0, line.length);
+    let request;
+    try {
+      if (text.includes("\ufffd") && !validUtf8(line)) throw new SyntaxError("it isn't UTF-8");
+      request = JSON.parse(text);
+    } catch (error) {
+      if (!this.greeted) return this.notGreeted();
+      if (text.trim() === "") return undefined;
+      const id = HEAD_ID.exec(text)?.[1];
+      return refusal(id, "bad_request", `the line could not be read as JSON: ${message(error)}`);
+    }
+    if (request === null || typeof request !== "object" || Array.isArray(request)) {
+      return this.greeted ? refusal(undefined, "bad_request", "a line must be an object") : this.notGreeted();
+    }
+    if (!this.greeted && request.op !== "handshake") return this.notGreeted();
+    const id = this.idText(request.id, text);
+    if (id === BAD_ID) return badId();
+    return request.op === "call" ? this.call(id, request) : this.other(id, request.op);
+  }
+
+  /** Refuses, and ends the connection: an HTTP request, say, must never be read as lines. */
+  notGreeted() {
+    this.closing = true;
+    this.socket.end(refusal(undefined, "handshake_required",
+      'the first line must be {"op":"handshake","version":"1"}'));
+    return undefined;
+  }
+
+  idText(id, text) {
+    if (id === undefined) return undefined;
+    if (Number.isSafeInteger(id) && id > 0 && id < 1e15 && !text.includes('"id":' + id + ".")) return String(id);
+    if (typeof id !== "number" && typeof id !== "string") return BAD_ID;
+    const raw = rawMember(text, "id");
+    return Buffer.byteLength(raw) <= MAX_ID_BYTES + (typeof id === "string" ? 2 : 0) ? raw : BAD_ID;
+  }
+
+  other(id, op) {
+    if (op === "handshake") { // its version is for the other side to judge
+      this.greeted = true;
+      return accepted(id, this.plan.handshake);
+    }
+    if (op === "status") return accepted(id, this.plan.status());
+    if (op === "cancel") {
+      this.running.get(id)?.abort();
+      return undefined;
+    }
+    if (op === "shutdown") {
+      this.closing = true;
+      this.socket.end(accepted(id, { kind: "shutdown" }));
+      this.plan.onStop();
+      return undefined;
+    }
+    if (typeof op !== "string") return refusal(id, "bad_request", '"op" must be a string');
+    return refusal(id, "unknown_op",
+      `a worker answers handshake, call, cancel, status, shutdown; not ${JSON.stringify(op.slice(0, 32))}`);
+  }
+
+  call(id, request) {
+    const many = request.bodies !== undefined;
+    if (many === (request.body !== undefined)) {
+      return refusal(id, "bad_request", many ? 'a call has a "body" or "bodies", not both'
+        : 'a call needs a "body", or "bodies"');
+    }
+    if (many && !Array.isArray(request.bodies)) return refusal(id, "bad_request", '"bodies" must be an array');
+    if (many && request.bodies.length === 0) return refusal(id, "bad_request", '"bodies" must hold at least one body');
+    if (many && request.bodies.length > this.plan.batch) {
+      return refusal(id, "bad_request",
+        `this worker takes at most ${this.plan.batch} bodies a call, not ${request.bodies.length}`);
+    }
+    this.plan.jobs += many ? request.bodies.length : 1;
+    const context = { id, signal: undefined };
+    let controller;
+    if (this.plan.capacity > 1) {
+      controller = new AbortController();
+      context.signal = controller.signal;
+      if (id !== undefined) this.running.set(id, controller);
+    }
+    const answer = many ? this.runMany(id, request.bodies, context) : this.runOne(id, request.body, context);
+    if (typeof answer === "string") {
+      this.running.delete(id);
+      return answer;
+    }
+    this.wait(id, answer, controller);
+    return undefined;
+  }
+
+  /** Lets a job run on, and sends its answer when it is there. */
+  wait(id, answer, controller) {
+    const ordered = this.plan.capacity === 1;
+    const hole = { answer: undefined };
+    if (ordered) this.busy = true;
+    else if (id === undefined) this.unnumbered.push(hole);
+    this.active += ordered ? 0 : 1;
+    answer.then((text) => {
+      if (this.running.get(id) === controller) this.running.delete(id);
+      this.active -= ordered ? 0 : 1;
+      if (ordered) this.busy = false;
+      if (this.socket.destroyed) return;
+      hole.answer = text;
+      if (ordered || id !== undefined) this.write(text);
+      while (this.unnumbered[0]?.answer !== undefined) this.write(this.unnumbered.shift().answer);
+      this.turn();
+    });
+  }
+
+  /** One job: its answer, or a promise of it. */
+  runOne(id, body, context) {
+    try {
+      const result = this.plan.takesList ? this.plan.handler([body], context) : this.plan.handler(body, context);
+      if (typeof result?.then === "function") {
+        return result.then((value) => this.oneDone(id, value), (error) => this.oneFailed(id, error, context))
+          .catch((error) => this.oneFailed(id, error, context));
+      }
+      return this.oneDone(id, result);
+    } catch (error) {
+      return this.oneFailed(id, error, context);
+    }
+  }
+
+  oneDone(id, value) {
+    const result = this.plan.takesList ? asList(value, 1)[0] : value;
+    if (this.plan.takesList && result instanceof Error) throw result;
+    return withId(id, `"ok":true,"data":{"kind":"result","body":${encode(result)}}}`);
+  }
+
+  oneFailed(id, error, context) {
+    if (context.signal?.aborted) return refusal(id, "cancelled", "cancelled while it ran");
+    this.plan.failures += 1;
+    return withId(id, `"ok":false,${JSON.stringify(failure(error)).slice(1)}`);
+  }
+
+  /** A call with several bodies: its answer, or a promise of it. */
+  runMany(id, bodies, context) {
+    if (!this.plan.takesList) return this.runEach(id, bodies, context, 0, [], {});
+    const failAll = (error) => {
+      if (context.signal?.aborted) return refusal(id, "cancelled", "cancelled while it ran");
+      const reason = failure(error);
+      return this.manyDone(id, bodies.map(() => "null"), Object.fromEntries(bodies.map((_, at) => [at, reason])));
+    };
+    const done = (value) => {
+      const failed = {};
+      const texts = asList(value, bodies.length).map((result, at) => encodeOrFail(result, at, failed));
+      return this.manyDone(id, texts, failed);
+    };
+    try {
+      const results = this.plan.handler(bodies, context);
+      return typeof results?.then === "function" ? results.then(done).catch(failAll) : done(results);
+    } catch (error) {
+      return failAll(error);
+    }
+  }
+
+  /** Runs the handler on one body after the other, from `at` on; a promise among the results is waited for. */
+  runEach(id, bodies, context, at, texts, failed) {
+    const handler = this.plan.handler;
+    for (let index = at; index < bodies.length; index += 1) {
+      try {
+        const result = handler(bodies[index], context);
+        if (typeof result?.then === "function") {
+          return result.then((value) => texts.push(encodeOrFail(value, index, failed)), (error) => {
+            failed[index] = failure(error);
+            texts.push("null");
+          }).then(() => this.runEach(id, bodies, context, index + 1, texts, failed));
+        }
+        texts.push(encode(result));
+      } catch (error) {
+        failed[index] = failure(error);
+        texts.push("null");
+      }
+    }
+    return this.manyDone(id, texts, failed);
+  }
+
+  manyDone(id, texts, failed) {
+    this.plan.failures += Object.keys(failed).length;
+    const bodies = texts.join(",");
+    return withId(id, `"ok":true,"data":{"kind":"results","bodies":[${bodies}],"failed":${JSON.stringify(failed)}}}`);
+  }
+}
+
+function encodeOrFail(result, at, failed) {
+  try {
+    if (result instanceof Error) throw result;
+    return encode(result);
+  } catch (error) {
+    failed[at] = failure(error);
+    return "null";
+  }
+}
+
+function asList(value, count) {
+  if (!Array.isArray(value)) throw new Unfit(`a batch handler must return an array of results, not ${typeName(value)}`);
+  if (value.length !== count) {
+    throw new Unfit(`the batch handler was given ${count} bodies and returned ${value.length} results`);
+  }
+  return value;
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// Below a pool, or by hand
+
+/** The connection that a pool left at descriptor REMUDA_FD; undefined without one. */
+function poolSocket() {
+  const text = process.env.REMUDA_FD;
+  if (text === undefined) return undefined;
+  delete process.env.REMUDA_FD; // what this process starts is no worker
+  try {
+    // Node opens no child with a descriptor that it wasn't told to pass on, so nothing else can hold this one.
+    const socket = new net.Socket({ fd: Number(text), readable: true, writable: true, allowHalfOpen: true });
+    process.on("SIGINT", () => {}); // Ctrl-C reaches the whole terminal; the pool says whether jobs may finish
+    return socket;
+  } catch (error) {
+    complain(`REMUDA_FD=${text} is no socket: ${message(error)}`);
+    return process.exit(EXIT_CANNOT_SERVE);
+  }
+}
+
+function listen(address, plan, maxBodyBytes) {
+  const file = address.startsWith("unix:") ? address.slice(5) : address;
+  const server = net.createServer({ allowHalfOpen: true }, (socket) => {
+    sockets.add(socket);
+    new Session(plan, socket, maxBodyBytes + ENVELOPE_BYTES).run(() => sockets.delete(socket));
+  });
+  const sockets = new Set();
+  const stop = () => server.close(() => process.exit(0));
+  plan.onStop = stop;
+  process.on("SIGTERM", () => {
+    for (const socket of sockets) socket.destroy();
+    stop();
+  });
+  const open = () => {
+    const mask = process.umask(0o177);
+    server.listen(file);
+    process.umask(mask);
+  };
+  server.on("error", (error) => {
+    complain(`can't listen on ${file}: ${error.message}`);
+    process.exit(EXIT_CANNOT_SERVE);
+  });
+  if (!existsSync(file)) {
+    open();
+    return server;
+  }
+  const probe = net.connect(file, () => {
+    complain(`${file} is in use by another process; choose another path`);
+    process.exit(EXIT_CANNOT_SERVE);
+  });
+  probe.on("error", () => {
+    unlinkSync(file);
+    open();
+  });
+  return server;
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The shim: node remuda.mjs --shim FILE.mjs:FUNCTION, which is what `remuda map --node` runs
+
+/** A function that couldn't be had; says what to do. */
+class CannotLoad extends Error {}
+
+/** Loads the function that `spec` names and serves it; the pool hears of a failure instead of a handshake. */
+async function shim(spec) {
+  const socket = poolSocket();
+  try {
+    if (!socket) throw new CannotLoad(`no pool started this; run \`remuda map --node ${spec}\``);
+    let plan;
+    try {
+      plan = new Plan(await load(spec), {});
+    } catch (error) {
+      throw error instanceof TypeError ? new CannotLoad(`${spec}: ${error.message}`) : error;
+    }
+    new Session(plan, socket).run(() => process.exit(0));
+  } catch (error) {
+    if (!(error instanceof CannotLoad)) throw error;
+    complain(`cannot run --node ${error.message}`);
+    if (!socket) process.exit(EXIT_CANNOT_SERVE);
+    refuseHandshake(socket, `cannot run --node ${error.message}`);
+  }
+}
+
+function refuseHandshake(socket, reason) {
+  const leave = () => process.exit(EXIT_CANNOT_SERVE);
+  setTimeout(leave, HANDSHAKE_MS);
+  socket.on("error", leave).on("close", leave);
+  socket.on("end", leave);
+  socket.once("data", () => socket.end(refusal(undefined, "internal", reason), leave));
+}
+
+/** The function that FILE.mjs:FUNCTION or package:function names. Throws CannotLoad. */
+async function load(spec) {
+  const colon = spec.lastIndexOf(":");
+  const [place, name] = [spec.slice(0, Math.max(colon, 0)), spec.slice(colon + 1)];
+  if (!place || !name) throw new CannotLoad(`${spec}: name the function too, as FILE.mjs:FUNCTION`);
+  const isFile = /\.[cm]?[jt]s$/.test(place) || place.includes("/");
+  const file = path.resolve(place);
+  if (isFile && !(existsSync(file) && statSync(file).isFile())) {
+    throw new CannotLoad(`${spec}: there is no file ${place} in ${process.cwd()}`);
+  }
+  let module;
+  try {
+    const { createRequire } = await import("node:module");
+    const found = isFile ? file : createRequire(path.join(process.cwd(), "index.js")).resolve(place);
+    module = await import(path.isAbsolute(found) ? pathToFileURL(found).href : found);
+  } catch (error) {
+    throw new CannotLoad(`${spec}: ${await whyNotLoaded(error, file)}`);
+  }
+  return findFunction(spec, module, name);
+}
+
+/** One line for what loading threw; the stack goes to the log, where it says more than the line. */
+async function whyNotLoaded(error, file) {
+  if (error instanceof SyntaxError) {
+    const { spawnSync } = await import("node:child_process");
+    const shown = spawnSync(process.execPath, ["--check", file], { encoding: "utf8" }).stderr ?? "";
+    const line = /^(.*):(\d+)$/m.exec(shown);
+    const where = line ? `${path.relative("", line[1])}, line ${line[2]}: ` : "";
+    return `${where}SyntaxError: ${error.message}${where ? "; correct that line" : ""}`;
+  }
+  if (error?.code === "ERR_MODULE_NOT_FOUND" || error?.code === "MODULE_NOT_FOUND") {
+    const [first] = error.message.split("\n");
+    return `${first}; install it where that file can find it (npm install)`;
+  }
+  writeSync(2, `${error?.stack ?? error}\n`);
+  return `${error instanceof Error ? error.name : "thrown"}: ${message(error)} while it was loaded; the stack is in the log`;
+}
+
+function findFunction(spec, module, name) {
+  let found = module;
+  for (const part of name.split(".")) {
+    found = found === module ? module[part] ?? module.default?.[part] : found?.[part];
+  }
+  if (name === "default") found = module.default;
+  if (found === undefined) {
+    const functions = Object.keys({ ...module.default, ...module }).filter((key) =>
+      typeof (module[key] ?? module.default?.[key]) === "function" && key !== "default");
+    const known = functions.length > 0 ? `; it exports ${functions.slice(0, 10).join(", ")}` : "; export it";
+    throw new CannotLoad(`${spec}: there is no exported function ${name}${known}`);
+  }
+  if (typeof found !== "function") throw new CannotLoad(`${spec}: ${name} is of type ${typeName(found)}, not a function`);
+  return found;
+}
+
+function realPath(file) {
+  return existsSync(file) ? realpathSync(file) : file;
+}
+
+const evaluated = /\[eval\d*\]$/.test(ownUrl);
+const started = evaluated || (process.argv[1] && realPath(process.argv[1]) === realPath(fileURLToPath(ownUrl)));
+if (started) {
+  const own = process.argv.slice(evaluated ? 1 : 2);
+  if (own[0] === "--shim" && own.length === 2) {
+    await shim(own[1]);
+  } else {
+    complain("usage: remuda map --node FILE.mjs:FUNCTION (which runs this file with --shim FILE.mjs:FUNCTION)");
+    process.exit(EXIT_CANNOT_SERVE);
+  }
+}

@@ -4,8 +4,8 @@ use std::fmt;
 
 use memchr::memchr2;
 
-use crate::raw::{BadJson, Raw};
-use crate::scan::{skip_space, skip_value, syntax};
+use crate::raw::Raw;
+use crate::scan::{Stop, skip_space, skip_value, syntax};
 
 /// Several bodies in one message, as they stand in the line.
 ///
@@ -20,7 +20,7 @@ impl<'a> Bodies<'a> {
     /// Checks the array that starts at `at`, and returns it with the index behind it.
     ///
     /// Each element may be [`MAX_DEPTH`](crate::MAX_DEPTH) deep. `Ok(None)`: not an array.
-    pub(crate) fn read(text: &'a str, at: usize) -> Result<Option<(Bodies<'a>, usize)>, BadJson> {
+    pub(crate) fn read(text: &'a str, at: usize) -> Result<Option<(Bodies<'a>, usize)>, Stop> {
         let bytes = text.as_bytes();
         if bytes.get(at) != Some(&b'[') {
             return Ok(None);

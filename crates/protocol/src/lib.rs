@@ -55,6 +55,7 @@ mod raw;
 mod reply;
 mod request;
 mod scan;
+mod shapes;
 mod text;
 
 pub use address::{Access, Address, AddressError, Role, TlsFiles};
@@ -70,6 +71,10 @@ pub use raw::{BadJson, BadJsonKind, Raw};
 pub use reply::{Answer, BadReply, Failure, Outcomes, Reply, Results};
 pub use request::{BadRequest, Call, Op, Payload, Request, salvage_id};
 pub use text::{BadString, NotUtf8, Text, json_str, json_string, unescape, unescape_into};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;
 
 /// The version of the protocol that this crate speaks.
 pub const PROTOCOL_VERSION: &str = "1";

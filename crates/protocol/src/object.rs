@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
-use crate::raw::{BadJson, Raw};
-use crate::scan::{skip_space, skip_string, skip_value, syntax};
+use memchr::memchr;
+
+use crate::raw::Raw;
+use crate::scan::{Stop, skip_space, skip_string, skip_value, syntax};
 use crate::text::Text;
 
 /// A cursor over an object: each [`Members::key`] is followed by one look at its value.
@@ -18,7 +20,7 @@ impl<'a> Members<'a> {
     /// Enters the object that starts at `at`, white space before it allowed.
     ///
     /// `Ok(None)` if there is a value of another kind.
-    pub(crate) fn open(text: &'a str, at: usize) -> Result<Option<Members<'a>>, BadJson> {
+    pub(crate) fn open(text: &'a str, at: usize) -> Result<Option<Members<'a>>, Stop> {
         let at = skip_space(text.as_bytes(), at);
         match text.as_bytes().get(at) {
             Some(b'{') => Ok(Some(Members { text, at: at + 1, started: false })),
@@ -29,7 +31,7 @@ impl<'a> Members<'a> {
 
     /// The next key, or `None` behind the closing brace. The cursor is then at the value.
     #[inline]
-    pub(crate) fn key(&mut self) -> Result<Option<Cow<'a, str>>, BadJson> {
+    pub(crate) fn key(&mut self) -> Result<Option<Cow<'a, str>>, Stop> {
         let bytes = self.text.as_bytes();
         let mut at = skip_space(bytes, self.at);
         match (bytes.get(at), self.started) {
@@ -52,7 +54,7 @@ impl<'a> Members<'a> {
         }
         self.at = skip_space(bytes, colon + 1);
         let key = &self.text[at + 1..end - 1];
-        if key.contains('\\') {
+        if memchr(b'\\', key.as_bytes()).is_some() {
             // `"\u006fp"` is `"op"`: two readers of one line must not disagree about it.
             return Ok(Text::from_value(&self.text[at..end]).map(Text::decode));
         }
@@ -61,14 +63,14 @@ impl<'a> Members<'a> {
 
     /// The value at the cursor, as text, checked.
     #[inline]
-    pub(crate) fn value(&mut self) -> Result<Raw<'a>, BadJson> {
+    pub(crate) fn value(&mut self) -> Result<Raw<'a>, Stop> {
         let start = self.at;
         self.at = skip_value(self.text.as_bytes(), start)?;
         Ok(Raw::checked(&self.text[start..self.at]))
     }
 
     /// Checks that nothing but white space follows the object.
-    pub(crate) fn finish(&self) -> Result<(), BadJson> {
+    pub(crate) fn finish(&self) -> Result<(), Stop> {
         let rest = skip_space(self.text.as_bytes(), self.at);
         if rest == self.text.len() { Ok(()) } else { Err(syntax(rest)) }
     }

@@ -1,7 +1,7 @@
 //! What the accepting side declares about itself in the handshake.
 
 use crate::object::{Members, whole_number};
-use crate::raw::Raw;
+use crate::raw::{BadJson, Raw};
 use crate::text::Text;
 
 /// What a worker or a pool says about itself in its answer to the handshake.
@@ -54,13 +54,14 @@ impl Offer {
     /// Reads the `data` of a handshake's answer; the error says which field is wrong.
     pub(crate) fn read(data: Raw<'_>) -> Result<Offer, String> {
         let bad = |field: &str, what: &str| format!("`{field}` in the handshake must be {what}");
+        let broken = |stop| BadJson::from(stop).to_string();
         let mut offer = Offer { version: String::new(), ..Offer::default() };
         let mut members = Members::open(data.as_str(), 0)
             .ok()
             .flatten()
             .ok_or_else(|| "`data` must be an object".to_owned())?;
-        while let Some(key) = members.key().map_err(|error| error.to_string())? {
-            let value = members.value().map_err(|error| error.to_string())?;
+        while let Some(key) = members.key().map_err(broken)? {
+            let value = members.value().map_err(broken)?;
             match &*key {
                 "version" => {
                     offer.version = read_text(value).ok_or_else(|| bad("version", "a string"))?;

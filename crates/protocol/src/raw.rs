@@ -62,7 +62,7 @@ impl<'a> Raw<'a> {
         let end = skip_value(bytes, start)?;
         let rest = skip_space(bytes, end);
         if rest != bytes.len() {
-            return Err(syntax(rest));
+            return Err(syntax(rest).into());
         }
         Ok(Raw(&text[start..end]))
     }

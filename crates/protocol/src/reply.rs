@@ -8,6 +8,8 @@ use crate::id::{Id, IdBuf};
 use crate::object::Members;
 use crate::offer::Offer;
 use crate::raw::{BadJson, Raw, utf8};
+use crate::scan::Stop;
+use crate::shapes;
 use crate::text::Text;
 
 /// One reply, borrowed from its line.
@@ -84,8 +86,15 @@ impl<'a> Reply<'a> {
     /// [`BadReply`] if the line is not valid JSON or not a reply.
     pub fn parse(line: &'a [u8]) -> Result<Reply<'a>, BadReply> {
         let mut fields = Fields::default();
-        match fields.collect(line).and_then(|()| fields.answer()) {
-            Ok(answer) => Ok(Reply { id: fields.id, answer }),
+        let read = utf8(line).map_err(Fault::from).and_then(|text| {
+            if let Some(reply) = shapes::result(text) {
+                return Ok(reply);
+            }
+            fields.collect(text)?;
+            Ok(Reply { id: fields.id, answer: fields.answer()? })
+        });
+        match read {
+            Ok(reply) => Ok(reply),
             Err(Fault(message)) => Err(BadReply { id: fields.id.map(IdBuf::from), message }),
         }
     }
@@ -95,6 +104,12 @@ struct Fault(String);
 
 fn fault(message: impl Into<String>) -> Fault {
     Fault(message.into())
+}
+
+impl From<Stop> for Fault {
+    fn from(stop: Stop) -> Fault {
+        BadJson::from(stop).into()
+    }
 }
 
 impl From<BadJson> for Fault {
@@ -112,8 +127,7 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn collect(&mut self, line: &'a [u8]) -> Result<(), Fault> {
-        let text = utf8(line)?;
+    fn collect(&mut self, text: &'a str) -> Result<(), Fault> {
         let mut members =
             Members::open(text, 0)?.ok_or_else(|| fault("a reply must be a JSON object"))?;
         while let Some(key) = members.key()? {
@@ -244,7 +258,7 @@ fn each_failure<'a>(
     mut take: impl FnMut(usize, Failure<'a>) -> Result<(), String>,
 ) -> Result<(), String> {
     let not_object = || "`failed` must be an object of objects".to_owned();
-    let broken = |error: BadJson| error.to_string();
+    let broken = |stop: Stop| BadJson::from(stop).to_string();
     let mut members = Members::open(failed.as_str(), 0).map_err(broken)?.ok_or_else(not_object)?;
     while let Some(key) = members.key().map_err(broken)? {
         let index = key.parse().map_err(|_| format!("`failed` has the key {key:?}: an index"))?;

@@ -7,6 +7,8 @@ use crate::code::Code;
 use crate::id::{Id, IdBuf};
 use crate::object::{Members, whole_number};
 use crate::raw::{BadJson, Raw, utf8};
+use crate::scan::Stop;
+use crate::shapes;
 use crate::text::Text;
 
 /// One request, borrowed from its line.
@@ -83,9 +85,15 @@ impl<'a> Request<'a> {
     /// [`BadRequest`], ready to be sent back.
     pub fn parse(line: &'a [u8]) -> Result<Request<'a>, BadRequest> {
         let mut fields = Fields::default();
-        let op = fields.collect(line).and_then(|()| fields.op());
-        match op {
-            Ok(op) => Ok(Request { id: fields.id, op }),
+        let read = utf8(line).map_err(Fault::from).and_then(|text| {
+            if let Some(request) = shapes::call(text) {
+                return Ok(request);
+            }
+            fields.collect(text)?;
+            Ok(Request { id: fields.id, op: fields.op()? })
+        });
+        match read {
+            Ok(request) => Ok(request),
             Err(Fault { code, message }) => {
                 Err(BadRequest { code, id: fields.id.map(IdBuf::from), message })
             }
@@ -100,6 +108,12 @@ struct Fault {
 
 fn fault(message: impl Into<String>) -> Fault {
     Fault { code: Code::BadRequest, message: message.into() }
+}
+
+impl From<Stop> for Fault {
+    fn from(stop: Stop) -> Fault {
+        BadJson::from(stop).into()
+    }
 }
 
 impl From<BadJson> for Fault {
@@ -123,8 +137,7 @@ struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Reads the members. What is wrong with a value is said at the end, so that an `id` behind it
     /// is still found; broken JSON ends the reading.
-    fn collect(&mut self, line: &'a [u8]) -> Result<(), Fault> {
-        let text = utf8(line)?;
+    fn collect(&mut self, text: &'a str) -> Result<(), Fault> {
         let mut members =
             Members::open(text, 0)?.ok_or_else(|| fault("a request must be a JSON object"))?;
         let mut wrong = None;

@@ -7,6 +7,21 @@
 use crate::MAX_DEPTH;
 use crate::raw::{BadJson, BadJsonKind};
 
+/// Where the text stops being JSON, and why, in one word, so that a result with it fits two
+/// registers: it is returned for each token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stop(usize);
+
+/// Set in a [`Stop`] that is due to depth. No slice is as long as half the address space.
+const TOO_DEEP: usize = 1 << (usize::BITS - 1);
+
+impl From<Stop> for BadJson {
+    fn from(Stop(at): Stop) -> BadJson {
+        let kind = if at & TOO_DEEP == 0 { BadJsonKind::Syntax } else { BadJsonKind::TooDeep };
+        BadJson { kind, at: at & !TOO_DEEP }
+    }
+}
+
 /// The index of the first byte at or after `at` that is not white space.
 #[inline]
 pub(crate) fn skip_space(text: &[u8], mut at: usize) -> usize {
@@ -16,13 +31,13 @@ pub(crate) fn skip_space(text: &[u8], mut at: usize) -> usize {
     at
 }
 
-pub(crate) const fn syntax(at: usize) -> BadJson {
-    BadJson { kind: BadJsonKind::Syntax, at }
+pub(crate) const fn syntax(at: usize) -> Stop {
+    Stop(at)
 }
 
 /// Checks the value that starts at `at` (no white space before it), and returns where it ends.
 #[inline]
-pub(crate) fn skip_value(text: &[u8], at: usize) -> Result<usize, BadJson> {
+pub(crate) fn skip_value(text: &[u8], at: usize) -> Result<usize, Stop> {
     match text.get(at) {
         Some(b'"') => skip_string(text, at + 1),
         Some(b'{' | b'[') => skip_container(text, at),
@@ -30,7 +45,7 @@ pub(crate) fn skip_value(text: &[u8], at: usize) -> Result<usize, BadJson> {
     }
 }
 
-fn skip_scalar(text: &[u8], at: usize) -> Result<usize, BadJson> {
+fn skip_scalar(text: &[u8], at: usize) -> Result<usize, Stop> {
     match text.get(at) {
         Some(b'-' | b'0'..=b'9') => skip_number(text, at),
         Some(b't') => skip_literal(text, at, b"true"),
@@ -40,16 +55,19 @@ fn skip_scalar(text: &[u8], at: usize) -> Result<usize, BadJson> {
     }
 }
 
-fn skip_literal(text: &[u8], at: usize, literal: &[u8]) -> Result<usize, BadJson> {
+fn skip_literal(text: &[u8], at: usize, literal: &[u8]) -> Result<usize, Stop> {
     if text[at..].starts_with(literal) { Ok(at + literal.len()) } else { Err(syntax(at)) }
 }
 
-fn skip_digits(text: &[u8], at: usize) -> Result<usize, BadJson> {
-    let count = text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    if count == 0 { Err(syntax(at)) } else { Ok(at + count) }
+fn skip_digits(text: &[u8], at: usize) -> Result<usize, Stop> {
+    let mut end = at;
+    while text.get(end).is_some_and(u8::is_ascii_digit) {
+        end += 1;
+    }
+    if end == at { Err(syntax(at)) } else { Ok(end) }
 }
 
-fn skip_number(text: &[u8], mut at: usize) -> Result<usize, BadJson> {
+fn skip_number(text: &[u8], mut at: usize) -> Result<usize, Stop> {
     if text[at] == b'-' {
         at += 1;
     }
@@ -69,7 +87,7 @@ fn skip_number(text: &[u8], mut at: usize) -> Result<usize, BadJson> {
 
 /// Checks a string whose opening quote is before `at`, and returns the index behind its closing one.
 #[inline]
-pub(crate) fn skip_string(text: &[u8], mut at: usize) -> Result<usize, BadJson> {
+pub(crate) fn skip_string(text: &[u8], mut at: usize) -> Result<usize, Stop> {
     loop {
         at += plain_run(&text[at..]);
         match text.get(at) {
@@ -80,7 +98,7 @@ pub(crate) fn skip_string(text: &[u8], mut at: usize) -> Result<usize, BadJson> 
     }
 }
 
-fn skip_escape(text: &[u8], at: usize) -> Result<usize, BadJson> {
+fn skip_escape(text: &[u8], at: usize) -> Result<usize, Stop> {
     match text.get(at + 1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
         Some(b'u') => match text.get(at + 2..at + 6) {
@@ -96,6 +114,15 @@ fn skip_escape(text: &[u8], at: usize) -> Result<usize, BadJson> {
 #[inline]
 pub(crate) fn plain_run(text: &[u8]) -> usize {
     let mut at = 0;
+    // Most names and many strings end within two words.
+    for _ in 0..2 {
+        let Some(word) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) else { break };
+        let hits = special_bytes(u64::from_le_bytes(*word));
+        if hits != 0 {
+            return at + hits.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
     // The compiler turns the comparison of a whole block into a few vector instructions.
     while let Some(block) = text.get(at..at + 32) {
         let special = block.iter().fold(false, |hit, byte| hit | is_special(*byte));
@@ -110,6 +137,12 @@ pub(crate) fn plain_run(text: &[u8]) -> usize {
             return at + hits.trailing_zeros() as usize / 8;
         }
         at += 8;
+    }
+    // The last word overlaps what is known to be plain.
+    if let Some(word) = text.last_chunk::<8>() {
+        let hits = special_bytes(u64::from_le_bytes(*word));
+        // Without a hit there are 64 zeros, and the run ends with the text.
+        return text.len() - 8 + hits.trailing_zeros() as usize / 8;
     }
     while text.get(at).is_some_and(|byte| !is_special(*byte)) {
         at += 1;
@@ -141,9 +174,9 @@ struct Open {
 }
 
 impl Open {
-    fn push(&mut self, object: bool, at: usize) -> Result<(), BadJson> {
+    fn push(&mut self, object: bool, at: usize) -> Result<(), Stop> {
         if self.depth == MAX_DEPTH {
-            return Err(BadJson { kind: BadJsonKind::TooDeep, at });
+            return Err(Stop(at | TOO_DEEP));
         }
         self.depth += 1;
         self.objects = self.objects << 1 | u128::from(object);
@@ -161,7 +194,7 @@ impl Open {
 }
 
 /// Checks the object or array that starts at `at`, without recursion.
-fn skip_container(text: &[u8], mut at: usize) -> Result<usize, BadJson> {
+fn skip_container(text: &[u8], mut at: usize) -> Result<usize, Stop> {
     let mut open = Open { objects: 0, depth: 0 };
     loop {
         // A value starts here.
@@ -209,7 +242,7 @@ fn skip_container(text: &[u8], mut at: usize) -> Result<usize, BadJson> {
 }
 
 /// Checks a key and its colon, and returns where the value starts.
-fn skip_key(text: &[u8], at: usize) -> Result<usize, BadJson> {
+fn skip_key(text: &[u8], at: usize) -> Result<usize, Stop> {
     if text.get(at) != Some(&b'"') {
         return Err(syntax(at));
     }

@@ -205,7 +205,11 @@ proptest! {
         let line = line(|out| encode::result(out, id.map(Id::Number), body.as_bytes()));
         let body = without_breaks(&body);
         let answer = Answer::Result(Raw::new(body.as_bytes()).unwrap());
-        prop_assert_eq!(Reply::parse(&line).unwrap(), Reply { id: id.map(Id::Number), answer });
+        let reply = Reply { id: id.map(Id::Number), answer };
+        prop_assert_eq!(&Reply::parse(&line).unwrap(), &reply);
+        // A space in front sends the same line through the general reader.
+        let spaced = [b" ", &line[..]].concat();
+        prop_assert_eq!(&Reply::parse(&spaced).unwrap(), &reply);
     }
 
     #[test]

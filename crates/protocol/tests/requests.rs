@@ -195,6 +195,9 @@ proptest! {
             encode::call(out, owned.as_ref().map(IdBuf::as_id), body.as_bytes(), &fields);
         });
         let request = Request::parse(&line).unwrap();
+        // A space in front sends the same line through the general reader.
+        let spaced = [b" ", &line[..]].concat();
+        prop_assert_eq!(&Request::parse(&spaced).unwrap(), &request);
         prop_assert_eq!(request.id.map(|id| id.to_string()), id);
         let Op::Call(call) = request.op else { panic!() };
         prop_assert_eq!((call.timeout_ms, call.hops), (timeout_ms, hops));

@@ -30,7 +30,9 @@ pub(crate) struct Core {
     pub(crate) drained: bool,
     /// Messages are written here before they go out.
     pub(crate) scratch: Vec<u8>,
+    /// For the tasks that it spawns.
     pub(crate) me: Weak<Inner>,
+    next_number: u64,
     origin: Instant,
     timer: Timer,
 }
@@ -47,7 +49,6 @@ impl Core {
         config: PoolConfig,
         keeper: Option<Keeper>,
         seed: u64,
-        me: Weak<Inner>,
     ) -> Result<Self, PoolError> {
         Ok(Self {
             dispatch: Dispatch::new(config.dispatch.clone(), seed)?,
@@ -58,11 +59,19 @@ impl Core {
             fatal: None,
             drained: false,
             scratch: Vec::new(),
-            me,
+            me: Weak::new(),
+            next_number: 1,
             origin: remuda_net::now(),
             timer: Timer { changed: Notifier::new(), armed: None },
             config,
         })
+    }
+
+    /// A number for another worker.
+    pub(crate) fn next_number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        number
     }
 
     /// The time since the pool's start, as of this turn of the runtime.
@@ -226,6 +235,7 @@ fn failed(
             traceback: answer.traceback.map(|traceback| words(traceback.bytes(line), Form::Json)),
             signal: None,
             may_have_run,
+            stopped: false,
         },
         Cause::Pool(reason) => Failed {
             code,
@@ -236,6 +246,7 @@ fn failed(
                 _ => None,
             },
             may_have_run,
+            stopped: matches!(reason, Reason::Draining | Reason::Stopped),
         },
     }
 }
@@ -244,10 +255,8 @@ fn failed(
 fn words(bytes: &[u8], form: Form) -> String {
     let text = String::from_utf8_lossy(bytes);
     match form {
-        Form::Json => remuda_protocol::unescape(&text).map_or_else(
-            |_| text.clone().into_owned(),
-            std::borrow::Cow::into_owned,
-        ),
+        Form::Json => remuda_protocol::unescape(&text)
+            .map_or_else(|_| text.clone().into_owned(), std::borrow::Cow::into_owned),
         Form::Text => text.into_owned(),
     }
 }

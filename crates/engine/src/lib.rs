@@ -1,4 +1,25 @@
 //! Drives the dispatch of jobs on the runtime: listeners, links, keeper, supervision.
 #![forbid(unsafe_code)]
 
+mod config;
+mod core;
+mod error;
+mod history;
+mod job;
 pub mod keeper;
+mod link;
+mod local;
+mod logs;
+mod pool;
+mod start;
+
+pub use config::{
+    Delivery, HandlerResult, KILL_GRACE, LogSink, Overload, PoolConfig, RetryOn, Supervisor,
+    ThreadHandler, WorkerKind,
+};
+pub use error::PoolError;
+pub use history::{INCIDENTS_LIMIT, Incident};
+pub use job::Form;
+pub use local::{End, Failed, Finished, FinishedJob};
+pub use pool::{NewJob, Pool};
+pub use remuda_dispatch::{Code, Drain, Exit, Facts, RefusedReason, Snapshot};

@@ -67,6 +67,8 @@ pub struct Failed {
     pub signal: Option<i32>,
     /// Whether the job may have run, in part or wholly.
     pub may_have_run: bool,
+    /// It ended because the pool was told to end.
+    pub stopped: bool,
 }
 
 /// The jobs that have ended and were not taken yet, and who waits for them.

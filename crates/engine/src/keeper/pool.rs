@@ -216,18 +216,24 @@ impl Keeper {
         if std::mem::replace(&mut self.ended, true) {
             return Ok(());
         }
-        // The keeper takes the end of the socket as the end of the pool. If it is gone already,
+        // The keeper takes the end of the requests as the end of the pool. If it is gone already,
         // the guardian is about to end.
-        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
+        let end = Instant::now() + self.stop_patience;
         let remains = KeeperError::Remains { seconds: self.stop_patience.as_secs() };
         // The guardian isn't reaped before `wait` below, so the number is still its own.
         if let Some(pid) = Pid::from_raw(self.guardian.id().cast_signed())
             && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
-            && !wait_for(pidfd.as_fd(), PollFlags::IN, self.stop_patience)
+            && !wait_for(pidfd.as_fd(), PollFlags::IN, end)
         {
             return Err(remains);
         }
         let _ = self.guardian.wait();
+        // Only if the guardian was killed does the keeper live longer than it. Its end of the
+        // socket closes when it has killed all others.
+        if !wait_for(self.socket.as_fd(), PollFlags::empty(), end) {
+            return Err(remains);
+        }
         Ok(())
     }
 
@@ -243,7 +249,7 @@ impl Keeper {
         self.outbox.push(frame);
         while !self.flush()? {
             // The keeper never waits for this side to read, so waiting for it can't lock both up.
-            if !wait_for(self.socket.as_fd(), PollFlags::OUT, SEND_PATIENCE) {
+            if !wait_for(self.socket.as_fd(), PollFlags::OUT, Instant::now() + SEND_PATIENCE) {
                 return Err(gone(Errno::TIMEDOUT));
             }
         }
@@ -258,8 +264,7 @@ impl Keeper {
     fn first_report(&mut self, patience: Duration) -> Option<Report> {
         let end = Instant::now() + patience;
         loop {
-            let left = end.saturating_duration_since(Instant::now());
-            if !wait_for(self.socket.as_fd(), PollFlags::IN, left) {
+            if !wait_for(self.socket.as_fd(), PollFlags::IN, end) {
                 return None;
             }
             let filled = self.inbox.fill(self.socket.as_fd());
@@ -299,8 +304,7 @@ impl Drop for Keeper {
 }
 
 /// Waits until the descriptor is ready or has ended; false if the time is over.
-fn wait_for(fd: BorrowedFd<'_>, flags: PollFlags, patience: Duration) -> bool {
-    let end = Instant::now() + patience;
+fn wait_for(fd: BorrowedFd<'_>, flags: PollFlags, end: Instant) -> bool {
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let left = Timespec::try_from(left).unwrap_or_default();

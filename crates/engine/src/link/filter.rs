@@ -94,7 +94,7 @@ pub(crate) async fn run(pool: Pool, worker: WorkerId, link: Rc<FilterLink>, pipe
         let trouble = match group {
             Some(group) => match talk.group(&pool, worker, &group).await {
                 Told::Answered => {
-                    pool.core.borrow_mut().group_answered(worker, &group, &mut talk);
+                    pool.0.core.borrow_mut().group_answered(worker, &group, &mut talk);
                     None
                 }
                 Told::Ended => break,
@@ -114,7 +114,7 @@ pub(crate) async fn run(pool: Pool, worker: WorkerId, link: Rc<FilterLink>, pipe
             },
         };
         if let Some((trouble, first)) = trouble {
-            pool.core.borrow_mut().filter_trouble(worker, &trouble, first);
+            pool.0.core.borrow_mut().filter_trouble(worker, &trouble, first);
             talk.stdin = None;
             while talk.read_some().await > 0 {
                 talk.answers.clear();
@@ -123,7 +123,7 @@ pub(crate) async fn run(pool: Pool, worker: WorkerId, link: Rc<FilterLink>, pipe
         }
     }
     drop(talk);
-    pool.core.borrow_mut().worker_read_to_end(worker);
+    pool.0.core.borrow_mut().worker_read_to_end(worker);
 }
 
 /// What became of a group.
@@ -231,7 +231,7 @@ impl Talk {
                 }
                 Either3::Second(()) => {}
                 Either3::Third(()) => {
-                    let pid = pool.core.borrow_mut().links.of(worker).and_then(|link| link.pid);
+                    let pid = pool.0.core.borrow_mut().links.of(worker).and_then(|link| link.pid);
                     if written == group.lines.len() && pid.is_some_and(asleep::waits_for_input) {
                         return Told::Trouble(Trouble::Silent {
                             written: group.count,
@@ -282,7 +282,9 @@ impl Talk {
         match read {
             Ok(0) => Got::Ended,
             Ok(_) => Got::Some,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
                 Got::Nothing
             }
             Err(_) => Got::Ended,

@@ -87,13 +87,13 @@ fn write_body(out: &mut Vec<u8>, job: &Job) {
 /// Reads what the worker sends, until it ends.
 pub(crate) async fn read(pool: Pool, worker: WorkerId, conn: ConnCtx) {
     loop {
-        let mut core = |bytes: &[u8]| pool.core.borrow_mut().read_worker(worker, bytes);
+        let mut core = |bytes: &[u8]| pool.0.core.borrow_mut().read_worker(worker, bytes);
         if conn.with_data(&mut core).await == 0 {
             break;
         }
     }
     conn.close();
-    pool.core.borrow_mut().worker_read_to_end(worker);
+    pool.0.core.borrow_mut().worker_read_to_end(worker);
 }
 
 impl Core {
@@ -101,7 +101,9 @@ impl Core {
     fn read_worker(&mut self, worker: WorkerId, bytes: &[u8]) -> ParseResult {
         let mut used = 0;
         loop {
-            let Some(link) = self.links.of(worker) else { return ParseResult::Consumed(bytes.len()) };
+            let Some(link) = self.links.of(worker) else {
+                return ParseResult::Consumed(bytes.len());
+            };
             let Transport::Process(process) = &mut link.transport else {
                 return ParseResult::Consumed(bytes.len());
             };

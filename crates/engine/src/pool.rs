@@ -1,0 +1,207 @@
+//! A pool, as the program that it is part of uses it.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::{Rc, Weak};
+use std::task::Poll;
+
+use bytes::Bytes;
+use remuda_dispatch::{Drain, JobOptions, RefusedReason, Snapshot};
+use remuda_net::Either;
+
+use crate::config::{PoolConfig, WorkerKind};
+use crate::core::Core;
+use crate::error::PoolError;
+use crate::history::Incident;
+use crate::job::{Job, Origin};
+use crate::keeper::{Event, Keeper};
+use crate::local::Finished;
+
+/// A pool of warm workers, on the runtime of the thread that started it. It is not `Send`; clones
+/// are handles of the same pool.
+#[derive(Clone)]
+pub struct Pool(pub(crate) Rc<Inner>);
+
+/// What the handles share.
+pub(crate) struct Inner {
+    pub(crate) core: RefCell<Core>,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Pool")
+    }
+}
+
+/// A job to be run.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// A number of the program's own, by which it knows the job again.
+    pub number: u64,
+    /// The body: plain text, or JSON that was checked.
+    pub body: Bytes,
+    /// Whether it is plain text. It must be UTF-8 unless the workers are filters.
+    pub text: bool,
+}
+
+impl Pool {
+    /// Starts a pool: its keeper, then its workers. Called on a thread of the runtime.
+    ///
+    /// # Errors
+    /// Options that don't fit together, or a keeper that can't be started. A worker that can't be
+    /// started is no error here: it is tried again, as the configuration says.
+    pub fn start(config: PoolConfig) -> Result<Self, PoolError> {
+        let keeper = match &config.kind {
+            WorkerKind::Threads(_) => None,
+            _ => Some(Keeper::start(config.keeper.clone(), config.keeper_options.clone())?),
+        };
+        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8);
+        let core = Core::new(config, keeper, seed)?;
+        let pool = Self(Rc::new(Inner { core: RefCell::new(core) }));
+        pool.0.core.borrow_mut().me = Rc::downgrade(&pool.0);
+        remuda_net::spawn(keep_time(Rc::downgrade(&pool.0)));
+        if let Some(keeper) = &pool.0.core.borrow().keeper {
+            let socket = keeper.as_fd().try_clone_to_owned().map_err(|source| {
+                PoolError::Keeper(crate::keeper::KeeperError::Unreachable { source })
+            })?;
+            remuda_net::spawn(hear_keeper(Rc::downgrade(&pool.0), socket));
+        }
+        pool.0.core.borrow_mut().tick();
+        Ok(pool)
+    }
+
+    /// Hands in a job. It is sent to a worker when [`Pool::flush`] is called, or anything else
+    /// happens in the pool: jobs that are handed in together can travel together.
+    ///
+    /// # Errors
+    /// The job is not accepted: the queue is full, the pool drains, or the body is in quarantine.
+    pub fn submit(&self, job: NewJob) -> Result<(), RefusedReason> {
+        let core = &mut *self.0.core.borrow_mut();
+        let now = core.now();
+        let job = Job { body: job.body, text: job.text, origin: Origin::Local(job.number) };
+        let options = JobOptions::default();
+        core.dispatch.submit(now, job, options).map(|_| ()).map_err(|refused| refused.reason)
+    }
+
+    /// Sends out what was handed in.
+    pub fn flush(&self) {
+        self.0.core.borrow_mut().carry_out(&[]);
+    }
+
+    /// Waits until jobs have ended and takes them all, or until the pool has drained: then nothing
+    /// more comes, and it gives false. Cancel-safe: what is not taken stays.
+    ///
+    /// # Errors
+    /// The pool can't go on.
+    pub async fn finished(&self, into: &mut Finished) -> Result<bool, PoolError> {
+        poll_fn(|context| {
+            let core = &mut *self.0.core.borrow_mut();
+            if let Some(error) = core.fatal.take() {
+                return Poll::Ready(Err(error));
+            }
+            match core.local.poll(context.waker(), into) {
+                Poll::Ready(()) => Poll::Ready(Ok(true)),
+                Poll::Pending if core.drained => Poll::Ready(Ok(false)),
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// How many jobs would be accepted now.
+    pub fn room(&self) -> usize {
+        self.0.core.borrow().dispatch.room()
+    }
+
+    /// Whether the workers take plain text that isn't UTF-8, but no line breaks.
+    pub fn takes_bytes(&self) -> bool {
+        matches!(self.0.core.borrow().config.kind, WorkerKind::Filter { .. })
+    }
+
+    /// Accepts no more jobs, and ends once those that it has are done.
+    pub fn drain(&self, drain: Drain) {
+        let core = &mut *self.0.core.borrow_mut();
+        let now = core.now();
+        core.dispatch.drain(now, drain);
+        core.carry_out(&[]);
+    }
+
+    /// Kills the workers, and ends.
+    pub fn stop_now(&self) {
+        let core = &mut *self.0.core.borrow_mut();
+        let now = core.now();
+        core.dispatch.stop_now(now);
+        core.carry_out(&[]);
+    }
+
+    /// The pool at this moment. It allocates: it is for a person's eyes.
+    pub fn snapshot(&self) -> Snapshot {
+        let core = self.0.core.borrow();
+        core.dispatch.snapshot(core.now())
+    }
+
+    /// How many workers have a job, and how many there are.
+    pub fn busy(&self) -> (usize, usize) {
+        use remuda_dispatch::WorkerState;
+        let snapshot = self.snapshot();
+        let busy = |worker: &&remuda_dispatch::WorkerView| worker.state == WorkerState::Busy;
+        (snapshot.workers.iter().filter(busy).count(), snapshot.workers.len())
+    }
+
+    /// The last exits and failures, oldest first.
+    pub fn incidents(&self) -> Vec<Incident> {
+        self.0.core.borrow().history.incidents().cloned().collect()
+    }
+}
+
+/// Wakes the dispatch when it wants to be woken.
+async fn keep_time(pool: Weak<Inner>) {
+    loop {
+        let Some(inner) = pool.upgrade() else { return };
+        let (due, changed) = {
+            let core = &mut *inner.core.borrow_mut();
+            (core.arm().map(|at| core.instant(at)), core.timer_changed())
+        };
+        drop(inner);
+        let due = async {
+            match due {
+                Some(at) => remuda_net::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        if let Either::First(()) = remuda_net::select(due, changed.notified()).await
+            && let Some(inner) = pool.upgrade()
+        {
+            inner.core.borrow_mut().tick();
+        }
+    }
+}
+
+/// Takes in what the keeper tells.
+async fn hear_keeper(pool: Weak<Inner>, socket: OwnedFd) {
+    loop {
+        let readable = remuda_net::readable(&socket).await;
+        let Some(inner) = pool.upgrade() else { return };
+        let core = &mut *inner.core.borrow_mut();
+        let Some(keeper) = &mut core.keeper else { return };
+        match keeper.events() {
+            Ok(events) => {
+                for event in events {
+                    let lost = matches!(event, Event::Lost);
+                    core.keeper_event(event);
+                    if lost {
+                        return;
+                    }
+                }
+            }
+            Err(error) => {
+                core.fail(PoolError::Keeper(error));
+                return;
+            }
+        }
+        if readable.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Starts worker processes through the keeper, and takes note of how they fare.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+
+use remuda_dispatch::{Exit, Offer, WorkerId};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::config::WorkerKind;
+use crate::core::Core;
+use crate::error::PoolError;
+use crate::keeper::{Event, Signal, Spawn, Status};
+use crate::link::filter::{self, FilterLink, GROUP_LINES, Pipes};
+use crate::link::process::{self, ProcessLink};
+use crate::link::{Link, Transport};
+use crate::pool::Pool;
+
+/// How much of a worker's log is read at once, in bytes.
+const LOG_READ_SIZE: usize = 8 << 10;
+/// A worker whose socket has ended has so long to end itself before it is killed.
+const END_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
+
+impl Core {
+    /// Starts a worker. Whatever goes wrong is a start that failed.
+    pub(crate) fn start_worker(&mut self, worker: WorkerId, slot: u32, _generation: u32) {
+        let number = self.next_number();
+        if let Err(error) = self.try_start(worker, number, slot) {
+            let now = self.now();
+            if self.links.of(worker).is_none() {
+                let link = Link::new(worker, number, slot, Transport::Filter(FilterLink::new()));
+                self.links.insert(link);
+            }
+            if let Some(link) = self.links.of(worker) {
+                link.trouble = Some(error);
+            }
+            let me = self.me.clone();
+            tracing::debug!(worker = number, ?now, "the worker could not be started");
+            // Not from within: the dispatch is being asked for what to do.
+            remuda_net::spawn(async move {
+                if let Some(pool) = me.upgrade() {
+                    pool.core.borrow_mut().worker_gone(worker);
+                }
+            });
+        }
+    }
+
+    fn try_start(&mut self, worker: WorkerId, number: u64, slot: u32) -> Result<(), String> {
+        let Some(pool) = self.me.upgrade().map(Pool) else { return Ok(()) };
+        let (mut spawn, is_filter) = match &self.config.kind {
+            WorkerKind::Process { program, args, env } => {
+                let mut spawn = Spawn::new(program.clone());
+                spawn.args.clone_from(args);
+                spawn.env.clone_from(env);
+                (spawn, false)
+            }
+            WorkerKind::Filter { program, args } => {
+                let mut spawn = Spawn::new(program.clone());
+                spawn.args.clone_from(args);
+                (spawn, true)
+            }
+            WorkerKind::Threads(_) => return Err("threads are not started by the keeper".into()),
+        };
+        spawn.cwd.clone_from(&self.config.cwd);
+        spawn.env.push(("REMUDA_WORKER_ID".into(), Some(number.to_string().into())));
+        spawn.env.push(("REMUDA_WORKER_SLOT".into(), Some(slot.to_string().into())));
+        let (log, their_log) = pipe_to_us().map_err(no_descriptors)?;
+        if is_filter {
+            let (stdout, their_stdout) = pipe_to_us().map_err(no_descriptors)?;
+            let (stdin, their_stdin) = pipe_from_us().map_err(no_descriptors)?;
+            spawn.stdin = Some(their_stdin);
+            spawn.stdout = Some(their_stdout);
+            spawn.stderr = Some(their_log);
+            let filter = FilterLink::new();
+            let pipes = Pipes { stdin, stdout };
+            remuda_net::spawn(filter::run(pool.clone(), worker, filter.clone(), pipes));
+            self.links.insert(Link::new(worker, number, slot, Transport::Filter(filter)));
+        } else {
+            let (ours, theirs) = UnixStream::pair().map_err(|e| no_descriptors(e))?;
+            spawn.stdout = Some(their_log.try_clone().map_err(|e| no_descriptors(e))?);
+            spawn.stderr = Some(their_log);
+            spawn.socket = Some(theirs.into());
+            let conn = remuda_net::adopt_unix(ours).map_err(|error| error.to_string())?;
+            let link = ProcessLink::open(conn, &mut self.scratch).map_err(|e| e.to_string())?;
+            remuda_net::spawn(process::read(pool.clone(), worker, conn));
+            self.links.insert(Link::new(worker, number, slot, Transport::Process(link)));
+        }
+        remuda_net::spawn(read_log(pool, worker, number, log));
+        let Some(keeper) = &mut self.keeper else { return Err("there is no keeper".into()) };
+        keeper.spawn(number, spawn).map_err(|error| error.to_string())
+    }
+
+    /// The keeper told of something.
+    pub(crate) fn keeper_event(&mut self, event: Event) {
+        match event {
+            Event::Started { id, pid, pidfd } => {
+                let Some(link) = self.links.numbered(id) else { return };
+                link.pid = Some(pid);
+                link.pidfd = Some(pidfd);
+                if let Transport::Filter(_) = link.transport {
+                    link.ready = true;
+                    let (worker, now) = (link.worker, self.now());
+                    let offer =
+                        Offer { capacity: 1, ordered: true, batch: GROUP_LINES, cancel: false };
+                    self.dispatch.ready(now, worker, offer);
+                    self.carry_out(&[]);
+                }
+            }
+            Event::StartFailed { id, error } => {
+                let Some(link) = self.links.numbered(id) else { return };
+                link.trouble = Some(error.to_string());
+                let worker = link.worker;
+                self.worker_gone(worker);
+            }
+            Event::Exited { id, status } => {
+                let Some(link) = self.links.numbered(id) else { return };
+                link.exit = Some(match status {
+                    Status::Code(code) => Exit::Status(code),
+                    Status::Signal(signal) => Exit::Signal(signal),
+                });
+                if link.read_to_end {
+                    let worker = link.worker;
+                    self.worker_gone(worker);
+                }
+            }
+            Event::Cleared { id } => {
+                let Some(link) = self.links.numbered(id) else { return };
+                let worker = link.worker;
+                self.gone_after_grace(worker);
+            }
+            Event::Lost => {
+                for link in self.links.iter() {
+                    if let Some(pidfd) = &link.pidfd {
+                        // One that has ended already needs no signal.
+                        let _ = rustix::process::pidfd_send_signal(
+                            pidfd,
+                            rustix::process::Signal::KILL,
+                        );
+                    }
+                }
+                self.fail(PoolError::KeeperLost);
+            }
+        }
+    }
+
+    /// A worker's socket, or a filter's stdout, has ended.
+    pub(crate) fn worker_read_to_end(&mut self, worker: WorkerId) {
+        let Some(link) = self.links.of(worker) else { return };
+        link.read_to_end = true;
+        if link.exit.is_some() {
+            self.worker_gone(worker);
+            return;
+        }
+        // It can't be asked for anything any more. Until its process has ended, its jobs run.
+        let me = self.me.clone();
+        remuda_net::spawn(async move {
+            remuda_net::sleep(END_GRACE).await;
+            if let Some(pool) = me.upgrade() {
+                pool.core.borrow_mut().signal(worker, Signal::Kill);
+            }
+        });
+    }
+
+    /// All that belonged to a worker is gone: if its socket doesn't end all the same, somebody
+    /// else holds it, and it is not waited for.
+    fn gone_after_grace(&self, worker: WorkerId) {
+        let me = self.me.clone();
+        remuda_net::spawn(async move {
+            remuda_net::sleep(END_GRACE).await;
+            if let Some(pool) = me.upgrade() {
+                pool.core.borrow_mut().worker_gone(worker);
+            }
+        });
+    }
+}
+
+/// Reads what a worker prints until nobody holds the pipe's other end.
+async fn read_log(pool: Pool, worker: WorkerId, number: u64, mut log: File) {
+    let sink = pool.0.core.borrow().config.logs.clone();
+    let pool = std::rc::Rc::downgrade(&pool.0);
+    let mut bytes = [0; LOG_READ_SIZE];
+    loop {
+        if remuda_net::readable(&log).await.is_err() {
+            return;
+        }
+        let read = match log.read(&mut bytes) {
+            Ok(read) => read,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Err(_) => 0,
+        };
+        let Some(pool) = pool.upgrade() else { return };
+        let mut core = pool.core.borrow_mut();
+        let Some(link) = core.links.of(worker) else { return };
+        if read == 0 {
+            link.tail.end(|line| sink.line(number, line));
+            return;
+        }
+        link.tail.feed(&bytes[..read], |line| sink.line(number, line));
+    }
+}
+
+/// A pipe whose reading end is the pool's.
+fn pipe_to_us() -> rustix::io::Result<(File, OwnedFd)> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    Ok((never_waits(read)?, write))
+}
+
+/// A pipe whose writing end is the pool's.
+fn pipe_from_us() -> rustix::io::Result<(File, OwnedFd)> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    Ok((never_waits(write)?, read))
+}
+
+fn never_waits(end: OwnedFd) -> rustix::io::Result<File> {
+    fcntl_setfl(&end, fcntl_getfl(&end)? | OFlags::NONBLOCK)?;
+    Ok(File::from(end))
+}
+
+fn no_descriptors(error: impl std::fmt::Display) -> String {
+    format!("no pipe or socket for another worker ({error}): raise the limit of open files")
+}

@@ -1,0 +1,46 @@
+//! The keeper against real processes, in a PID namespace and without one.
+//!
+//! A `main` of its own, since this binary is also the keeper that it tests, and the pool that it
+//! kills.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod ends;
+mod figures;
+mod kills;
+mod pool;
+mod starts;
+mod support;
+
+use libtest_mimic::{Arguments, Completion, Trial};
+use remuda_engine::keeper::{self, PidNamespace};
+
+fn main() -> std::process::ExitCode {
+    match std::env::args().nth(1).as_deref() {
+        Some(keeper::ARGUMENT) => return keeper::main(),
+        Some(pool::ARGUMENT) => return pool::main(),
+        _ => {}
+    }
+    let mut trials = Vec::new();
+    for (name, test) in [starts::TESTS, kills::TESTS, ends::TESTS].concat() {
+        for (mode, pid_namespace) in
+            [("namespaced", PidNamespace::Require), ("plain", PidNamespace::Never)]
+        {
+            trials.push(Trial::ignorable_test(format!("{name}::{mode}"), move || {
+                if pid_namespace == PidNamespace::Require && !support::namespaces_permitted() {
+                    eprintln!("SKIPPED {name}::{mode}: needs root or CAP_SYS_ADMIN");
+                    return Ok(Completion::ignored_with("needs root or CAP_SYS_ADMIN"));
+                }
+                test(pid_namespace);
+                Ok(Completion::Completed)
+            }));
+        }
+    }
+    for (name, test) in starts::TESTS_OF_START {
+        trials.push(Trial::test(*name, move || {
+            test();
+            Ok(())
+        }));
+    }
+    trials.extend(figures::trials());
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}

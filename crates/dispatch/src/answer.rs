@@ -4,7 +4,7 @@ use crate::deadline::NEVER;
 use crate::dispatch::Dispatch;
 use crate::slab::NONE;
 use crate::worker::Stage;
-use crate::{CallId, Fault, KillReason, Payload, Reply};
+use crate::{CallId, Fault, Payload, Reply};
 
 impl<J: Payload, R> Dispatch<J, R> {
     pub(crate) fn take_answers(
@@ -14,11 +14,7 @@ impl<J: Payload, R> Dispatch<J, R> {
         mut answers: impl ExactSizeIterator<Item = Reply<R>>,
     ) -> Result<(), Fault> {
         let w = &self.workers[worker];
-        if matches!(w.killed, Some(KillReason::Fault(_)))
-            || w.stage == Stage::Away
-            || (w.is_attached() && w.stage == Stage::Killed)
-        {
-            // Nothing that it says counts any more.
+        if w.stage == Stage::Away || w.faulted {
             return Ok(());
         }
         let call = match self.check_answers(worker, call, answers.len()) {

@@ -84,6 +84,10 @@ impl<J: Payload, R> Dispatch<J, R> {
             let isolating = head != NONE && self.jobs[head].isolated_until > self.now;
             return w.calls < w.offer.capacity && !isolating;
         }
+        if w.is_attached() && self.config.delivery == Delivery::AtMostOnce {
+            // The link's loss would cost what was handed ahead, too.
+            return false;
+        }
         let age = self.now.saturating_sub(first.started);
         if w.service.is_long(age, first.jobs.len) {
             return false;

@@ -85,7 +85,10 @@ impl<J: Payload, R> Dispatch<J, R> {
     /// Judges the jobs of a call whose worker is gone. The last call comes first, so that the jobs
     /// that go back to the front of the queue are there in their order.
     pub(crate) fn judge(&mut self, call: u32, loss: Loss) {
-        let Call { jobs, .. } = self.calls[call];
+        let Call { jobs, started, .. } = self.calls[call];
+        if loss.ran && started == NEVER {
+            self.start_call(call);
+        }
         self.calls.remove(call);
         let batch = jobs.len > 1;
         let mut job = jobs.last;
@@ -133,8 +136,8 @@ impl<J: Payload, R> Dispatch<J, R> {
             return;
         }
         let reason = match self.phase {
-            Phase::Stopping => Reason::Stopped,
-            _ if !ran_now && self.drop_queued => Reason::Draining,
+            Phase::Stopping if ran => Reason::Stopped,
+            _ if !ran_now => Reason::Draining,
             _ => reason,
         };
         self.finish(job, failure(reason, ran));

@@ -175,6 +175,7 @@ impl<J: Payload, R> Dispatch<J, R> {
     pub(crate) fn fault(&mut self, worker: u32, fault: Fault) {
         self.kill(worker, KillReason::Fault(fault));
         let w = &mut self.workers[worker];
+        w.faulted = true;
         if w.is_attached() && w.stage == Stage::Ready {
             // The engine closes the link; until then nothing more goes there.
             w.stage = Stage::Killed;
@@ -194,7 +195,7 @@ impl<J: Payload, R> Dispatch<J, R> {
             let w = &mut self.workers[worker];
             w.stage = Stage::Away;
             w.service = crate::service::ServiceTime::unknown();
-            w.killed = None;
+            w.faulted = false;
             return;
         }
         self.replacement_lost(worker);
@@ -206,7 +207,10 @@ impl<J: Payload, R> Dispatch<J, R> {
 
     fn judge_all(&mut self, worker: u32, exit: Exit) {
         let w = &mut self.workers[worker];
-        let (ordered, by_pool) = (w.offer.ordered, w.was_killed_by_pool() || w.is_attached());
+        // Where one that broke the protocol had come to, nobody knows; nor which answers were lost
+        // with a link.
+        let ordered = w.offer.ordered && !w.faulted && !w.is_attached();
+        let by_pool = w.was_killed_by_pool() || w.is_attached();
         let alone = w.jobs == 1;
         let reason = match w.killed {
             _ if w.is_attached() => Reason::LinkLost,

@@ -187,6 +187,8 @@ pub(crate) struct Worker {
     /// Why it is to be replaced, or was.
     pub(crate) retire: Option<RestartReason>,
     pub(crate) killed: Option<KillReason>,
+    /// It broke the protocol: nothing that it says counts any more.
+    pub(crate) faulted: bool,
     /// Whether the list of the idle ones, and of those with room, has an entry of it.
     pub(crate) in_idle: bool,
     pub(crate) in_room: bool,
@@ -214,6 +216,7 @@ impl Worker {
             memory_over: 0,
             retire: None,
             killed: None,
+            faulted: false,
             in_idle: false,
             in_room: false,
         }

@@ -15,11 +15,15 @@ A client of a pool that `remuda serve` runs:
 this file has the whole contract; docs/protocol.md has the protocol.
 """
 
+import sys
+
+if __name__ == "__main__" and sys.path and sys.path[0] == "":
+    del sys.path[0]  # by `python3 -c` the current folder's json.py would come before the library's
+
 import json
 import os
 import re
 import socket
-import sys
 import time
 
 __all__ = ["serve", "batch", "capacity", "slot", "worker_id", "Client", "AsyncClient", "RemudaError"]
@@ -36,6 +40,7 @@ TRACEBACK_CHARS = 8000  # of a `traceback`; its end is what is kept
 TRACEBACKS_CACHED = 64
 HANDSHAKE_SECONDS = 10.0  # how long a client waits for the handshake's answer
 SEND_SECONDS = 10.0  # how long a listening worker waits for a client that doesn't read
+WAITING_CALLS = 1024  # beyond the capacity of an `async def`, before the connection is read no further
 CANCEL_SECONDS = 1.0  # how long past its timeout a client waits for the pool's own answer
 MAP_WINDOW = 64  # jobs that `Client.map` has in flight
 EXIT_CANNOT_SERVE = 78  # EX_CONFIG: the function couldn't be loaded, or there is nobody to serve
@@ -764,7 +769,7 @@ def _async_session():
                 self.start(entry)
             else:
                 self.waiting.append(entry)
-                if len(self.waiting) > self.plan.capacity and not self.paused:
+                if len(self.waiting) >= WAITING_CALLS and not self.paused:
                     self.paused = True
                     self.transport.pause_reading()
 
@@ -832,7 +837,7 @@ def _async_session():
                     self.transport.write(self.unnumbered.popleft()[0])
             while self.waiting and len(self.running) < self.plan.capacity:
                 self.start(self.waiting.popleft())
-            if self.paused and len(self.waiting) <= self.plan.capacity // 2:
+            if self.paused and len(self.waiting) < WAITING_CALLS // 2:
                 self.paused = False
                 self.transport.resume_reading()
             if self.closing and not self.running:

@@ -1,0 +1,258 @@
+//! Sending.
+
+use std::io::Read;
+
+use remuda_net::{Config, NetError, ParseResult, spawn_with_handle, yield_now};
+
+use crate::drivers::{half_pair, pair, run_beside, same_driver, take, take_all, tcp_pair};
+
+async fn send_resolves_to_the_length() {
+    let (left, right) = pair();
+    assert_eq!(left.send(b"hello").unwrap().await.unwrap(), 5);
+    assert_eq!(left.send(b"").unwrap().await.unwrap(), 0);
+    assert_eq!(take(right, 5).await, b"hello");
+}
+
+async fn sends_arrive_in_order_copied_or_not() {
+    let (left, right) = pair();
+    let mut expected = Vec::new();
+    for round in 0..500_u32 {
+        let piece = vec![round as u8; (round as usize * 37) % 3_000];
+        if round % 3 == 0 {
+            left.send_bytes(bytes::Bytes::from(piece.clone())).unwrap();
+        } else {
+            left.send_nowait(&piece).unwrap();
+        }
+        expected.extend(piece);
+        if round % 50 == 0 {
+            yield_now().await;
+        }
+    }
+    assert!(take(right, expected.len()).await == expected);
+    assert_eq!(left.unsent(), 0);
+}
+
+async fn a_message_longer_than_the_sockets_buffer_goes_out_whole() {
+    let (left, right) = pair();
+    let message: Vec<u8> = (0..20_u32 << 20).map(|at| (at % 251) as u8).collect();
+    let sent = left.send(&message).unwrap();
+    let (sent, received) = remuda_net::join(sent, take(right, message.len())).await;
+    assert_eq!(sent.unwrap(), message.len());
+    assert!(received == message);
+}
+
+async fn unsent_and_flushed_tell_how_far_it_is() {
+    let (conn, mut peer) = half_pair();
+    conn.send_nowait(&vec![1; 4 << 20]).unwrap();
+    assert_eq!(conn.unsent(), 4 << 20);
+    let flushed = spawn_with_handle(async move { conn.flushed(1 << 20).await });
+    yield_now().await;
+    assert!(conn.unsent() > 1 << 20 && !flushed.is_finished());
+    let reader = std::thread::spawn(move || {
+        let mut all = vec![0; 4 << 20];
+        peer.read_exact(&mut all).unwrap();
+        peer
+    });
+    flushed.await.unwrap().unwrap();
+    assert!(conn.unsent() <= 1 << 20);
+    conn.flushed(0).await.unwrap();
+    assert_eq!(conn.unsent(), 0);
+    drop(reader.join().unwrap());
+}
+
+async fn an_exhausted_pool_is_an_error_of_its_own_kind() {
+    let config = Config { send_slab_bytes: 1 << 10, send_pool_bytes: 64 << 10, ..same_driver() };
+    run_beside(config, || async {
+        let (left, right) = pair();
+        left.send_nowait(&[1; 60_000]).unwrap();
+        let error = left.send_nowait(&[2; 60_000]).unwrap_err();
+        assert!(matches!(error, NetError::SendPoolExhausted { limit: 65_536 }), "{error}");
+        // Nothing of it was taken, what doesn't need the pool goes, and the pool recovers.
+        left.send_bytes(bytes::Bytes::from(vec![3; 60_000])).unwrap();
+        left.flushed(0).await.unwrap();
+        left.send_nowait(&[4; 60_000]).unwrap();
+        let received = take(right, 180_000).await;
+        for (part, value) in received.chunks(60_000).zip([1, 3, 4]) {
+            assert!(part.iter().all(|byte| *byte == value));
+        }
+    });
+}
+
+async fn a_connection_has_a_limit_of_unsent_bytes() {
+    let config = Config { send_limit: 10_000, ..same_driver() };
+    run_beside(config, || async {
+        let (left, right) = pair();
+        left.send_nowait(&[1; 9_000]).unwrap();
+        let error = left.send_nowait(&[2; 1_001]).unwrap_err();
+        assert!(matches!(error, NetError::SendLimit { unsent: 9_000, limit: 10_000 }), "{error}");
+        left.send_nowait(&[2; 1_000]).unwrap();
+        assert_eq!(take(right, 10_000).await.len(), 10_000);
+    });
+}
+
+async fn after_half_a_close_the_other_half_works() {
+    let (left, right) = pair();
+    left.send_nowait(b"question").unwrap();
+    left.shutdown_write();
+    assert!(matches!(left.send_nowait(b"more"), Err(NetError::Closed)));
+    assert_eq!(take_all(right).await, b"question");
+    // The peer ended its sending half alone: it is not gone, and can still be answered.
+    let gone = spawn_with_handle(right.peer_gone());
+    right.send(b"answer").unwrap().await.unwrap();
+    assert_eq!(take(left, 6).await, b"answer");
+    assert!(!gone.is_finished());
+    left.close();
+    gone.await.unwrap();
+}
+
+async fn half_a_close_works_on_tcp() {
+    let (conn, mut peer) = tcp_pair();
+    conn.send_nowait(&vec![9; 1 << 20]).unwrap();
+    conn.shutdown_write();
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).unwrap();
+        std::io::Write::write_all(&mut peer, b"thanks").unwrap();
+        all.len()
+    });
+    assert_eq!(take_all(conn).await, b"thanks");
+    assert_eq!(reader.join().unwrap(), 1 << 20);
+}
+
+async fn what_was_accepted_goes_out_after_close() {
+    let (conn, mut peer) = half_pair();
+    conn.send_nowait(&vec![5; 3 << 20]).unwrap();
+    conn.close();
+    assert!(matches!(conn.send_nowait(b"x"), Err(NetError::Closed)));
+    let reader = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).unwrap();
+        all.len()
+    });
+    let received = remuda_net::spawn_blocking(move || reader.join().unwrap());
+    assert_eq!(received.await.unwrap(), 3 << 20);
+}
+
+async fn a_peer_that_never_reads_is_given_up_after_the_linger_time() {
+    let linger = std::time::Duration::from_millis(50);
+    let (config, (left, right)) = (
+        Config { close_linger: linger, ..same_driver() },
+        std::os::unix::net::UnixStream::pair().unwrap(),
+    );
+    run_beside(config, move || async move {
+        let conn = remuda_net::adopt_unix(left).unwrap();
+        conn.send_nowait(&vec![5; 3 << 20]).unwrap();
+        let sent = conn.send(b"the end").unwrap();
+        conn.close();
+        assert!(matches!(sent.await, Err(NetError::Closed)));
+        drop(right);
+    });
+}
+
+async fn a_peer_that_goes_while_we_send_is_an_error() {
+    let (conn, peer) = half_pair();
+    let sent = conn.send(&vec![5; 3 << 20]).unwrap();
+    let sent = spawn_with_handle(sent);
+    yield_now().await;
+    drop(peer);
+    let error = sent.await.unwrap().unwrap_err();
+    assert!(matches!(error, NetError::PeerGone(_)), "{error}");
+    conn.peer_gone().await;
+    assert!(matches!(conn.send_nowait(b"x"), Err(NetError::PeerGone(_))));
+    assert!(conn.flushed(0).await.is_err() || conn.unsent() == 0);
+}
+
+async fn a_tcp_peer_that_resets_while_we_send_is_an_error() {
+    let (conn, peer) = tcp_pair();
+    let sent = spawn_with_handle(conn.send(&vec![5; 32 << 20]).unwrap());
+    yield_now().await;
+    socket2::SockRef::from(&peer).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(peer);
+    assert!(matches!(sent.await.unwrap(), Err(NetError::PeerGone(_))));
+}
+
+async fn cancel_ends_a_wait_for_sending_and_keeps_the_stream_whole() {
+    let (conn, mut peer) = half_pair();
+    let sent = spawn_with_handle(conn.send(&vec![5; 3 << 20]).unwrap());
+    yield_now().await;
+    yield_now().await;
+    conn.cancel().unwrap();
+    assert!(matches!(sent.await.unwrap(), Err(NetError::Cancelled)));
+    conn.send_nowait(b"end").unwrap();
+    conn.shutdown_write();
+    let read = remuda_net::spawn_blocking(move || {
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).unwrap();
+        all
+    });
+    let all = read.await.unwrap();
+    assert_eq!((all.len(), &all[3 << 20..]), ((3 << 20) + 3, &b"end"[..]));
+}
+
+async fn forwarding_to_itself_and_to_another_keeps_the_bytes() {
+    let (front, client) = pair();
+    let (back, server) = pair();
+    let message: Vec<u8> = (0..200_000_u32).map(|at| (at % 241) as u8).collect();
+    let relay = spawn_with_handle(async move {
+        let forward = |data: &[u8]| {
+            back.forward_recv_buf(data).unwrap();
+            front.send_nowait(b".").unwrap();
+            ParseResult::Consumed(data.len())
+        };
+        while front.with_data(forward).await > 0 {}
+        back.shutdown_write();
+    });
+    let part = |data: &[u8]| {
+        // Only the first half of what is there is forwarded and consumed at a time.
+        let half = data.len().div_ceil(2);
+        server.forward_recv_buf(&data[..half]).unwrap();
+        ParseResult::Consumed(half)
+    };
+    let echo = async { while server.with_data(part).await > 0 {} };
+    client.send_nowait(&message).unwrap();
+    client.shutdown_write();
+    let (echoed, ()) = remuda_net::join(take(back, message.len()), echo).await;
+    assert!(echoed == message);
+    relay.await.unwrap();
+    assert!(!take_all_now(client).await.is_empty());
+}
+
+/// What is there, at least one byte.
+async fn take_all_now(conn: remuda_net::ConnCtx) -> Vec<u8> {
+    let mut taken = Vec::new();
+    conn.with_data(|data| {
+        taken.extend_from_slice(data);
+        ParseResult::Consumed(data.len())
+    })
+    .await;
+    taken
+}
+
+async fn a_thousand_sends_of_one_turn_are_few_calls() {
+    let (conn, mut peer) = half_pair();
+    for _ in 0..1_000 {
+        conn.send_nowait(b"0123456789").unwrap();
+    }
+    // All of one turn is in the socket at once: one read gets far more than one message.
+    conn.flushed(0).await.unwrap();
+    let mut bytes = [0; 10_000];
+    assert_eq!(peer.read(&mut bytes).unwrap(), 10_000);
+}
+
+on_both_drivers!(
+    send_resolves_to_the_length,
+    sends_arrive_in_order_copied_or_not,
+    a_message_longer_than_the_sockets_buffer_goes_out_whole,
+    unsent_and_flushed_tell_how_far_it_is,
+    an_exhausted_pool_is_an_error_of_its_own_kind,
+    a_connection_has_a_limit_of_unsent_bytes,
+    after_half_a_close_the_other_half_works,
+    half_a_close_works_on_tcp,
+    what_was_accepted_goes_out_after_close,
+    a_peer_that_never_reads_is_given_up_after_the_linger_time,
+    a_peer_that_goes_while_we_send_is_an_error,
+    a_tcp_peer_that_resets_while_we_send_is_an_error,
+    cancel_ends_a_wait_for_sending_and_keeps_the_stream_whole,
+    forwarding_to_itself_and_to_another_keeps_the_bytes,
+    a_thousand_sends_of_one_turn_are_few_calls,
+);

@@ -976,6 +976,467 @@ class _Listener:
 
 
 # ---------------------------------------------------------------------------------------------------------------
+# The client
+
+
+class RemudaError(Exception):
+    """A job that has no result, or a pool that can't be reached.
+
+    `code` is one of the protocol's codes (`queue_full`, `timeout`, `handler_error`, ...), or `disconnected` where the
+    connection failed: a job that was under way may then have run. `traceback` is the handler's, if it sent one.
+    """
+
+    def __init__(self, code, message, traceback=None):
+        super().__init__("%s: %s" % (code, message))
+        self.code = code
+        self.message = message
+        self.traceback = traceback
+
+
+class Client:
+    """A connection to a pool, or to a worker that listens. Threads may share it: their calls travel together.
+
+    `address` is `unix:/path`, `tcp:host:port`, or one that begins with a slash; without it, REMUDA_ADDR, else
+    default.sock in $XDG_RUNTIME_DIR/remuda or in /tmp/remuda-UID. `token` (or REMUDA_TOKEN) is for listeners that want
+    one. `connect_timeout` bounds connecting and the handshake, in seconds. A connection that was lost is made anew by
+    the next call; what was under way fails with `disconnected`, and is never sent again by itself.
+    """
+
+    def __init__(self, address=None, *, token=None, connect_timeout=HANDSHAKE_SECONDS):
+        import threading
+
+        self._address = address
+        self._token = token if token is not None else os.environ.get("REMUDA_TOKEN")
+        self._connect_timeout = connect_timeout
+        self._condition = threading.Condition(threading.RLock())
+        self._sending = threading.Lock()
+        self._link = None
+        self._closed = False
+        self.peer = {}
+        with self._sending:
+            self._connect()
+
+    def call(self, body, timeout=None):
+        """The result of one job. `timeout` is in seconds, and is enforced by the pool. Raises RemudaError."""
+        link, number = self._send("call", body, timeout)
+        return _result_of(self._wait(link, number, timeout))
+
+    def map(self, bodies, timeout=None, window=MAP_WINDOW, return_errors=False):
+        """Yields the results of `bodies` in their order, with up to `window` jobs under way.
+
+        A failed job raises its RemudaError, and ends the iteration; with `return_errors` it is yielded in its place.
+        """
+        import collections
+
+        under_way = collections.deque()
+        try:
+            for body in bodies:
+                under_way.append(self._send("call", body, timeout))
+                while len(under_way) >= window:
+                    yield self._next_result(under_way, timeout, return_errors)
+            while under_way:
+                yield self._next_result(under_way, timeout, return_errors)
+        finally:
+            for link, number in under_way:
+                self._forget(link, number)
+
+    def status(self, timeout=HANDSHAKE_SECONDS):
+        """What the pool says of itself, as a dict."""
+        link, number = self._send("status", _ABSENT, None)
+        return _data_of(self._wait(link, number, timeout))
+
+    def close(self):
+        """Ends the connection; calls that still wait fail with `disconnected`."""
+        with self._condition:
+            self._closed = True
+            link = self._link
+        if link is not None:
+            self._lose(link, "the client was closed")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        self.close()
+
+    def _connect(self):
+        sock, tried = _connect_any(self._address, self._connect_timeout)
+        try:
+            self.peer, rest = _greet(sock, self._token, tried)
+        except BaseException:
+            sock.close()
+            raise
+        sock.settimeout(None)
+        self._link = _Link(sock, rest)
+
+    def _send(self, op, body, timeout):
+        """Sends a request; gives the link that it went by, and its id there."""
+        fields = "" if body is _ABSENT else ',"body":%s' % _body_json(body)
+        if timeout is not None:
+            fields += ',"timeout_ms":%d' % max(1, int(timeout * 1000))
+        with self._sending:
+            if self._closed:
+                raise RemudaError("disconnected", "this client was closed")
+            if self._link is None:
+                self._connect()
+            link = self._link
+            link.count += 1
+            number = link.count
+            link.answers[number] = None
+            try:
+                self._write(link, ('{"op":"%s","id":%d%s}\n' % (op, number, fields)).encode())
+            except (OSError, ValueError) as error:  # ValueError: closed by another thread meanwhile
+                self._lose(link, str(error))
+        return link, number
+
+    def _wait(self, link, number, timeout):
+        """The answer to a request. One of the waiting threads reads for all."""
+        deadline = None if timeout is None else time.monotonic() + timeout + CANCEL_SECONDS
+        while True:
+            with self._condition:
+                while link.answers[number] is None and link.reading and not link.lost:
+                    if not self._condition.wait(_remaining(deadline)) and _remaining(deadline) == 0:
+                        break
+                answer = link.answers[number]
+                if answer is not None:
+                    del link.answers[number]
+                    return answer
+                if link.lost:
+                    del link.answers[number]
+                    raise RemudaError("disconnected", link.lost)
+                if _remaining(deadline) == 0:
+                    break
+                link.reading = True
+            try:
+                self._read(link, number, deadline)
+            finally:
+                self._stop_reading(link)
+        self._forget(link, number)
+        raise RemudaError("timeout", "no answer within %g s" % timeout)
+
+    def _read(self, link, number, deadline):
+        """Reads until the answer `number` is there, the link is lost, or the time is up."""
+        import select
+
+        while link.answers[number] is None and not link.lost:
+            if deadline is not None:
+                poll = select.poll()
+                poll.register(link.sock, select.POLLIN)
+                if not poll.poll(_remaining(deadline) * 1000):
+                    return
+            self._take(link)
+
+    def _take(self, link):
+        """Reads once, and hands out the answers that came."""
+        try:
+            chunk = link.sock.recv(READ_BYTES)
+            answers = [_parse(line.decode()) for line in link.lines.feed(chunk)]
+        except (OSError, ValueError) as error:
+            return self._lose(link, str(error))
+        if not chunk:
+            return self._lose(link, "the pool closed the connection")
+        with self._condition:
+            for answer in answers:
+                if answer.get("id") in link.answers:
+                    link.answers[answer["id"]] = answer
+                elif "id" not in answer and not answer.get("ok"):
+                    self._lose(link, "%s: %s" % (answer.get("code"), answer.get("error")))
+            self._condition.notify_all()
+
+    def _write(self, link, data):
+        """Sends all of `data`, and reads meanwhile if nobody else does: the peer may read only when we do."""
+        import select
+
+        unsent = memoryview(data)
+        while unsent and not link.lost:
+            try:
+                unsent = unsent[link.sock.send(unsent, socket.MSG_DONTWAIT):]
+                continue
+            except BlockingIOError:
+                pass
+            with self._condition:
+                reads = not link.reading
+                link.reading = True
+            poll = select.poll()
+            poll.register(link.sock, select.POLLOUT | (select.POLLIN if reads else 0))
+            try:
+                # The bound is for a thread that reads now and stops: then it is this one's turn.
+                ready = poll.poll(None if reads else 100)
+                if reads and ready and ready[0][1] & ~select.POLLOUT:
+                    self._take(link)
+            finally:
+                if reads:
+                    self._stop_reading(link)
+
+    def _stop_reading(self, link):
+        """Leaves the reading to another thread that waits."""
+        with self._condition:
+            link.reading = False
+            if link.lost:
+                link.sock.close()
+            self._condition.notify_all()
+
+    def _lose(self, link, reason):
+        """Marks a link as over; whoever waits on it finds out."""
+        with self._condition:
+            link.lost = link.lost or reason
+            if self._link is link:
+                self._link = None
+            try:
+                link.sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that reads, which close would not
+            except OSError:
+                pass
+            if not link.reading:
+                link.sock.close()
+            self._condition.notify_all()
+
+    def _forget(self, link, number):
+        """Cancels a request that nobody waits for any more."""
+        with self._condition:
+            waited = link.answers.pop(number, None) is None and not link.lost
+        if waited:
+            with self._sending:
+                try:
+                    link.sock.sendall(b'{"op":"cancel","id":%d}\n' % number)
+                except OSError as error:
+                    self._lose(link, str(error))
+
+    def _next_result(self, under_way, timeout, return_errors):
+        link, number = under_way.popleft()
+        try:
+            return _result_of(self._wait(link, number, timeout))
+        except RemudaError as error:
+            if return_errors:
+                return error
+            raise
+
+
+class _Link:
+    """One connection's state: the requests that wait, and the answers that came."""
+
+    def __init__(self, sock, lines):
+        self.sock = sock
+        self.lines = lines
+        self.count = 0
+        self.answers = {}  # id -> None while it is awaited, then the answer
+        self.reading = False
+        self.lost = None  # why it is over
+
+
+def _remaining(deadline):
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def _body_json(body):
+    try:
+        return _encode(body).decode()
+    except _Unfit as error:
+        raise RemudaError("bad_request", str(error).replace("result", "body")) from None
+
+
+def _data_of(answer):
+    if not answer.get("ok"):
+        raise RemudaError(answer.get("code", "internal"), answer.get("error", ""), answer.get("traceback"))
+    return answer.get("data")
+
+
+def _result_of(answer):
+    return _data_of(answer)["body"]
+
+
+def _addresses(address):
+    """What to try, in order: parsed, and as the user would write it."""
+    address = address or os.environ.get("REMUDA_ADDR")
+    if not address:
+        folders = [os.path.join(os.environ["XDG_RUNTIME_DIR"], "remuda")] if os.environ.get("XDG_RUNTIME_DIR") else []
+        folders.append("/tmp/remuda-%d" % os.getuid())
+        return [("unix", os.path.join(folder, "default.sock"), None) for folder in folders]
+    plain = address.split(",")[0]
+    if plain.startswith("/"):
+        return [("unix", plain, None)]
+    kind, _, rest = plain.partition(":")
+    if kind == "unix" and rest:
+        return [("unix", rest, None)]
+    host, _, port = rest.rpartition(":")
+    if kind == "tcp" and host and port.isdigit():
+        return [("tcp", host.strip("[]"), int(port))]
+    raise RemudaError("bad_request", "%s is no address for this client: use unix:/path or tcp:host:port" % address)
+
+
+def _connect_any(address, timeout):
+    """The first address that answers. Raises RemudaError, which names all that were tried."""
+    failures = []
+    for kind, place, port in _addresses(address):
+        name = "%s:%s" % (kind, place) if port is None else "%s:%s:%d" % (kind, place, port)
+        try:
+            if kind == "tcp":
+                sock = socket.create_connection((place, port), timeout)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return sock, name
+            if place == "/tmp/remuda-%d/default.sock" % os.getuid():  # anyone may make a folder in /tmp
+                owner = os.stat(os.path.dirname(place)).st_uid
+                if owner not in (os.getuid(), 0):
+                    raise OSError("its folder belongs to uid %d" % owner)
+            sock = socket.socket(socket.AF_UNIX)
+            try:
+                sock.settimeout(timeout)
+                sock.connect(place)
+            except BaseException:
+                sock.close()
+                raise
+            return sock, name
+        except OSError as error:
+            failures.append("%s (%s)" % (name, error.strerror or error))
+    raise RemudaError("disconnected", "no pool answers at %s; start one with `remuda serve`" % " or ".join(failures))
+
+
+def _handshake_line(token):
+    fields = "" if token is None else ',"token":%s' % _to_json(token)
+    return ('{"op":"handshake","version":"%s"%s}\n' % (PROTOCOL_VERSION, fields)).encode()
+
+
+def _greet(sock, token, name):
+    """Exchanges handshakes: what the peer declares, and the reader of what it sends after it."""
+    lines = _Lines()
+    try:
+        sock.sendall(_handshake_line(token))
+        got = []
+        while not got:
+            chunk = sock.recv(READ_BYTES)
+            if not chunk:
+                raise RemudaError("disconnected", "%s closed the connection in the handshake" % name)
+            got = lines.feed(chunk)
+        return _check_greeting(got[0], name), lines
+    except socket.timeout:
+        raise RemudaError("disconnected", "%s accepted, and didn't answer the handshake in time" % name) from None
+    except OSError as error:
+        raise RemudaError("disconnected", "%s: %s" % (name, error)) from None
+
+
+def _check_greeting(line, name):
+    try:
+        data = _data_of(_parse(line.decode()))
+        version = data["version"]
+    except (ValueError, AttributeError, KeyError, TypeError):
+        raise RemudaError("disconnected", "%s does not speak Remuda's protocol" % name) from None
+    if version != PROTOCOL_VERSION:
+        raise RemudaError("disconnected", "%s speaks version %s of the protocol, this client version %s" % (
+            name, version, PROTOCOL_VERSION))
+    return data
+
+
+class AsyncClient:
+    """The same client for asyncio: `async with AsyncClient() as pool: await pool.call(body)`.
+
+    Any number of tasks may call at once. A call that is cancelled tells the pool so.
+    """
+
+    def __init__(self, address=None, *, token=None, connect_timeout=HANDSHAKE_SECONDS):
+        self._address = address
+        self._token = token if token is not None else os.environ.get("REMUDA_TOKEN")
+        self._connect_timeout = connect_timeout
+        self._waiting = {}
+        self._count = 0
+        self._reader = None
+        self.peer = {}
+
+    async def connect(self):
+        """Connects, unless that was done. Raises RemudaError."""
+        import asyncio
+
+        if self._reader is not None:
+            return self
+        loop = asyncio.get_running_loop()
+        sock, name = await loop.run_in_executor(None, _connect_any, self._address, self._connect_timeout)
+        sock.setblocking(False)
+        self._stream, self._writer = await asyncio.open_connection(sock=sock, limit=1 << 40)
+        self._writer.write(_handshake_line(self._token))
+        try:
+            line = await asyncio.wait_for(self._stream.readline(), self._connect_timeout)
+            self.peer = _check_greeting(line, name)
+        except BaseException as error:
+            self._writer.close()
+            if isinstance(error, asyncio.TimeoutError):
+                raise RemudaError("disconnected", "%s didn't answer the handshake in time" % name) from None
+            raise
+        self._reader = loop.create_task(self._read())
+        return self
+
+    async def call(self, body, timeout=None):
+        """The result of one job. Raises RemudaError."""
+        return _result_of(await self._ask("call", ',"body":%s' % _body_json(body), timeout))
+
+    async def status(self):
+        """What the pool says of itself, as a dict."""
+        return _data_of(await self._ask("status", "", HANDSHAKE_SECONDS))
+
+    async def close(self):
+        """Ends the connection; calls that still wait fail with `disconnected`."""
+        if self._reader is not None:
+            self._reader.cancel()
+            self._reader = None
+            self._writer.close()
+            self._fail("the client was closed")
+
+    async def __aenter__(self):
+        return await self.connect()
+
+    async def __aexit__(self, *_error):
+        await self.close()
+
+    async def _ask(self, op, fields, timeout):
+        import asyncio
+
+        await self.connect()
+        self._count += 1
+        number = self._count
+        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+        if timeout is not None and op == "call":
+            fields += ',"timeout_ms":%d' % max(1, int(timeout * 1000))
+        self._writer.write(('{"op":"%s","id":%d%s}\n' % (op, number, fields)).encode())
+        try:
+            await self._writer.drain()
+            return await asyncio.wait_for(answer, None if timeout is None else timeout + CANCEL_SECONDS)
+        except asyncio.TimeoutError:
+            self._cancel(number)
+            raise RemudaError("timeout", "no answer within %g s" % timeout) from None
+        except OSError as error:
+            raise RemudaError("disconnected", str(error)) from None
+        except asyncio.CancelledError:
+            self._cancel(number)
+            raise
+        finally:
+            self._waiting.pop(number, None)
+
+    def _cancel(self, number):
+        if self._reader is not None and not self._writer.is_closing():
+            self._writer.write(b'{"op":"cancel","id":%d}\n' % number)
+
+    async def _read(self):
+        reason = "the pool closed the connection"
+        try:
+            while True:
+                line = await self._stream.readline()
+                if not line:
+                    break
+                answer = _parse(line.decode())
+                future = self._waiting.get(answer.get("id"))
+                if future is not None and not future.done():
+                    future.set_result(answer)
+        except (OSError, ValueError, AttributeError) as error:
+            reason = str(error)
+        self._writer.close()
+        self._reader = None  # the next call connects anew
+        self._fail(reason)
+
+    def _fail(self, reason):
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(RemudaError("disconnected", reason))
+
+
+# ---------------------------------------------------------------------------------------------------------------
 # The shim: python3 remuda.py --shim FILE.py:FUNCTION, which is what `remuda map --python` runs
 
 

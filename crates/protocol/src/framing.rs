@@ -120,13 +120,15 @@ pub struct Framer {
     start: usize,
     end: usize,
     scan: LineScan,
+    /// The length of the first line, once its end was found.
+    found: Option<usize>,
 }
 
 impl Framer {
     /// An empty buffer that accepts lines of up to `max_line` bytes, the `\n` not counted.
     #[must_use]
     pub const fn new(max_line: usize) -> Framer {
-        Framer { buf: Vec::new(), start: 0, end: 0, scan: LineScan::new(max_line) }
+        Framer { buf: Vec::new(), start: 0, end: 0, scan: LineScan::new(max_line), found: None }
     }
 
     /// Room to read into, 16 KiB at least. Say by [`Framer::filled`] how much of it was used.
@@ -164,19 +166,28 @@ impl Framer {
     ///
     /// [`TooLong`] if it is longer than the limit; so does every later call.
     pub fn next_line(&mut self) -> Result<Option<&[u8]>, TooLong> {
-        let Some(n) = self.scan.next(&self.buf[self.start..self.end])? else { return Ok(None) };
-        let line = self.start..self.start + n;
-        self.start += n + 1;
-        Ok(Some(&self.buf[line]))
+        if !self.has_line()? {
+            return Ok(None);
+        }
+        let start = self.start;
+        let end = start + self.found.take().unwrap_or(0);
+        self.start = end + 1;
+        Ok(Some(&self.buf[start..end]))
     }
 
     /// Whether a complete line is waiting, so that an answer can be held back to go with the next.
-    #[must_use]
-    pub fn has_line(&self) -> bool {
-        memchr(b'\n', self.rest()).is_some()
+    ///
+    /// # Errors
+    ///
+    /// As [`Framer::next_line`]; [`Framer::rest`] then begins with the line that is too long.
+    pub fn has_line(&mut self) -> Result<bool, TooLong> {
+        if self.found.is_none() {
+            self.found = self.scan.next(&self.buf[self.start..self.end])?;
+        }
+        Ok(self.found.is_some())
     }
 
-    /// What arrived and belongs to no complete line that was taken.
+    /// What arrived and was not taken as a line.
     #[must_use]
     pub fn rest(&self) -> &[u8] {
         &self.buf[self.start..self.end]

@@ -3,7 +3,9 @@
 //! `/proc` is the one of the keeper's own PID namespace, so its numbers are those that the keeper
 //! can signal.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::LazyLock;
 
 /// One line of `/proc/PID/stat`, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,55 +45,53 @@ impl Process {
     }
 }
 
-/// All processes at about one moment.
-#[derive(Debug, Default)]
-pub(crate) struct Snapshot {
-    processes: HashMap<i32, Process>,
-    /// A process that was listed had ended when it was looked at: it may have forked before.
-    pub(crate) vanished: bool,
+/// The children of a process, zombies included.
+///
+/// For the caller's own process, if it has one thread, the list is exact: only the caller can take
+/// a child out of it, by reaping, so a child that was there before the call is in the list.
+pub(crate) fn children(pid: i32) -> Vec<i32> {
+    /// A kernel may be built without these lists.
+    static LISTED: LazyLock<bool> =
+        LazyLock::new(|| Path::new("/proc/thread-self/children").exists());
+    if !*LISTED {
+        return children_by_search(pid);
+    }
+    // Each thread has the children that it forked.
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut children = Vec::new();
+    for thread in threads {
+        // A thread or process that has ended meanwhile has given its children away.
+        let list = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        children.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+    }
+    children
 }
 
-impl Snapshot {
-    pub(crate) fn take() -> Self {
-        let mut snapshot = Self::default();
-        // The listing goes by rising numbers, and new processes get higher ones, so what is forked
-        // meanwhile is mostly seen; `vanished` tells of the rest.
-        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
-                continue;
-            };
-            match Process::read(pid) {
-                Some(process) => drop(snapshot.processes.insert(pid, process)),
-                None => snapshot.vanished = true,
-            }
-        }
-        snapshot
-    }
+fn children_by_search(pid: i32) -> Vec<i32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|child| Process::read(*child).is_some_and(|process| process.parent == pid))
+        .collect()
+}
 
-    pub(crate) fn contains(&self, pid: i32) -> bool {
-        self.processes.contains_key(&pid)
-    }
-
-    /// Calls `visit` for all descendants of `root`, parents first, with what `visit` returned for
-    /// the parent; for children of `root` that is `seed`.
-    pub(crate) fn descend<T: Copy>(
-        &self,
-        root: i32,
-        seed: T,
-        mut visit: impl FnMut(&Process, T) -> T,
-    ) {
-        let mut children: HashMap<i32, Vec<&Process>> = HashMap::new();
-        for process in self.processes.values() {
-            children.entry(process.parent).or_default().push(process);
-        }
-        let mut rest = vec![(root, seed)];
-        while let Some((parent, passed)) = rest.pop() {
-            // Taken out, so that a loop, which a listing over time may show, can't go on for ever.
-            for process in children.remove(&parent).unwrap_or_default() {
-                rest.push((process.pid, visit(process, passed)));
+/// All that descend from a process, parents first.
+pub(crate) fn descendants(pid: i32) -> Vec<Process> {
+    let mut found: Vec<Process> = Vec::new();
+    let mut known = HashSet::from([pid]);
+    let mut parents = vec![pid];
+    while let Some(parent) = parents.pop() {
+        for child in children(parent) {
+            // A number may turn up twice in lists that were not read at one moment.
+            if known.insert(child)
+                && let Some(process) = Process::read(child)
+            {
+                found.push(process);
+                parents.push(child);
             }
         }
     }
+    found
 }
 
 /// The workers that processes may belong to, by what identifies each.
@@ -106,36 +106,40 @@ pub(crate) struct Roster {
 /// The variable by which a worker's offspring is known after it left its family.
 pub(crate) const MARK: &str = "REMUDA_KEEPER_MARK";
 
-impl Roster {
-    /// All descendants of the keeper, each with the worker that it belongs to.
-    pub(crate) fn owners(&self, snapshot: &Snapshot, keeper: i32) -> Vec<(Process, Option<u64>)> {
-        let mut owned = Vec::new();
-        snapshot.descend(keeper, None, |process, parents| {
-            let owner = parents.or_else(|| self.owner(snapshot, process));
-            owned.push((process.clone(), owner));
-            owner
-        });
-        owned
-    }
+/// Whom a process belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The worker of this id.
+    Worker(u64),
+    /// None of those that are known.
+    Nobody,
+    /// It has no environment to tell by: it has just ended, is between two programs, or was
+    /// started without one.
+    Unknown,
+}
 
-    /// Whose a process is that has no parent to tell.
-    fn owner(&self, snapshot: &Snapshot, process: &Process) -> Option<u64> {
+impl Roster {
+    /// Whose a child of the keeper is, which is a worker or an orphan.
+    pub(crate) fn owner(&self, process: &Process) -> Owner {
         if let Some((id, true)) = self.roots.get(&process.pid) {
-            return Some(*id);
+            return Owner::Worker(*id);
         }
         if let Some((id, unreaped)) = self.roots.get(&process.group) {
             // A group's number stays taken as long as it has members. If the worker was reaped and
             // another process has its number, the group is that one's.
-            if *unreaped || !snapshot.contains(process.group) {
-                return Some(*id);
+            if *unreaped || Process::read(process.group).is_none() {
+                return Owner::Worker(*id);
             }
         }
-        self.marked(process.pid)
+        // Not readable: another user's, which can't be signalled either.
+        match std::fs::read(format!("/proc/{}/environ", process.pid)) {
+            Ok(environment) if environment.is_empty() => Owner::Unknown,
+            Ok(environment) => self.marked(&environment).map_or(Owner::Nobody, Owner::Worker),
+            Err(_) => Owner::Nobody,
+        }
     }
 
-    fn marked(&self, pid: i32) -> Option<u64> {
-        // Not readable: another user's, which can't be signalled either; or ended.
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    fn marked(&self, environment: &[u8]) -> Option<u64> {
         environment.split(|byte| *byte == 0).find_map(|variable| {
             let value = variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=")?;
             self.marks.get(value).copied()
@@ -168,54 +172,44 @@ mod tests {
         }
     }
 
-    fn process(pid: i32, parent: i32, group: i32) -> (i32, Process) {
-        (pid, Process { pid, parent, group, started: 0, ended: false })
+    fn roster(roots: &[(i32, (u64, bool))]) -> Roster {
+        let marks = HashMap::from([(b"run:1".to_vec(), 1)]);
+        Roster { roots: roots.iter().copied().collect(), marks }
     }
 
     #[test]
-    fn belonging_goes_by_parents_then_by_group() {
+    fn belonging_goes_by_number_then_group_then_mark() {
         // Numbers that no process can have, so that no environment is found.
         let base = 1 << 28;
-        let (keeper, one, two) = (base, base + 1, base + 2);
-        let snapshot = Snapshot {
-            processes: HashMap::from([
-                process(one, keeper, one),
-                process(base + 10, one, base + 10),
-                process(base + 11, base + 10, two),
-                process(base + 12, keeper, two),
-                process(base + 13, base + 12, base + 13),
-                process(base + 14, keeper, base + 14),
-                process(base + 15, 1, one),
-            ]),
-            vanished: false,
-        };
-        let roster = Roster {
-            roots: HashMap::from([(one, (1, true)), (two, (2, false))]),
-            marks: HashMap::new(),
-        };
-        let mut owned: Vec<(i32, Option<u64>)> = roster
-            .owners(&snapshot, keeper)
-            .into_iter()
-            .map(|(process, owner)| (process.pid - base, owner))
-            .collect();
-        owned.sort_unstable();
-        let expected =
-            [(1, Some(1)), (10, Some(1)), (11, Some(1)), (12, Some(2)), (13, Some(2)), (14, None)];
-        assert_eq!(owned, expected);
+        let child = |pid, group| Process { pid, parent: 1, group, started: 0, ended: false };
+        let roster = roster(&[(base + 1, (1, true)), (base + 2, (2, false))]);
+        assert_eq!(roster.owner(&child(base + 1, base + 1)), Owner::Worker(1));
+        assert_eq!(roster.owner(&child(base + 9, base + 1)), Owner::Worker(1));
+        assert_eq!(roster.owner(&child(base + 9, base + 2)), Owner::Worker(2));
+        assert_eq!(roster.owner(&child(base + 9, base + 9)), Owner::Nobody);
+        assert_eq!(roster.marked(b"A=1\0REMUDA_KEEPER_MARK=run:1\0B=2\0"), Some(1));
+        assert_eq!(roster.marked(b"REMUDA_KEEPER_MARK=other:1\0"), None);
+        assert_eq!(roster.marked(b"REMUDA_KEEPER_MARKS=run:1\0=\0\0"), None);
     }
 
     #[test]
     fn a_reaped_workers_number_that_was_given_again_claims_nobody() {
-        let base = 1 << 28;
-        let (keeper, reused) = (base, base + 1);
-        let snapshot = Snapshot {
-            processes: HashMap::from([
-                process(reused, keeper, reused),
-                process(base + 2, keeper, reused),
-            ]),
-            vanished: false,
-        };
-        let roster = Roster { roots: HashMap::from([(reused, (1, false))]), marks: HashMap::new() };
-        assert!(roster.owners(&snapshot, keeper).iter().all(|(_, owner)| owner.is_none()));
+        let own = std::process::id().cast_signed();
+        let process = Process { group: own, ..Process::read(own).unwrap() };
+        assert_eq!(roster(&[(own, (1, true))]).owner(&process), Owner::Worker(1));
+        assert_eq!(roster(&[(own, (1, false))]).owner(&process), Owner::Nobody);
+    }
+
+    #[test]
+    fn both_ways_to_list_children_agree() {
+        let own = std::process::id().cast_signed();
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = child.id().cast_signed();
+        assert!(children(own).contains(&pid));
+        assert!(children_by_search(own).contains(&pid));
+        assert!(descendants(own).iter().any(|process| process.pid == pid));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!children(own).contains(&pid));
     }
 }

@@ -225,13 +225,13 @@ impl Serving {
         if ids.is_empty() {
             return;
         }
-        let (found, vanished) = sweep::signal_trees(&self.roster(), &ids, process::Signal::KILL);
+        let (found, unknown) = sweep::signal_trees(&self.roster(), &ids, process::Signal::KILL);
         let mut cleared = Vec::new();
         for id in ids {
             let found = found.get(&id).copied().unwrap_or_default();
             let worker = self.workers.get_mut(&id);
             if let Some(Worker { reaped: true, clearing: Some(verdict), .. }) = worker
-                && verdict.is_clear(found, vanished)
+                && verdict.is_clear(found, unknown)
             {
                 cleared.push(id);
             }

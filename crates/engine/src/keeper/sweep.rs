@@ -9,23 +9,27 @@ use rustix::process::{
     wait,
 };
 
-use super::descent::{Process, Roster, Snapshot};
+use super::descent::{Owner, Process, Roster, children, descendants};
 use super::signals::Signals;
 
 /// The pause before looking again doubles from the first to the last of these.
 pub(crate) const PAUSE_FIRST: Duration = Duration::from_millis(1);
 pub(crate) const PAUSE_LAST: Duration = Duration::from_millis(64);
 
-/// So many looks in a row must find nobody but those who may not be signalled, or find nobody
-/// while strangers come and go, before that counts as nobody.
-const LOOKS_ENOUGH: u32 = 3;
+/// So many looks in a row must find nobody but those who may not be signalled, or some of whom it
+/// can't be told whose they are, before that counts as nobody. With the pauses between them, that
+/// is time enough for a process that is between two programs to show its environment.
+const LOOKS_ENOUGH: u32 = 6;
+
+/// A look follows a chain of forks for so many steps at most.
+const STEPS_AT_MOST: u32 = 256;
 
 /// What a look over the processes found of one worker.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// Still there, and signalled.
+    /// Signalled just now, or ended since orphans were reaped last: it may have forked meanwhile.
     pub(crate) signalled: usize,
-    /// Still there, and not ours to signal.
+    /// Not ours to signal.
     pub(crate) refused: usize,
 }
 
@@ -37,12 +41,12 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     /// True if nobody is left whom killing would help.
-    pub(crate) fn is_clear(&mut self, found: Found, vanished: bool) -> bool {
+    pub(crate) fn is_clear(&mut self, found: Found, unknown: bool) -> bool {
         if found.signalled > 0 {
             self.doubtful = 0;
             return false;
         }
-        if found.refused == 0 && !vanished {
+        if found.refused == 0 && !unknown {
             return true;
         }
         self.doubtful += 1;
@@ -51,39 +55,65 @@ impl Verdict {
 }
 
 /// Sends a signal to all that belongs to the workers `ids`, and counts by worker. True as second
-/// part if a process vanished between being listed and being looked at.
+/// part if there are processes of which it can't be told whose they are.
+///
+/// Nobody gets away: as long as anybody of a worker lives, one of its line is a child of the
+/// keeper, which got it as worker or as orphan; and that one stays in the list of the keeper's
+/// children, alive or not, until the keeper reaps it, which it doesn't while it looks. Of one that
+/// has ended there is no environment to tell whose it was; but its children have been given to the
+/// keeper by then, so the list is read again until it brings no new ones.
 pub(crate) fn signal_trees(
     roster: &Roster,
     ids: &HashSet<u64>,
     signal: process::Signal,
 ) -> (HashMap<u64, Found>, bool) {
     let keeper = getpid().as_raw_pid();
-    let snapshot = Snapshot::take();
     let mut found: HashMap<u64, Found> = HashMap::new();
-    let mut groups = HashSet::new();
-    for (process, owner) in roster.owners(&snapshot, keeper) {
-        let Some(owner) = owner.filter(|owner| ids.contains(owner)) else {
-            continue;
-        };
-        if signal == process::Signal::KILL
-            && process.parent == keeper
-            && is_of(roster, process.group, owner)
-            && groups.insert(process.group)
-        {
-            // All of a group at once: not even a chain of forks gets through. The keeper alone
-            // can reap this process, so its group's number can't become another's meanwhile.
-            kill_group(process.group);
+    let mut unknown = false;
+    let mut seen = HashSet::new();
+    for _ in 0..STEPS_AT_MOST {
+        let mut arrived = children(keeper);
+        arrived.retain(|pid| seen.insert(*pid));
+        if arrived.is_empty() {
+            return (found, unknown);
         }
-        if !process.ended {
-            let count = found.entry(owner).or_default();
-            match signal_one(&process, signal) {
-                Sent::Yes => count.signalled += 1,
-                Sent::NotPermitted => count.refused += 1,
-                Sent::Gone => {}
+        for top in arrived.into_iter().filter_map(Process::read) {
+            match roster.owner(&top) {
+                Owner::Worker(id) if ids.contains(&id) => {
+                    let whole_group = is_of(roster, top.group, id);
+                    signal_tree(&top, whole_group, signal, found.entry(id).or_default());
+                }
+                Owner::Worker(_) | Owner::Nobody => {}
+                Owner::Unknown => {
+                    unknown |= Process::read(top.pid).is_some_and(|again| !again.ended);
+                }
             }
         }
     }
-    (found, snapshot.vanished)
+    (found, true)
+}
+
+/// Signals a child of the keeper and all that descends from it, whom it lists first: afterwards
+/// they may be orphans, whose belonging is harder to tell.
+fn signal_tree(top: &Process, whole_group: bool, signal: process::Signal, found: &mut Found) {
+    let below = descendants(top.pid);
+    if whole_group && signal == process::Signal::KILL {
+        // All of a group at once: not even a chain of forks gets through. The keeper alone can
+        // reap this process, so its group's number can't become another's meanwhile.
+        kill_group(top.group);
+    }
+    match signal_one(top, signal) {
+        Sent::NotPermitted => found.refused += 1,
+        // Also if it has ended: it may have forked since it was looked at.
+        Sent::Yes | Sent::Gone => found.signalled += 1,
+    }
+    for process in below.iter().filter(|process| !process.ended) {
+        match signal_one(process, signal) {
+            Sent::Yes => found.signalled += 1,
+            Sent::NotPermitted => found.refused += 1,
+            Sent::Gone => {}
+        }
+    }
 }
 
 /// Whether a process in this group is a reason to signal the whole group for the worker's sake.
@@ -142,17 +172,20 @@ pub(crate) fn kill_all(signals: &Signals) {
             return;
         }
         let mut found = Found::default();
-        Snapshot::take().descend(own, (), |process, ()| {
-            if process.parent == own && process.group != process::getpgrp().as_raw_pid() {
-                kill_group(process.group);
+        for top in children(own).into_iter().filter_map(Process::read) {
+            let below = descendants(top.pid);
+            if top.group != process::getpgrp().as_raw_pid() {
+                kill_group(top.group);
             }
-            match signal_one(process, process::Signal::KILL) {
-                Sent::Yes if !process.ended => found.signalled += 1,
-                Sent::NotPermitted => found.refused += 1,
-                Sent::Yes | Sent::Gone => {}
+            for process in std::iter::once(&top).chain(&below) {
+                match signal_one(process, process::Signal::KILL) {
+                    Sent::NotPermitted => found.refused += 1,
+                    Sent::Yes if !process.ended => found.signalled += 1,
+                    Sent::Yes | Sent::Gone => {}
+                }
             }
-        });
-        // Children are there, so finding nobody at all only means that they vanished meanwhile.
+        }
+        // Finding only children that have ended means nothing: they are reaped in the next turn.
         if found.refused > 0 && verdict.is_clear(found, false) {
             return;
         }
@@ -177,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_verdict_needs_certainty_or_three_looks() {
+    fn a_verdict_needs_certainty_or_six_looks_in_a_row() {
         let nobody = Found::default();
         let refused = Found { signalled: 0, refused: 1 };
         let alive = Found { signalled: 1, refused: 0 };
@@ -190,8 +223,11 @@ mod tests {
             (refused, false),
             (refused, false),
             (nobody, true),
+            (nobody, true),
+            (refused, true),
+            (nobody, true),
         ];
-        let clear = looks.map(|(found, vanished)| verdict.is_clear(found, vanished));
-        assert_eq!(clear, [false, false, false, false, false, true]);
+        let clear = looks.map(|(found, unknown)| verdict.is_clear(found, unknown));
+        assert_eq!(clear.iter().position(|clear| *clear), Some(looks.len() - 1));
     }
 }

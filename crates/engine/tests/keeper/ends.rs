@@ -24,7 +24,7 @@ fn escapees() -> String {
         "{ESCAPE}
 import subprocess
 subprocess.run(['sh', '-c', '(setsid sleep 1000 &); sleep 1000 &'])
-subprocess.run(['env', '-i', 'PATH=' + os.environ['PATH'], 'python3', '-c', '''{ESCAPE}'''])
+subprocess.run(['env', '-i', 'PATH=' + os.environ['PATH'], 'python3', '-c', r'''{ESCAPE}'''])
 subprocess.run(['env', '-i', 'setsid', '-f', 'sleep', '1000'])
 os.write(1, b'all\\n')
 time.sleep(1000)

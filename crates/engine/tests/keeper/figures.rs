@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use remuda_engine::keeper::{PidNamespace, Spawn};
 
-use crate::support::{Herd, namespaces_permitted, program};
+use crate::support::{Herd, may_namespace, program};
 
 pub fn trials() -> Vec<Trial> {
     let measured = |mode: PidNamespace| {
         Trial::test(format!("figures::start_and_memory::{mode:?}"), move || {
-            if mode == PidNamespace::Never || namespaces_permitted() {
+            if mode == PidNamespace::Never || may_namespace() {
                 measure(mode);
             }
             Ok(())

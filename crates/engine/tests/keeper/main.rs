@@ -2,7 +2,8 @@
 //!
 //! A `main` of its own, since this binary is also the keeper that it tests, and the pool that it
 //! kills.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+// `unreachable_pub`: nothing of a test binary is reachable from outside.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
 
 mod ends;
 mod figures;
@@ -26,12 +27,16 @@ fn main() -> std::process::ExitCode {
             [("namespaced", PidNamespace::Require), ("plain", PidNamespace::Never)]
         {
             trials.push(Trial::ignorable_test(format!("{name}::{mode}"), move || {
-                if pid_namespace == PidNamespace::Require && !support::namespaces_permitted() {
-                    eprintln!("SKIPPED {name}::{mode}: needs root or CAP_SYS_ADMIN");
-                    return Ok(Completion::ignored_with("needs root or CAP_SYS_ADMIN"));
-                }
-                test(pid_namespace);
-                Ok(Completion::Completed)
+                let lack = if !support::has_python() {
+                    "needs python3"
+                } else if pid_namespace == PidNamespace::Require && !support::may_namespace() {
+                    "needs root or CAP_SYS_ADMIN"
+                } else {
+                    test(pid_namespace);
+                    return Ok(Completion::Completed);
+                };
+                eprintln!("SKIPPED {name}::{mode}: {lack}");
+                Ok(Completion::ignored_with(lack))
             }));
         }
     }

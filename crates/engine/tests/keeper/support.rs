@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
+use std::process::Command;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use remuda_engine::keeper::{
@@ -19,9 +20,17 @@ pub type Test = (&'static str, fn(PidNamespace));
 /// Far more than anything here takes, on the slowest machine.
 pub const LONG: Duration = Duration::from_secs(60);
 
-pub fn namespaces_permitted() -> bool {
-    static PERMITTED: OnceLock<bool> = OnceLock::new();
-    *PERMITTED.get_or_init(|| start_keeper(PidNamespace::Auto).is_namespaced())
+pub fn has_python() -> bool {
+    static PRESENT: LazyLock<bool> = LazyLock::new(|| {
+        Command::new("python3").arg("--version").output().is_ok_and(|out| out.status.success())
+    });
+    *PRESENT
+}
+
+pub fn may_namespace() -> bool {
+    static PERMITTED: LazyLock<bool> =
+        LazyLock::new(|| start_keeper(PidNamespace::Auto).is_namespaced());
+    *PERMITTED
 }
 
 pub fn start_keeper(pid_namespace: PidNamespace) -> Keeper {

@@ -395,8 +395,10 @@ impl World {
         let sound = replies.len() == jobs.len() && call.number() >> 20 < 1 << 19;
         let before = self.pool.in_flight();
         match self.pool.replied(self.now(), id, call, replies) {
+            // From a peer that the pool has let go meanwhile.
+            Ok(()) if self.pool.in_flight() == before => {}
             Ok(()) => {
-                assert!(sound && self.pool.in_flight() < before);
+                assert!(sound, "a false answer was taken");
                 jobs.into_iter().for_each(|number| self.checker.let_go(number));
             }
             Err(fault) => {

@@ -93,5 +93,9 @@ pub const MAX_ENVELOPE_BYTES: usize = 64 * 1024;
 /// worker to each.
 pub const MAX_DEPTH: usize = 128;
 
+/// How many pools may pass a call on before one refuses it with `bad_request`: more than any chain
+/// that somebody would build, and few enough to end a circle at once.
+pub const MAX_HOPS: u32 = 8;
+
 const _: () = assert!(MAX_HANDSHAKE_BYTES <= MAX_ENVELOPE_BYTES);
 const _: () = assert!(MAX_DEPTH <= 128, "the scanner keeps one bit a level in a u128");

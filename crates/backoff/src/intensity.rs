@@ -91,3 +91,25 @@ impl Default for RestartIntensity {
         Self::new(Self::DEFAULT_MAX, Self::DEFAULT_PERIOD)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_that_goes_back_is_taken_as_the_latest() {
+        let mut intensity = RestartIntensity::new(1, Duration::from_secs(5));
+        assert!(intensity.record(Duration::from_secs(10)).may_restart());
+        assert!(!intensity.record(Duration::from_secs(3)).may_restart());
+        assert!(!intensity.record(Duration::from_secs(15)).may_restart(), "5 s after 10 s");
+        assert!(intensity.record(Duration::from_secs(21)).may_restart());
+    }
+
+    #[test]
+    fn default_is_five_in_ten_seconds() {
+        let mut intensity = RestartIntensity::default();
+        assert_eq!((intensity.max(), intensity.period()), (5, Duration::from_secs(10)));
+        let restarts = (0..20).filter(|_| intensity.record(Duration::ZERO).may_restart());
+        assert_eq!(restarts.count(), 5);
+    }
+}

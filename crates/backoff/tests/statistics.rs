@@ -88,14 +88,23 @@ fn split_streams_are_uncorrelated() {
     assert!(r.abs() < 0.03, "correlation {r}");
 }
 
-/// 3 does not divide 2^64, and 3 * 2^62 is where taking a remainder would show: the lowest third
-/// would come up half of the time.
+/// Of 3 * 2^62 numbers, a remainder of 64 bits would fall into the lowest third half of the time,
+/// and a bare multiplication would favour every third number.
 #[test]
-fn below_is_unbiased_where_a_remainder_would_not_be() {
+fn below_is_unbiased_where_cheaper_ways_are_not() {
     let mut rng = Rng::new(11);
     let n = 3 << 62;
-    let low = (0..CLIENTS).filter(|_| rng.below(n) < n / 3).count() as f64 / CLIENTS as f64;
-    assert!((low - 1.0 / 3.0).abs() < 0.015, "{low} in the lowest third");
+    let numbers: Vec<u64> = (0..CLIENTS).map(|_| rng.below(n)).collect();
+    let share = |matching: &dyn Fn(u64) -> bool| {
+        numbers.iter().filter(|&&number| matching(number)).count() as f64 / CLIENTS as f64
+    };
+    for third in 0..3 {
+        let in_range = share(&|number| number / (n / 3) == third);
+        let by_remainder = share(&|number| number % 3 == third);
+        for share in [in_range, by_remainder] {
+            assert!((share - 1.0 / 3.0).abs() < 0.015, "{share} for third {third}");
+        }
+    }
 }
 
 #[test]
@@ -149,5 +158,14 @@ fn budget_saves_up_no_more_than_its_maximum() {
     let now = Duration::from_secs(1_000_000);
     assert_eq!(budget.available(now), 7);
     assert_eq!((0..20).filter(|_| budget.withdraw(now)).count(), 7);
-    assert!(!budget.withdraw(Duration::ZERO), "going back in time pays nothing in");
+}
+
+#[test]
+fn budget_is_not_paid_in_twice_for_a_time_that_comes_again() {
+    let mut budget = RetryBudget::new().per_second(1);
+    let now = Duration::from_secs(10);
+    assert_eq!((0..20).filter(|_| budget.withdraw(now)).count(), 10);
+    assert!(!budget.withdraw(Duration::ZERO));
+    assert!(!budget.withdraw(now));
+    assert!(budget.withdraw(now + Duration::from_secs(1)));
 }

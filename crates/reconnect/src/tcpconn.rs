@@ -271,11 +271,34 @@ async fn by_system(address: String) -> io::Result<Vec<SocketAddr>> {
 async fn connect_to(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
     let timed_out = || io::Error::new(io::ErrorKind::TimedOut, format!("{address}: no answer"));
     let stream = timeout(limit, TcpStream::connect(address)).await.map_err(|_| timed_out())??;
-    // On the same host, a socket can get the port it dials as its own and connect to itself. That
-    // would look like a server, and keep the real one from binding its port.
-    if stream.local_addr()? == stream.peer_addr()? {
+    not_itself(stream)
+}
+
+/// On the same host, a socket can get the port it dials as its own and connect to itself. That
+/// would look like a server, and keep the real one from binding its port.
+fn not_itself(stream: TcpStream) -> io::Result<TcpStream> {
+    let address = stream.peer_addr()?;
+    if stream.local_addr()? == address {
         let itself = format!("{address}: nothing listens, and the socket reached itself");
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, itself));
     }
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn socket_that_reached_itself_counts_as_refused() -> io::Result<()> {
+        let socket = tokio::net::TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let address = socket.local_addr()?;
+        let error = not_itself(socket.connect(address).await?).unwrap_err();
+        assert_eq!(Failure::of(&error), Failure::Refused);
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        not_itself(TcpStream::connect(listener.local_addr()?).await?)?;
+        Ok(())
+    }
 }

@@ -212,7 +212,6 @@ impl<J: Payload, R> Dispatch<J, R> {
     }
 
     pub(crate) fn free_job(&mut self, job: u32) {
-        self.job_due.set(job, NEVER);
         self.jobs.remove(job);
     }
 }

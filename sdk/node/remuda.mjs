@@ -16,6 +16,7 @@
 
 import { isUtf8 } from "node:buffer";
 import { randomBytes } from "node:crypto";
+import { setMaxListeners } from "node:events";
 import { existsSync, realpathSync, statSync, unlinkSync, writeSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
@@ -26,6 +27,7 @@ const DEFAULT_BATCH = 512; // bodies that one call may carry to a function that 
 const MAX_BODY_BYTES = 16 * 1024 * 1024; // of one body, where this side accepts connections
 const ENVELOPE_BYTES = 64 * 1024; // what a line may hold besides its body
 const QUEUED_BYTES = 1024 * 1024; // of calls waiting for their turn, before the connection is read no further
+const WAITING_CALLS = 1024; // beyond the capacity, before the connection is read no further
 const MAX_ID_BYTES = 64;
 const ERROR_CHARS = 2000; // of an `error`
 const TRACEBACK_CHARS = 8000; // of a `traceback`
@@ -39,10 +41,10 @@ const NEWLINE = 10;
 // A worker's public face
 
 /**
- * Answers jobs with `handler(body, context)` until the pool closes the connection; the process then ends.
+ * Answers jobs with `handler(body)` until the pool closes the connection; the process then ends.
  *
  * The handler may be async. It runs one job at a time, in order, unless `capacity` is above 1; then that many run at
- * once, and `context.signal` aborts when a job is cancelled. `batch: N` says that the handler takes an array of at
+ * once, and it is called as `handler(body, { id, signal })`, whose signal aborts when the job is cancelled. `batch: N` says that the handler takes an array of at
  * most N bodies and returns as many results. `listen: "/path.sock"` makes this a worker started by hand, for
  * `--attach`, on a Unix socket of its own. The same options may be properties of the function.
  *
@@ -290,6 +292,7 @@ class Session {
     this.closing = false;
     this.running = new Map(); // id as JSON -> AbortController, where capacity > 1
     this.active = 0;
+    this.later = []; // calls beyond the capacity
     this.unnumbered = []; // answers without an id go out in the order of their requests
   }
 
@@ -323,7 +326,7 @@ class Session {
 
   /** Takes lines until one of them must be waited for. */
   turn() {
-    while (!this.closing && this.next < this.queue.length && !this.busy && this.active < this.plan.capacity) {
+    while (!this.closing && this.next < this.queue.length && !this.busy) {
       const line = this.queue[this.next];
       this.next += 1;
       const answer = this.take(line);
@@ -333,22 +336,8 @@ class Session {
       if (this.next > 0) this.queue = [];
       this.next = 0;
       this.queuedBytes = 0;
-      if (this.socket.isPaused()) this.socket.resume();
+      if (this.socket.isPaused() && this.later.length < WAITING_CALLS) this.socket.resume();
       this.closeWhenIdle();
-    } else if (this.plan.capacity > 1) {
-      this.takeCancels();
-    }
-  }
-
-  /** With all capacity in use, a cancel must not wait behind the calls that it could make room for. */
-  takeCancels() {
-    for (let at = this.next; at < this.queue.length; at += 1) {
-      const line = this.queue[at];
-      if (line.length > 200 || line.indexOf('"cancel"') < 0) continue;
-      this.queue.splice(at, 1);
-      at -= 1;
-      const answer = this.take(line);
-      if (answer !== undefined) this.send(answer);
     }
   }
 
@@ -411,7 +400,7 @@ class Session {
 
   idText(id, text) {
     if (id === undefined) return undefined;
-    if (Number.isSafeInteger(id) && id > 0 && id < 1e15 && !text.includes('"id":' + id + ".")) return String(id);
+    if (Number.isSafeInteger(id) && text.startsWith(`{"op":"call","id":${id},`)) return String(id);
     if (typeof id !== "number" && typeof id !== "string") return BAD_ID;
     const raw = rawMember(text, "id");
     return Buffer.byteLength(raw) <= MAX_ID_BYTES + (typeof id === "string" ? 2 : 0) ? raw : BAD_ID;
@@ -424,7 +413,7 @@ class Session {
     }
     if (op === "status") return accepted(id, this.plan.status());
     if (op === "cancel") {
-      this.running.get(id)?.abort();
+      this.cancel(id);
       return undefined;
     }
     if (op === "shutdown") {
@@ -450,46 +439,75 @@ class Session {
       return refusal(id, "bad_request",
         `this worker takes at most ${this.plan.batch} bodies a call, not ${request.bodies.length}`);
     }
-    this.plan.jobs += many ? request.bodies.length : 1;
-    const context = { id, signal: undefined };
-    let controller;
     if (this.plan.capacity > 1) {
-      controller = new AbortController();
-      context.signal = controller.signal;
-      if (id !== undefined) this.running.set(id, controller);
+      this.admit({ id, request, hole: { answer: undefined } });
+      return undefined;
     }
-    const answer = many ? this.runMany(id, request.bodies, context) : this.runOne(id, request.body, context);
-    if (typeof answer === "string") {
-      this.running.delete(id);
-      return answer;
-    }
-    this.wait(id, answer, controller);
+    const answer = this.execute(id, request);
+    if (typeof answer === "string") return answer;
+    this.busy = true;
+    answer.then((text) => {
+      this.busy = false;
+      this.write(text);
+      this.turn();
+    });
     return undefined;
   }
 
-  /** Lets a job run on, and sends its answer when it is there. */
-  wait(id, answer, controller) {
-    const ordered = this.plan.capacity === 1;
-    const hole = { answer: undefined };
-    if (ordered) this.busy = true;
-    else if (id === undefined) this.unnumbered.push(hole);
-    this.active += ordered ? 0 : 1;
-    answer.then((text) => {
+  execute(id, request, context) {
+    const many = request.bodies !== undefined;
+    this.plan.jobs += many ? request.bodies.length : 1;
+    return many ? this.runMany(id, request.bodies, context) : this.runOne(id, request.body, context);
+  }
+
+  /** Starts one of several jobs, or lets it wait until the capacity has room. */
+  admit(entry) {
+    if (entry.id === undefined) this.unnumbered.push(entry.hole);
+    if (this.active < this.plan.capacity) this.begin(entry);
+    else this.later.push(entry);
+    if (this.later.length >= WAITING_CALLS) this.socket.pause();
+  }
+
+  begin({ id, request, hole }) {
+    const controller = new AbortController();
+    if (id !== undefined) this.running.set(id, controller);
+    this.active += 1;
+    Promise.resolve(this.execute(id, request, { id, signal: controller.signal })).then((text) => {
       if (this.running.get(id) === controller) this.running.delete(id);
-      this.active -= ordered ? 0 : 1;
-      if (ordered) this.busy = false;
-      if (this.socket.destroyed) return;
-      hole.answer = text;
-      if (ordered || id !== undefined) this.write(text);
-      while (this.unnumbered[0]?.answer !== undefined) this.write(this.unnumbered.shift().answer);
-      this.turn();
+      this.active -= 1;
+      this.finish(id, text, hole);
     });
+  }
+
+  finish(id, text, hole) {
+    if (this.socket.destroyed) return;
+    hole.answer = text;
+    if (id !== undefined) this.write(text);
+    while (this.unnumbered[0]?.answer !== undefined) this.write(this.unnumbered.shift().answer);
+    while (this.later.length > 0 && this.active < this.plan.capacity) this.begin(this.later.shift());
+    if (this.socket.isPaused() && this.later.length < WAITING_CALLS / 2) this.socket.resume();
+    this.closeWhenIdle();
+  }
+
+  /** The call itself answers, with its result or with `cancelled`. */
+  cancel(id) {
+    this.running.get(id)?.abort();
+    const at = id === undefined ? -1 : this.later.findIndex((entry) => entry.id === id);
+    if (at >= 0) {
+      this.later.splice(at, 1);
+      this.send(refusal(id, "cancelled", "cancelled before it started"));
+    }
+  }
+
+  /** Without a capacity the body is all that a handler gets: functions with an optional second parameter abound. */
+  invoke(body, context) {
+    return context === undefined ? this.plan.handler(body) : this.plan.handler(body, context);
   }
 
   /** One job: its answer, or a promise of it. */
   runOne(id, body, context) {
     try {
-      const result = this.plan.takesList ? this.plan.handler([body], context) : this.plan.handler(body, context);
+      const result = this.invoke(this.plan.takesList ? [body] : body, context);
       if (typeof result?.then === "function") {
         return result.then((value) => this.oneDone(id, value), (error) => this.oneFailed(id, error, context))
           .catch((error) => this.oneFailed(id, error, context));
@@ -507,16 +525,16 @@ class Session {
   }
 
   oneFailed(id, error, context) {
-    if (context.signal?.aborted) return refusal(id, "cancelled", "cancelled while it ran");
+    if (context?.signal.aborted) return refusal(id, "cancelled", "cancelled while it ran");
     this.plan.failures += 1;
     return withId(id, `"ok":false,${JSON.stringify(failure(error)).slice(1)}`);
   }
 
   /** A call with several bodies: its answer, or a promise of it. */
   runMany(id, bodies, context) {
-    if (!this.plan.takesList) return this.runEach(id, bodies, context, 0, [], {});
+    if (!this.plan.takesList) return this.runEach(id, bodies, 0, [], {});
     const failAll = (error) => {
-      if (context.signal?.aborted) return refusal(id, "cancelled", "cancelled while it ran");
+      if (context?.signal.aborted) return refusal(id, "cancelled", "cancelled while it ran");
       const reason = failure(error);
       return this.manyDone(id, bodies.map(() => "null"), Object.fromEntries(bodies.map((_, at) => [at, reason])));
     };
@@ -526,7 +544,7 @@ class Session {
       return this.manyDone(id, texts, failed);
     };
     try {
-      const results = this.plan.handler(bodies, context);
+      const results = this.invoke(bodies, context);
       return typeof results?.then === "function" ? results.then(done).catch(failAll) : done(results);
     } catch (error) {
       return failAll(error);
@@ -534,16 +552,16 @@ class Session {
   }
 
   /** Runs the handler on one body after the other, from `at` on; a promise among the results is waited for. */
-  runEach(id, bodies, context, at, texts, failed) {
+  runEach(id, bodies, at, texts, failed) {
     const handler = this.plan.handler;
     for (let index = at; index < bodies.length; index += 1) {
       try {
-        const result = handler(bodies[index], context);
+        const result = handler(bodies[index]);
         if (typeof result?.then === "function") {
           return result.then((value) => texts.push(encodeOrFail(value, index, failed)), (error) => {
             failed[index] = failure(error);
             texts.push("null");
-          }).then(() => this.runEach(id, bodies, context, index + 1, texts, failed));
+          }).then(() => this.runEach(id, bodies, index + 1, texts, failed));
         }
         texts.push(encode(result));
       } catch (error) {
@@ -633,6 +651,274 @@ function listen(address, plan, maxBodyBytes) {
     open();
   });
   return server;
+}
+
+// ---------------------------------------------------------------------------------------------------------------
+// The client
+
+/**
+ * A job that has no result, or a pool that can't be reached. `code` is one of the protocol's, or `disconnected` where
+ * the connection failed: a job that was under way may then have run. `traceback` is the handler's, if it sent one.
+ */
+export class RemudaError extends Error {
+  constructor(code, text, traceback) {
+    super(`${code}: ${text}`);
+    this.name = "RemudaError";
+    this.code = code;
+    this.reason = text;
+    this.traceback = traceback;
+  }
+}
+
+/**
+ * A client of the pool at `address`: `unix:/path`, `tcp:host:port`, or a path that begins with a slash; without it,
+ * REMUDA_ADDR, else default.sock in $XDG_RUNTIME_DIR/remuda or in /tmp/remuda-UID. `token` (or REMUDA_TOKEN) is for
+ * listeners that want one; `connectTimeout` bounds connecting and the handshake, in milliseconds (10,000).
+ *
+ * Rejects with RemudaError, which names all addresses that were tried.
+ */
+export async function connect(address, { token = process.env.REMUDA_TOKEN, connectTimeout = HANDSHAKE_MS } = {}) {
+  const client = new Client(address, token, connectTimeout);
+  await client.link();
+  return client;
+}
+
+/** What `connect` gives. Calls travel together on one connection, which is made anew by the next call when lost. */
+class Client {
+  #address;
+  #token;
+  #connectTimeout;
+  #link; // a promise of the connection
+  #closed = false;
+  /** What the pool declared in its handshake. */
+  peer = {};
+
+  constructor(address, token, connectTimeout) {
+    this.#address = address;
+    this.#token = token;
+    this.#connectTimeout = connectTimeout;
+  }
+
+  /** The result of one job. `timeout` is in milliseconds and enforced by the pool; `signal` cancels the job. */
+  async call(body, { timeout, signal } = {}) {
+    let json;
+    try {
+      json = encode(body);
+    } catch (error) {
+      throw new RemudaError("bad_request", error.message.replace("result", "body"));
+    }
+    signal?.throwIfAborted();
+    return (await this.#ask("call", `,"body":${json}`, timeout, signal)).body;
+  }
+
+  /**
+   * Yields the results of `bodies` (any iterable, async ones too) in their order, with up to `window` jobs under way.
+   * A failed job throws its RemudaError, and ends the iteration; with `returnErrors` it is yielded in its place.
+   */
+  async* map(bodies, { window = MAP_WINDOW, returnErrors = false, timeout } = {}) {
+    const stop = new AbortController();
+    setMaxListeners(0, stop.signal);
+    const underWay = [];
+    const result = async () => {
+      const answer = await underWay.shift();
+      if (answer instanceof RemudaError && !returnErrors) throw answer;
+      return answer;
+    };
+    try {
+      for await (const body of bodies) {
+        underWay.push(this.call(body, { timeout, signal: stop.signal }).catch((error) => error));
+        if (underWay.length >= window) yield await result();
+      }
+      while (underWay.length > 0) yield await result();
+    } finally {
+      stop.abort();
+    }
+  }
+
+  /** What the pool says of itself. */
+  status() {
+    return this.#ask("status", "", HANDSHAKE_MS);
+  }
+
+  /** Ends the connection; calls that still wait fail with `disconnected`. */
+  async close() {
+    this.#closed = true;
+    const link = await this.#link?.catch(() => undefined);
+    link?.lose("the client was closed");
+  }
+
+  async [Symbol.asyncDispose ?? Symbol.for("Symbol.asyncDispose")]() {
+    await this.close();
+  }
+
+  /** The connection, made when there is none. */
+  link() {
+    if (this.#closed) return Promise.reject(new RemudaError("disconnected", "this client was closed"));
+    this.#link ??= Link.open(this.#address, this.#token, this.#connectTimeout, () => {
+      this.#link = undefined;
+    }).then((link) => {
+      this.peer = link.peer;
+      return link;
+    }, (error) => {
+      this.#link = undefined;
+      throw error;
+    });
+    return this.#link;
+  }
+
+  async #ask(op, fields, timeout, signal) {
+    const link = await this.link();
+    const budget = timeout === undefined || op !== "call" ? "" : `,"timeout_ms":${Math.max(1, Math.ceil(timeout))}`;
+    const answer = await link.ask(op, fields + budget, timeout, signal);
+    if (!answer.ok) throw new RemudaError(answer.code ?? "internal", answer.error ?? "", answer.traceback);
+    return answer.data;
+  }
+}
+
+/** One connection of a client. */
+class Link {
+  constructor(socket, lost) {
+    this.socket = socket;
+    this.lost = lost;
+    this.waiting = new Map(); // id -> what takes its answer
+    this.count = 0;
+    this.lines = new Lines();
+    this.reason = undefined; // why it is over
+  }
+
+  /** Connects and exchanges handshakes within `timeout` milliseconds. */
+  static async open(address, token, timeout, lost) {
+    const failures = [];
+    for (const target of addresses(address)) {
+      try {
+        const socket = await connectTo(target, timeout);
+        const link = new Link(socket, lost);
+        await link.greet(token, timeout, target.name);
+        return link;
+      } catch (error) {
+        if (error instanceof RemudaError) throw error;
+        failures.push(`${target.name} (${error.code ?? error.message})`);
+      }
+    }
+    throw new RemudaError("disconnected",
+      `no pool answers at ${failures.join(" or ")}; start one with \`remuda serve\``);
+  }
+
+  greet(token, timeout, name) {
+    const { socket } = this;
+    return new Promise((resolve, reject) => {
+      const fail = (text) => {
+        clearTimeout(timer);
+        socket.destroy();
+        reject(text instanceof RemudaError ? text : new RemudaError("disconnected", text));
+      };
+      const timer = setTimeout(() => fail(`${name} accepted, and didn't answer the handshake in time`), timeout);
+      this.waiting.set(undefined, {
+        resolve: (answer) => {
+          clearTimeout(timer);
+          this.waiting.delete(undefined);
+          if (!answer.ok) fail(new RemudaError(answer.code ?? "internal", answer.error ?? "the handshake was refused"));
+          else if (answer.data?.version !== PROTOCOL_VERSION) {
+            fail(`${name} speaks version ${answer.data?.version} of the protocol, this client version ${PROTOCOL_VERSION}`);
+          } else {
+            this.peer = answer.data;
+            resolve();
+          }
+        },
+        reject: (error) => fail(error.reason.startsWith("not JSON") ? `${name} does not speak Remuda's protocol`
+          : `${name} closed the connection in the handshake`),
+      });
+      socket.on("data", (chunk) => this.received(chunk));
+      socket.on("error", (error) => this.lose(error.message));
+      socket.on("close", () => this.lose("the pool closed the connection"));
+      socket.write(`{"op":"handshake","version":"${PROTOCOL_VERSION}"${
+        token === undefined ? "" : `,"token":${JSON.stringify(token)}`}}\n`);
+    });
+  }
+
+  received(chunk) {
+    const lines = [];
+    try {
+      this.lines.feed(chunk, lines);
+      for (const line of lines) {
+        const answer = JSON.parse(line.toString("utf8"));
+        const waiter = this.waiting.get(answer.id);
+        if (waiter) waiter.resolve(answer);
+        else if (answer.id === undefined && !answer.ok) this.lose(`${answer.code}: ${answer.error}`);
+      }
+    } catch (error) {
+      this.lose(`not JSON: ${message(error)}`);
+    }
+  }
+
+  ask(op, fields, timeout, signal) {
+    if (this.reason !== undefined) return Promise.reject(new RemudaError("disconnected", this.reason));
+    this.count += 1;
+    const id = this.count;
+    return new Promise((resolve, reject) => {
+      const settle = (act) => (value) => {
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", aborted);
+        this.waiting.delete(id);
+        act(value);
+      };
+      const giveUp = (error) => {
+        if (op === "call") this.socket.write(`{"op":"cancel","id":${id}}\n`);
+        waiter.reject(error);
+      };
+      const aborted = () => giveUp(signal.reason);
+      const waiter = { resolve: settle(resolve), reject: settle(reject) };
+      const timer = timeout === undefined ? undefined : setTimeout(
+        () => giveUp(new RemudaError("timeout", `no answer within ${timeout} ms`)), timeout + CANCEL_MS);
+      signal?.addEventListener("abort", aborted);
+      this.waiting.set(id, waiter);
+      this.socket.write(`{"op":"${op}","id":${id}${fields}}\n`);
+    });
+  }
+
+  /** Ends it; whoever waits finds out. */
+  lose(reason) {
+    if (this.reason !== undefined) return;
+    this.reason = reason;
+    this.lost();
+    this.socket.destroy();
+    for (const waiter of [...this.waiting.values()]) waiter.reject(new RemudaError("disconnected", reason));
+  }
+}
+
+/** What to try, in order. */
+function addresses(given) {
+  const address = given ?? process.env.REMUDA_ADDR;
+  if (!address) {
+    const folders = process.env.XDG_RUNTIME_DIR ? [path.join(process.env.XDG_RUNTIME_DIR, "remuda")] : [];
+    folders.push(ownFolder());
+    return folders.map((folder) => unixAddress(path.join(folder, "default.sock")));
+  }
+  const [plain] = address.split(",");
+  if (plain.startsWith("/")) return [unixAddress(plain)];
+  if (/^unix:./.test(plain)) return [unixAddress(plain.slice(5))];
+  const tcp = /^tcp:\[?(.+?)\]?:(\d+)$/.exec(plain);
+  if (tcp) return [{ name: plain, options: { host: tcp[1], port: Number(tcp[2]), noDelay: true } }];
+  throw new RemudaError("bad_request", `${address} is no address for this client: use unix:/path or tcp:host:port`);
+}
+
+const ownFolder = () => `/tmp/remuda-${process.getuid?.() ?? 0}`;
+const unixAddress = (file) => ({ name: `unix:${file}`, file, options: { path: file } });
+
+function connectTo(target, timeout) {
+  if (target.file === path.join(ownFolder(), "default.sock") && existsSync(ownFolder())) {
+    const owner = statSync(ownFolder()).uid; // anyone may make a folder in /tmp
+    if (owner !== 0 && owner !== process.getuid()) throw new Error(`its folder belongs to uid ${owner}`);
+  }
+  return new Promise((resolve, reject) => {
+    const socket = net.connect(target.options);
+    const timer = setTimeout(() => socket.destroy(new Error("no answer in time")), timeout);
+    socket.once("error", reject).once("close", () => clearTimeout(timer)).once("connect", () => {
+      clearTimeout(timer);
+      socket.off("error", reject);
+      resolve(socket);
+    });
+  });
 }
 
 // ---------------------------------------------------------------------------------------------------------------

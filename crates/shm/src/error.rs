@@ -10,6 +10,10 @@ pub enum ShmError {
     /// whole limit, or the peer broke the protocol. `closed_by` says which. Make a new pair.
     #[error("the shared-memory pair is closed; `closed_by` says by what")]
     Closed,
+    /// No slot is free. Only the calls that don't wait say so; try again when the peer has taken
+    /// something.
+    #[error("the ring is full")]
+    Full,
     /// A message is larger than a slot. Nothing was published; send it by another way, or create
     /// the pair with larger slots.
     #[error("a message of {len} bytes does not fit into a slot of {slot_size}")]

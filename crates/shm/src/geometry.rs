@@ -66,6 +66,12 @@ impl Geometry {
         if fits { Ok(this) } else { Err(ShmError::Geometry { capacity, slot_size }) }
     }
 
+    /// A shape that is known to be within the limits.
+    #[cfg(all(target_os = "linux", not(loom)))]
+    pub(crate) const fn standard(capacity: u32, slot_size: u32) -> Self {
+        Self { capacity, slot_size }
+    }
+
     /// Slots in the ring.
     pub fn capacity(self) -> u32 {
         self.capacity

@@ -4,8 +4,8 @@ use std::mem::MaybeUninit;
 
 pub use std::sync::atomic::Ordering;
 
-pub use crate::geometry::Index;
 use crate::geometry::Geometry;
+pub use crate::geometry::Index;
 
 /// The memory of one ring, as one of its two sides sees it.
 ///

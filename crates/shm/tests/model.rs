@@ -85,21 +85,20 @@ impl Model {
 #[allow(clippy::too_many_lines, reason = "one arm a step reads best in one place")]
 fn run(capacity: u32, slot_size: u32, steps: Vec<Step>) {
     let (mut producer, mut consumer) = heap(capacity, slot_size).unwrap();
-    let mut model = Model {
-        capacity: capacity as usize,
-        slot_size: slot_size as usize,
-        ..Model::default()
-    };
+    let mut model =
+        Model { capacity: capacity as usize, slot_size: slot_size as usize, ..Model::default() };
     for step in steps {
         match step {
-            Step::Push(message) if !model.producer_closed => match model.push_error(message.len()) {
-                Some(error) => assert_eq!(producer.push(&message), Err(error)),
-                None => {
-                    let pushed = producer.push(&message);
-                    model.staged.push_back(message);
-                    assert_eq!(pushed, Ok(model.publish()));
+            Step::Push(message) if !model.producer_closed => {
+                match model.push_error(message.len()) {
+                    Some(error) => assert_eq!(producer.push(&message), Err(error)),
+                    None => {
+                        let pushed = producer.push(&message);
+                        model.staged.push_back(message);
+                        assert_eq!(pushed, Ok(model.publish()));
+                    }
                 }
-            },
+            }
             Step::Stage(message) if !model.producer_closed => {
                 assert_eq!(producer.room().unwrap() > 0, model.has_room());
                 if model.has_room() && message.len() <= model.slot_size {

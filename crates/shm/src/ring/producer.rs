@@ -116,6 +116,12 @@ impl<S: Storage> Producer<S> {
         Ok(self.room_known())
     }
 
+    /// Whether a look at the consumer's index would show room, or a lie. For watching.
+    #[inline]
+    pub fn sees_room(&self) -> bool {
+        self.storage.load(Index::Head, Ordering::Acquire) != self.head
+    }
+
     #[inline]
     fn room_known(&self) -> u32 {
         // At most `capacity`, since `refresh` checked the head.

@@ -28,7 +28,11 @@ pub(super) fn decode(word: u64, position: u64, capacity: u32) -> Word {
     let sequence = (word >> 32) as u32;
     if word & PUBLISHED == 0 {
         // Only a slot that was never used is unpublished, and it is zero.
-        return if word == 0 && position < u64::from(capacity) { Word::Before } else { Word::Foreign };
+        return if word == 0 && position < u64::from(capacity) {
+            Word::Before
+        } else {
+            Word::Foreign
+        };
     }
     if sequence == position as u32 {
         let reserved = word & u64::from(u32::MAX) & !(PUBLISHED | SPREAD | LEN_MASK);

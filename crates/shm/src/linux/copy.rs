@@ -123,7 +123,10 @@ mod tests {
             let back: Vec<u8> = back.iter().map(|byte| unsafe { byte.assume_init() }).collect();
             assert_eq!(back, source);
             let (before, after) = (&shared[..shift], &shared[shift + len..]);
-            assert!(before.iter().chain(after).all(|byte| *byte == 0xAA), "nothing else is touched");
+            assert!(
+                before.iter().chain(after).all(|byte| *byte == 0xAA),
+                "nothing else is touched"
+            );
         }
     }
 }

@@ -12,9 +12,9 @@ use rustix::fs::{
 };
 use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
 
-use crate::copy::{from_shared, to_shared};
 use crate::error::ShmError;
 use crate::geometry::{Geometry, Index, LINE};
+use crate::linux::copy::{from_shared, to_shared};
 use crate::storage::Storage;
 
 /// Unmapped bytes before and after the memory: an access that leaves it ends the process instead
@@ -26,8 +26,8 @@ const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlag
 /// A fresh, sealed region for two rings of this shape.
 pub(crate) fn create(geometry: Geometry) -> Result<OwnedFd, ShmError> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let memory = memfd_create("remuda-shm", flags)
-        .map_err(ShmError::system("create the shared memory"))?;
+    let memory =
+        memfd_create("remuda-shm", flags).map_err(ShmError::system("create the shared memory"))?;
     ftruncate(&memory, geometry.region_size())
         .map_err(ShmError::system("size the shared memory"))?;
     fcntl_add_seals(&memory, SEALS).map_err(ShmError::system("seal the shared memory"))?;

@@ -1,0 +1,153 @@
+//! What one direction of a pair needs besides its ring: doorbells, the proof that the peer lives,
+//! how to wait, and what closed it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::{CloseReason, Lie, ShmError};
+use crate::linux::bell::Bell;
+use crate::linux::life::{Life, Pulse};
+use crate::linux::options::Waiting;
+use crate::linux::sleeper::Sleeper;
+use crate::linux::spin::Spin;
+
+/// What both directions of one side share.
+#[derive(Clone, Debug)]
+pub(crate) struct Side {
+    pub(crate) own: Arc<Bell>,
+    pub(crate) peer: Arc<Bell>,
+    pub(crate) life: Arc<Life>,
+    pub(crate) waiting: Waiting,
+}
+
+impl Side {
+    pub(crate) fn new(own: Bell, peer: Bell, life: Life, waiting: Waiting) -> Self {
+        Self { own: Arc::new(own), peer: Arc::new(peer), life: Arc::new(life), waiting }
+    }
+
+    /// The descriptors that travel with an offer, besides the memory: for the peer, what is its
+    /// own and what is the peer's are swapped.
+    pub(crate) fn from_offer(mut descriptors: Vec<OwnedFd>, waiting: Waiting) -> Option<Self> {
+        let life = Life::new(descriptors.pop()?);
+        let own = Bell::from_peer(descriptors.pop()?);
+        let peer = Bell::from_peer(descriptors.pop()?);
+        Some(Self::new(own, peer, life, waiting))
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) side: Side,
+    pulse: Pulse,
+    spin: Spin,
+    sleeper: Option<Sleeper>,
+    closed: bool,
+    #[cfg(feature = "tokio")]
+    pub(crate) ears: Option<crate::linux::ears::Ears>,
+    #[cfg(feature = "tokio")]
+    pub(crate) cancel: Option<tokio_util::sync::CancellationToken>,
+}
+
+impl Link {
+    pub(crate) fn new(side: Side) -> Self {
+        Self {
+            pulse: Pulse::new(Arc::clone(&side.life)),
+            spin: Spin::new(side.waiting.spin),
+            sleeper: None,
+            closed: false,
+            #[cfg(feature = "tokio")]
+            ears: None,
+            #[cfg(feature = "tokio")]
+            cancel: None,
+            side,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn ring_peer_if(&self, sleeping: bool) {
+        if sleeping {
+            self.side.peer.ring();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Whether the peer is gone, as of a few milliseconds ago.
+    #[inline]
+    pub(crate) fn is_peer_gone(&self) -> bool {
+        self.pulse.is_gone()
+    }
+
+    /// Closes this direction for good. The first reason of either direction is the one told.
+    pub(crate) fn close(&mut self, reason: CloseReason) -> ShmError {
+        self.closed = true;
+        self.side.life.note(reason);
+        ShmError::Closed
+    }
+
+    /// Closes this direction because the peer broke the protocol; the other one ends as if the
+    /// peer were gone.
+    pub(crate) fn corrupt(&mut self, lie: Lie) -> ShmError {
+        self.close(CloseReason::Corrupt(lie));
+        self.side.life.give_up();
+        ShmError::Corrupt(lie)
+    }
+
+    /// Whether the token was cancelled; if so this direction is closed.
+    #[inline]
+    pub(crate) fn is_cancelled(&mut self) -> bool {
+        #[cfg(feature = "tokio")]
+        if self.cancel.as_ref().is_some_and(tokio_util::sync::CancellationToken::is_cancelled) {
+            self.close(CloseReason::Cancelled);
+            return true;
+        }
+        false
+    }
+
+    /// Watches for as long as pays.
+    pub(crate) fn watch(&mut self, ready: impl Fn() -> bool) -> bool {
+        let limit = self.spin.limit();
+        self.spin.watch(limit, ready)
+    }
+
+    /// Watches for the short time that an asynchronous task may hold its thread.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn watch_briefly(&mut self, ready: impl Fn() -> bool) -> bool {
+        let limit: Duration = self.spin.limit() / 10;
+        self.spin.watch(limit, ready)
+    }
+
+    /// Blocks until the doorbell rings, the peer is gone, the token is cancelled, or `deadline`.
+    pub(crate) fn sleep(&mut self, deadline: Option<Instant>) -> Result<(), ShmError> {
+        if self.side.life.is_known_gone() {
+            return Ok(());
+        }
+        let sleeper = match self.sleeper.take() {
+            Some(sleeper) => sleeper,
+            None => Sleeper::new(&self.side.own, &self.side.life)?,
+        };
+        #[cfg(feature = "tokio")]
+        let slept =
+            crate::linux::ears::ring_when_cancelled(self.cancel.as_ref(), &self.side.own, || {
+                sleeper.sleep(&self.side.life, deadline)
+            });
+        #[cfg(not(feature = "tokio"))]
+        let slept = sleeper.sleep(&self.side.life, deadline);
+        self.sleeper = Some(sleeper);
+        slept
+    }
+
+    pub(crate) fn full_limit(&self) -> Duration {
+        self.side.waiting.full_limit
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.side.own.as_fd()
+    }
+}

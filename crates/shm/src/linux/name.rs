@@ -1,0 +1,208 @@
+//! Names, and the directory in which they are sockets.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::process::getuid;
+
+use crate::error::ShmError;
+
+/// The longest name, in bytes.
+pub const NAME_LEN_MAX: usize = 64;
+
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// A name that can be a file's: ASCII letters, digits, `-`, `_` and `.`, not beginning with a dot.
+pub(crate) fn check(name: &str) -> Result<(), ShmError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let valid = (1..=NAME_LEN_MAX).contains(&name.len())
+        && !name.starts_with('.')
+        && name.bytes().all(allowed);
+    if valid { Ok(()) } else { Err(ShmError::InvalidName { name: name.to_owned() }) }
+}
+
+/// Where the sockets of this user's pairs are: `$REMUDA_RUNTIME_DIR`, else
+/// `$XDG_RUNTIME_DIR/remuda`, else `/tmp/remuda-UID`. The directory may not exist yet.
+pub fn runtime_dir() -> PathBuf {
+    let named = |variable| std::env::var_os(variable).filter(|value| !value.is_empty());
+    if let Some(directory) = named("REMUDA_RUNTIME_DIR") {
+        return directory.into();
+    }
+    match named("XDG_RUNTIME_DIR") {
+        Some(directory) => PathBuf::from(directory).join("remuda"),
+        None => PathBuf::from(format!("/tmp/remuda-{}", getuid().as_raw())),
+    }
+}
+
+/// A name in a directory that only this user can enter.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    directory: PathBuf,
+    name: String,
+}
+
+impl Place {
+    pub(crate) fn new(directory: &Path, name: &str) -> Result<Self, ShmError> {
+        check(name)?;
+        Ok(Self { directory: directory.to_owned(), name: name.to_owned() })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join(format!("{}.shm", self.name))
+    }
+
+    /// Makes the directory if there is none, and refuses one that others can enter.
+    fn prepare(&self) -> Result<(), ShmError> {
+        match DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&self.directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(ShmError::system("make the runtime directory")(error));
+            }
+            _ => {}
+        }
+        self.check_directory()
+    }
+
+    fn check_directory(&self) -> Result<(), ShmError> {
+        let metadata = fs::symlink_metadata(&self.directory)
+            .map_err(ShmError::system("look at the runtime directory"))?;
+        let private = metadata.permissions().mode() & 0o077 == 0;
+        if metadata.is_dir() && metadata.uid() == getuid().as_raw() && private {
+            return Ok(());
+        }
+        Err(ShmError::UnsafeDirectory { path: self.directory.display().to_string() })
+    }
+
+    /// Whoever holds the lock may bind or unlink names; the kernel lets go of it by itself when
+    /// the process ends.
+    fn lock(&self) -> Result<File, ShmError> {
+        let directory =
+            File::open(&self.directory).map_err(ShmError::system("open the runtime directory"))?;
+        loop {
+            match flock(&directory, FlockOperation::LockExclusive) {
+                Err(Errno::INTR) => {}
+                other => {
+                    other.map_err(ShmError::system("lock the runtime directory"))?;
+                    return Ok(directory);
+                }
+            }
+        }
+    }
+
+    /// Listens under the name. What a process that was killed left there is replaced.
+    pub(crate) fn listen(self) -> Result<Listening, ShmError> {
+        self.prepare()?;
+        let _lock = self.lock()?;
+        let path = self.path();
+        if is_live(&path) {
+            return Err(ShmError::NameTaken { name: self.name });
+        }
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(ShmError::system("replace a stale socket")(error));
+            }
+            _ => {}
+        }
+        let listener = UnixListener::bind(&path).map_err(ShmError::system("listen"))?;
+        let this = Listening { listener, place: Some(self) };
+        this.listener.set_nonblocking(true).map_err(ShmError::system("listen"))?;
+        Ok(this)
+    }
+
+    /// Connects to whoever listens under the name.
+    pub(crate) fn connect(&self) -> Result<UnixStream, ShmError> {
+        let refused = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                ShmError::NotFound { name: self.name.clone() }
+            }
+            _ => ShmError::system("connect")(error),
+        };
+        if let Err(error) = fs::symlink_metadata(&self.directory) {
+            return Err(refused(error));
+        }
+        self.check_directory()?;
+        UnixStream::connect(self.path()).map_err(refused)
+    }
+}
+
+/// Whether a process listens there. A datagram socket can't connect to a listener, so that asking
+/// doesn't disturb it; the error tells.
+fn is_live(path: &Path) -> bool {
+    let asked = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
+    asked.is_err_and(|error| error.raw_os_error() == Some(Errno::PROTOTYPE.raw_os_error()))
+}
+
+/// A listening socket, whose name goes with it.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) listener: UnixListener,
+    place: Option<Place>,
+}
+
+impl Listening {
+    /// Takes the name away; who is in the queue already can still be accepted.
+    pub(crate) fn unlink(&mut self) {
+        if let Some(place) = self.place.take() {
+            // Without the lock another process might replace the socket in between; if it can't
+            // be had, a stale file is the lesser evil, which the next start replaces.
+            if let Ok(_lock) = place.lock() {
+                let _ = fs::remove_file(place.path());
+            }
+        }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.unlink();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_could_leave_the_directory_are_refused() {
+        for name in ["a", "app-1", "A_b.c", &"x".repeat(NAME_LEN_MAX)] {
+            assert!(check(name).is_ok(), "{name}");
+        }
+        let long = "x".repeat(NAME_LEN_MAX + 1);
+        for name in ["", ".", "..", ".hidden", "a/b", "../a", "a b", "a\0b", "ä", &long] {
+            assert!(matches!(check(name), Err(ShmError::InvalidName { .. })), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_directory_that_others_can_enter_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let open = parent.path().join("open");
+        DirBuilder::new().mode(0o755).create(&open).unwrap();
+        let refused = Place::new(&open, "a").unwrap().listen();
+        assert!(matches!(refused, Err(ShmError::UnsafeDirectory { .. })));
+        let link = parent.path().join("link");
+        std::os::unix::fs::symlink(parent.path(), &link).unwrap();
+        let refused = Place::new(&link, "a").unwrap().listen();
+        assert!(matches!(refused, Err(ShmError::UnsafeDirectory { .. })));
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::new(&directory.path().join("run"), "a").unwrap();
+        place.prepare().unwrap();
+        drop(UnixListener::bind(place.path()).unwrap());
+        assert!(place.path().exists(), "the file outlives its listener");
+        let listening = place.clone().listen().unwrap();
+        assert!(matches!(place.clone().listen(), Err(ShmError::NameTaken { .. })));
+        let asked = listening.listener.accept();
+        assert!(asked.is_err(), "asking whether it lives did not connect");
+        drop(listening);
+        assert!(!place.path().exists());
+        assert!(matches!(place.connect(), Err(ShmError::NotFound { .. })));
+    }
+}

@@ -1,0 +1,269 @@
+//! The receiving half of a pair.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::error::{CloseReason, ShmError};
+use crate::linux::incoming::Incoming;
+use crate::linux::link::Link;
+use crate::linux::memory::SharedRing;
+use crate::ring::{Consumer, Look, Message};
+
+/// Messages up to this size are copied next to each other into one allocation.
+const SHARED_MAX: usize = 1024;
+/// Bytes of that allocation. It lives as long as any message in it.
+const SHARED_SIZE: usize = 16 * 1024;
+
+/// The receiving half of one side: for an owner that needs no lock, such as an event loop.
+///
+/// Its calls either don't wait (`try_`), block the thread (`_blocking`), or are futures for tokio.
+/// An event loop calls [`try_recv`](Self::try_recv) until it gives `None`, then
+/// [`park`](Self::park), and if that gives `false` waits until the doorbell ([`AsFd`]) is
+/// readable; then [`unpark`](Self::unpark) and [`drain_doorbell`](Self::drain_doorbell), and once
+/// more.
+///
+/// A message is copied out before it is given. Small ones share an allocation of 16 KiB with their
+/// neighbours, which lives as long as one of them: copy what is to be kept for long.
+#[derive(Debug)]
+pub struct Receiver {
+    pub(crate) ring: Consumer<SharedRing>,
+    pub(crate) link: Link,
+    small: BytesMut,
+}
+
+impl Receiver {
+    pub(crate) fn new(ring: Consumer<SharedRing>, link: Link) -> Self {
+        Self { ring, link, small: BytesMut::new() }
+    }
+
+    /// The largest message, in bytes.
+    pub fn slot_size(&self) -> usize {
+        self.ring.geometry().slot_size() as usize
+    }
+
+    /// Messages that fit into the ring.
+    pub fn capacity(&self) -> usize {
+        self.ring.geometry().capacity() as usize
+    }
+
+    /// What closed the pair, if anything did.
+    pub fn closed_by(&self) -> Option<CloseReason> {
+        self.link.side.life.reason()
+    }
+
+    /// Takes one message, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`ShmError::Closed`] after the last message of a peer that is gone, or when the token is
+    /// cancelled; [`ShmError::Corrupt`], once, when that is what closes it.
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<Option<Bytes>, ShmError> {
+        let Some(message) = self.front()? else { return Ok(None) };
+        let bytes = self.copy_out(message);
+        self.ring.advance();
+        self.release();
+        Ok(Some(bytes))
+    }
+
+    /// Takes up to `most` messages that are there, and gives their room back at once. They are
+    /// appended to `into`; the answer says how many.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv), if there is no message before.
+    pub fn try_recv_batch(
+        &mut self,
+        into: &mut Vec<Bytes>,
+        most: usize,
+    ) -> Result<usize, ShmError> {
+        let mut taken = 0;
+        while taken < most.min(self.capacity()) {
+            let message = if taken == 0 {
+                self.front()?
+            } else {
+                // An error shows again at the next call.
+                self.ring.look().unwrap_or(None)
+            };
+            let Some(message) = message else { break };
+            into.push(self.copy_out(message));
+            self.ring.advance();
+            taken += 1;
+        }
+        self.release();
+        Ok(taken)
+    }
+
+    /// Takes one message, if there is one, and appends it to `into`. The answer is its length.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv).
+    pub fn try_recv_into(&mut self, into: &mut Vec<u8>) -> Result<Option<usize>, ShmError> {
+        let Some(message) = self.front()? else { return Ok(None) };
+        let old = into.len();
+        into.reserve(message.len());
+        self.ring.read(message, 0, &mut into.spare_capacity_mut()[..message.len()]);
+        // SAFETY: `read` filled so many bytes behind the old length.
+        unsafe { into.set_len(old + message.len()) };
+        self.ring.advance();
+        self.release();
+        Ok(Some(message.len()))
+    }
+
+    /// The message in front, in its slot, if there is one: for large messages, which are then not
+    /// copied as a whole. It is taken when the guard is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv).
+    pub fn try_recv_in_place(&mut self) -> Result<Option<Incoming<'_>>, ShmError> {
+        Ok(self.front()?.map(|message| Incoming::new(self, message)))
+    }
+
+    /// The message in front. Looks whether the peer lives only when there is none.
+    #[inline]
+    fn front(&mut self) -> Result<Option<Message>, ShmError> {
+        if self.link.is_closed() || self.link.is_cancelled() {
+            return Err(ShmError::Closed);
+        }
+        match self.ring.look() {
+            Ok(Some(message)) => Ok(Some(message)),
+            Ok(None) => self.front_closely(),
+            Err(lie) => Err(self.link.corrupt(lie)),
+        }
+    }
+
+    /// Whether there is a message in front.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn has_message(&mut self) -> Result<bool, ShmError> {
+        Ok(self.front()?.is_some())
+    }
+
+    fn front_closely(&mut self) -> Result<Option<Message>, ShmError> {
+        // In this order: what a peer published before it went is seen by a look after that.
+        let gone = self.link.is_peer_gone();
+        match self.ring.look_closely() {
+            Ok(Look::Message(message)) => Ok(Some(message)),
+            Ok(Look::Empty) if !gone => Ok(None),
+            Ok(Look::Empty | Look::Closed) => Err(self.link.close(CloseReason::PeerGone)),
+            Err(lie) => Err(self.link.corrupt(lie)),
+        }
+    }
+
+    #[inline]
+    fn copy_out(&mut self, message: Message) -> Bytes {
+        let len = message.len();
+        if len > SHARED_MAX {
+            let mut bytes = Vec::with_capacity(len);
+            self.ring.read(message, 0, &mut bytes.spare_capacity_mut()[..len]);
+            // SAFETY: `read` filled so many bytes.
+            unsafe { bytes.set_len(len) };
+            return bytes.into();
+        }
+        if self.small.capacity() < len {
+            self.small.reserve(SHARED_SIZE);
+        }
+        self.ring.read(message, 0, &mut self.small.spare_capacity_mut()[..len]);
+        // SAFETY: `read` filled so many bytes; the length was 0.
+        unsafe { self.small.set_len(len) };
+        self.small.split().freeze()
+    }
+
+    /// Gives the room of what was taken back, and wakes a peer that waits for it.
+    #[inline]
+    pub(crate) fn release(&mut self) {
+        let sleeping = self.ring.release();
+        self.link.ring_peer_if(sleeping);
+    }
+
+    /// Takes one message, and blocks until there is one. `None` when the pair is closed:
+    /// [`closed_by`](Self::closed_by) says by what.
+    pub fn recv_blocking(&mut self) -> Option<Bytes> {
+        self.wait_message_blocking(None).ok()?;
+        self.try_recv().ok()?
+    }
+
+    /// Takes one message, and blocks until there is one, for at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv); `Ok(None)` means that the time is over.
+    pub fn recv_timeout(&mut self, limit: Duration) -> Result<Option<Bytes>, ShmError> {
+        self.wait_message_blocking(Some(limit))?;
+        self.try_recv()
+    }
+
+    /// Blocks until there is a message, for at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv).
+    pub fn wait_message_blocking(&mut self, limit: Option<Duration>) -> Result<(), ShmError> {
+        let deadline = limit.map(|limit| Instant::now() + limit);
+        while self.front()?.is_none() {
+            let ring = &self.ring;
+            if self.link.watch(|| !matches!(ring.look(), Ok(None))) || self.park()? {
+                continue;
+            }
+            let slept = self.link.sleep(deadline);
+            self.ring.unpark();
+            slept?;
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that this side will sleep until a message comes, and looks once more. `true`: there is
+    /// one, or the direction is closed; don't sleep. `false`: the doorbell will ring.
+    ///
+    /// # Errors
+    ///
+    /// [`ShmError::Corrupt`] when the peer broke the protocol.
+    pub fn park(&mut self) -> Result<bool, ShmError> {
+        match self.ring.park() {
+            Ok(awake) => Ok(awake || self.link.side.life.is_known_gone()),
+            Err(lie) => Err(self.link.corrupt(lie)),
+        }
+    }
+
+    /// Takes back what [`park`](Self::park) said.
+    pub fn unpark(&mut self) {
+        self.ring.unpark();
+    }
+
+    /// Forgets that the doorbell was rung, so that a level-triggered poll waits again. Look at
+    /// both directions after it: they share the doorbell.
+    pub fn drain_doorbell(&self) {
+        self.link.side.own.drain();
+    }
+
+    /// The socket that hangs up when the peer is gone. Nothing is ever sent on it.
+    pub fn peer_socket(&self) -> BorrowedFd<'_> {
+        self.link.side.life.as_fd()
+    }
+
+    /// Asks the kernel whether the peer is gone: one system call. The other calls ask by
+    /// themselves every few milliseconds.
+    pub fn is_peer_gone(&self) -> bool {
+        self.link.side.life.is_gone()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let sleeping = self.ring.close();
+        self.link.ring_peer_if(sleeping);
+    }
+}
+
+/// The doorbell of this side, to be waited for after [`park`](Receiver::park).
+impl AsFd for Receiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+}

@@ -1,0 +1,91 @@
+//! A short watch before sleeping, which gives itself up where it leads to nothing.
+
+use std::hint::spin_loop;
+use std::time::{Duration, Instant};
+
+/// Looks between two readings of the clock.
+const LOOKS: u32 = 32;
+/// After so many watches in vain in a row, one in 2^7 waits is watched.
+const MISSES_MAX: u32 = 7;
+
+/// How long to watch, and whether it has paid.
+#[derive(Debug)]
+pub(crate) struct Spin {
+    limit: Duration,
+    misses: u32,
+    skip: u32,
+}
+
+impl Spin {
+    /// Watches for at most `limit` at a time; never, where this process has one processor.
+    pub(crate) fn new(limit: Duration) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let limit = if processors > 1 { limit } else { Duration::ZERO };
+        Self { limit, misses: 0, skip: 0 }
+    }
+
+    /// Watches until `ready`, and says whether it came to that.
+    ///
+    /// A peer on the same processor can't do anything while it is watched: the watches then fail,
+    /// and become rare.
+    pub(crate) fn watch(&mut self, limit: Duration, ready: impl Fn() -> bool) -> bool {
+        let limit = self.limit.min(limit);
+        if limit.is_zero() {
+            return false;
+        }
+        if self.skip > 0 {
+            self.skip -= 1;
+            return false;
+        }
+        let begun = Instant::now();
+        loop {
+            for _ in 0..LOOKS {
+                if ready() {
+                    self.misses = 0;
+                    return true;
+                }
+                spin_loop();
+            }
+            if begun.elapsed() >= limit {
+                self.misses = (self.misses + 1).min(MISSES_MAX);
+                self.skip = (1 << self.misses) - 1;
+                return false;
+            }
+        }
+    }
+
+    /// The whole limit.
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn watching_in_vain_becomes_rare_and_success_revives_it() {
+        let mut spin = Spin { limit: Duration::from_nanos(1), misses: 0, skip: 0 };
+        let looks = Cell::new(0);
+        let waits = 1000;
+        let limit = spin.limit();
+        for _ in 0..waits {
+            assert!(!spin.watch(limit, || {
+                looks.set(looks.get() + 1);
+                false
+            }));
+        }
+        assert!(looks.get() < LOOKS * waits / 50, "{} looks", looks.get());
+        while !spin.watch(limit, || true) {}
+        assert!(spin.watch(limit, || true));
+    }
+
+    #[test]
+    fn no_limit_means_no_look() {
+        let mut spin = Spin { limit: Duration::ZERO, misses: 0, skip: 0 };
+        assert!(!spin.watch(Duration::from_secs(1), || panic!("looked")));
+    }
+}

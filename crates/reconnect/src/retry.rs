@@ -6,6 +6,10 @@ use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The reasons where a connector gave none.
+const ATTEMPT_FAILED: &str = "the attempt failed";
+const LINK_ENDED: &str = "the link ended";
+
 /// No further attempt is made: those that were allowed are used up, or the time is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -39,7 +43,7 @@ impl<S: Sleep> Retry<S> {
     /// [`LinkState::Connecting`].
     pub fn new(backoff: Backoff, sleep: S) -> Self {
         let state = Publisher::new(LinkState::Connecting);
-        Self { backoff, sleep, state, because: Arc::from("no reason was given") }
+        Self { backoff, sleep, state, because: Arc::from(ATTEMPT_FAILED) }
     }
 
     /// The same, with other delays: its watches stay, its history starts over.
@@ -59,6 +63,7 @@ impl<S: Sleep> Retry<S> {
 
     /// An attempt begins.
     pub fn connecting(&mut self) {
+        self.because = Arc::from(ATTEMPT_FAILED);
         self.state.publish(LinkState::Connecting);
     }
 
@@ -67,10 +72,12 @@ impl<S: Sleep> Retry<S> {
     pub fn connected(&mut self) {
         let since = self.sleep.now();
         self.backoff.succeeded(since);
+        self.because = Arc::from(LINK_ENDED);
         self.state.publish(LinkState::Connected { since });
     }
 
-    /// The attempt failed, or the link ended, and why.
+    /// The attempt failed, or the link ended, and why. Where it isn't called,
+    /// [`delay`](Self::delay) takes it as said, without a reason.
     pub fn failed(&mut self, because: impl Display) {
         self.backoff.failed(self.sleep.now());
         self.because = Arc::from(because.to_string());

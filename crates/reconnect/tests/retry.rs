@@ -81,6 +81,31 @@ async fn attempts_are_used_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn failure_that_was_not_reported_counts_and_has_no_older_reason() {
+    let mut retry = Retry::new(Backoff::new(1).max_attempts(4), TokioSleep::new());
+    let mut watch = retry.watch();
+    let reasons = tokio::spawn(async move {
+        let mut reasons = Vec::new();
+        while let Some(state) = watch.changed().await {
+            if let LinkState::Waiting { because, .. } = state {
+                reasons.push(because.to_string());
+            }
+        }
+        reasons
+    });
+    retry.failed("refused");
+    retry.delay().await.unwrap();
+    retry.connecting();
+    retry.delay().await.unwrap();
+    retry.connected();
+    retry.delay().await.unwrap();
+    retry.connecting();
+    assert_eq!(retry.delay().await.unwrap_err().failures, 4);
+    drop(retry);
+    assert_eq!(reasons.await.unwrap(), ["refused", "the attempt failed", "the link ended"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn delay_of_the_peer_is_waited_for() {
     let mut retry = Retry::new(Backoff::new(1), TokioSleep::new());
     retry.failed("busy");

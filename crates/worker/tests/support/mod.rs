@@ -38,6 +38,7 @@ impl Peer {
                 Ok(0) => return None,
                 Ok(n) => self.framer.filled(n),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("no answer: {error}"),
             }
         }

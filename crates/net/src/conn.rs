@@ -104,20 +104,27 @@ pub(crate) struct Conn {
 pub(crate) struct DriverPart {
     /// mio: there may be something to read. io_uring: a receive is armed.
     pub(crate) recv_ready: bool,
-    /// mio: it is in the list of those to read.
+    /// mio: it is in the list of those to read. io_uring: of those that wait for a buffer.
     pub(crate) listed: bool,
     /// mio: the end of the stream was announced, so a short read is not the last one.
     pub(crate) end_announced: bool,
     /// mio: the socket's buffer is full and writability is being waited for.
     /// io_uring: a send is in flight.
     pub(crate) send_blocked: bool,
+    /// mio: epoll knows the descriptor.
+    pub(crate) registered: bool,
+    /// io_uring: the descriptor is set non-blocking.
+    pub(crate) nonblocking: bool,
     /// io_uring: operations that the kernel still has.
     pub(crate) in_flight: u32,
-    /// io_uring: what names the receive that is armed.
-    pub(crate) recv_op: u64,
-    /// io_uring: a cancel of it was asked for.
+    /// io_uring: the receive was asked to end.
     pub(crate) recv_stopping: bool,
-    pub(crate) registered: bool,
+    /// io_uring: the outcome of a connect is being waited for.
+    pub(crate) connect_armed: bool,
+    /// io_uring: the peer's hang-up is being waited for.
+    pub(crate) hang_up_armed: bool,
+    /// io_uring: the place is free after the last completion.
+    pub(crate) ending: bool,
 }
 
 impl Conn {

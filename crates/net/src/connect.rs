@@ -195,6 +195,7 @@ fn begin(target: &Target) -> Result<Step> {
     let phase = if matches!(result, Some(Ok(()))) { Phase::Open } else { Phase::Connecting };
     let refused = matches!(result, Some(Err(_)));
     let mut conn = Conn::new(fd, kind, true, phase);
+    conn.driver.nonblocking = true;
     conn.connect_result = result;
     admit(conn, !refused).map(Step::Waiting)
 }
@@ -239,7 +240,9 @@ pub fn connect_unix(path: impl AsRef<Path>) -> Result<ConnectFuture> {
 }
 
 fn adopt(fd: OwnedFd, kind: Kind) -> Result<ConnCtx> {
-    admit(Conn::new(fd, kind, false, Phase::Open), true).map(ConnCtx::new)
+    let mut conn = Conn::new(fd, kind, false, Phase::Open);
+    conn.driver.nonblocking = true;
+    admit(conn, true).map(ConnCtx::new)
 }
 
 /// Makes a connected Unix stream a connection. It lives until it is closed.

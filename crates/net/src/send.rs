@@ -195,11 +195,13 @@ impl Future for PeerGone {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let polled = runtime::with_io(|state, _| {
+        let polled = runtime::with_io(|state, driver| {
             let Some(conn) = state.live(self.key) else { return Poll::Ready(()) };
             if conn.gone {
                 return Poll::Ready(());
             }
+            driver.watch_gone(state, self.key);
+            let Some(conn) = state.live(self.key) else { return Poll::Ready(()) };
             if !conn.event_wakers.iter().any(|known| known.will_wake(cx.waker())) {
                 conn.event_wakers.push(cx.waker().clone());
             }

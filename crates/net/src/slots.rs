@@ -78,6 +78,12 @@ impl<T> Slots<T> {
         Some(value)
     }
 
+    /// The key of the entry in a place.
+    pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
+        let place = self.places.get(index as usize).filter(|place| place.value.is_some())?;
+        Some(Key { index, serial: place.serial })
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

@@ -117,8 +117,9 @@ impl State {
         self.wakes.extend(conn.recv_waker.take());
     }
 
-    /// Bytes arrived in a ring buffer: parsed there if nothing waits before them.
-    pub(crate) fn arrived_in_ring(&mut self, key: Key, mut slice: RingSlice) {
+    /// Bytes arrived in a ring buffer: parsed there if nothing waits before them and there are
+    /// `plenty` of buffers, so that connections which nobody reads can't keep all of them.
+    pub(crate) fn arrived_in_ring(&mut self, key: Key, mut slice: RingSlice, plenty: bool) {
         let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.phase == Phase::Open) else {
             self.recv_pool.returned.push(slice);
             return;
@@ -132,7 +133,7 @@ impl State {
         }
         if slice.as_slice().is_empty() {
             self.recv_pool.returned.push(slice);
-        } else if conn.recv.is_empty() {
+        } else if conn.recv.is_empty() && plenty {
             std::mem::replace(&mut conn.recv, RecvBuf::Ring(slice)).release(&mut self.recv_pool);
         } else {
             conn.recv.append(slice.as_slice(), &mut self.recv_pool);

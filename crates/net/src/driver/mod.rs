@@ -3,6 +3,7 @@
 
 mod mio;
 mod ring_slice;
+mod uring;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -11,7 +12,8 @@ use std::time::Duration;
 pub(crate) use ring_slice::RingSlice;
 
 use crate::config::{Backend, Config};
-use crate::error::Result;
+use crate::conn::Phase;
+use crate::error::{NetError, Result};
 use crate::remote::Remote;
 use crate::slots::Key;
 use crate::state::State;
@@ -19,6 +21,7 @@ use crate::state::State;
 /// The driver that was chosen when the runtime started.
 pub(crate) enum Driver {
     Mio(mio::MioDriver),
+    Uring(Box<uring::UringDriver>),
 }
 
 /// Calls the method of whichever driver it is.
@@ -26,19 +29,40 @@ macro_rules! each {
     ($self:ident, $driver:ident => $call:expr) => {
         match $self {
             Driver::Mio($driver) => $call,
+            Driver::Uring($driver) => $call,
         }
     };
 }
 
 impl Driver {
+    /// Takes the driver that was asked for, or io_uring if it can be had and mio if not. Returns
+    /// with it, in words, why it is that one.
     pub(crate) fn choose(config: &Config, wake: &Arc<Remote>) -> Result<(Self, String)> {
-        let _ = config;
-        Ok((Self::Mio(mio::MioDriver::new(wake.as_fd())?), "chosen".into()))
+        let forced = Backend::from_env()?;
+        let (asked, by) = match forced {
+            Some(backend) => (backend, "REMUDA_NET_BACKEND asks for it"),
+            None => (config.backend, "the configuration asks for it"),
+        };
+        if asked == Backend::Mio {
+            return Ok((Self::Mio(mio::MioDriver::new(wake.as_fd())?), by.into()));
+        }
+        match uring::UringDriver::new(config, wake.as_fd()) {
+            Ok(driver) => {
+                let why = if asked == Backend::Auto { "it works here" } else { by };
+                Ok((Self::Uring(Box::new(driver)), why.into()))
+            }
+            Err(reason) if asked == Backend::Auto => {
+                let driver = mio::MioDriver::new(wake.as_fd())?;
+                Ok((Self::Mio(driver), format!("io_uring can't be had: {reason}")))
+            }
+            Err(reason) => Err(NetError::Backend { backend: asked.name().into(), reason }),
+        }
     }
 
     pub(crate) fn backend(&self) -> Backend {
         match self {
             Self::Mio(_) => Backend::Mio,
+            Self::Uring(_) => Backend::IoUring,
         }
     }
 
@@ -51,6 +75,11 @@ impl Driver {
     /// Whether the connection wants to be read may have changed.
     pub(crate) fn update_recv(&mut self, state: &mut State, key: Key) {
         each!(self, driver => driver.update_recv(state, key));
+    }
+
+    /// Somebody waits for the peer to be gone.
+    pub(crate) fn watch_gone(&mut self, state: &mut State, key: Key) {
+        each!(self, driver => driver.watch_gone(state, key));
     }
 
     /// Gives the kernel what is queued, as far as it takes it.
@@ -109,4 +138,20 @@ fn out_of_descriptors(state: &mut State, key: Key, error: std::io::Error) {
         state.accept_again = Some(state.now + state.limits.accept_pause);
         tracing::warn!(%error, "accepting rests for want of descriptors or memory");
     }
+}
+
+/// The kernel has decided about a connect. Returns whether the connection is open now.
+fn finish_connect(state: &mut State, key: Key) -> bool {
+    let Some(conn) = state.conns.get_mut(key) else { return false };
+    let result = match rustix::net::sockopt::socket_error(&conn.fd) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(errno)) | Err(errno) => Err(std::io::Error::from(errno)),
+    };
+    let connected = result.is_ok();
+    if connected {
+        conn.phase = Phase::Open;
+    }
+    conn.connect_result = Some(result);
+    state.wakes.extend(conn.connect_waker.take());
+    connected
 }

@@ -85,6 +85,9 @@ impl MioDriver {
         self.poll.registry().reregister(&mut SourceFd(&fd), token(CONN, key), interest)
     }
 
+    /// epoll tells of it in any case.
+    pub(crate) fn watch_gone(&mut self, _state: &mut State, _key: Key) {}
+
     pub(crate) fn close(&mut self, state: &mut State, key: Key, abandon: bool) {
         if !abandon {
             self.flush(state, key);
@@ -180,19 +183,9 @@ impl MioDriver {
     }
 
     fn connected(&mut self, state: &mut State, key: Key) {
-        let Some(conn) = state.conns.get_mut(key) else { return };
-        let result = match rustix::net::sockopt::socket_error(&conn.fd) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(errno)) | Err(errno) => Err(io::Error::from(errno)),
-        };
-        let failed = result.is_err();
-        conn.connect_result = Some(result);
-        state.wakes.extend(conn.connect_waker.take());
-        if failed {
-            return;
-        }
-        conn.phase = Phase::Open;
-        if let Err(error) = self.reregister(state, key, Interest::READABLE) {
+        if super::finish_connect(state, key)
+            && let Err(error) = self.reregister(state, key, Interest::READABLE)
+        {
             state.recv_ended(key, CloseReason::Reset(error.kind()));
         }
     }

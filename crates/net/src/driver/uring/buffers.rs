@@ -1,0 +1,118 @@
+//! The buffers that the kernel receives into: a ring by which they are provided to it, and the
+//! memory that they lie in.
+
+use std::io;
+use std::ptr;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::Submitter;
+use io_uring::types::BufRingEntry;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+use crate::driver::RingSlice;
+
+/// The only group of buffers: one a thread. One a connection would cost a locked page each.
+pub(super) const GROUP: u16 = 0;
+
+/// Anonymous memory, aligned to pages, given back when dropped.
+struct Mapping {
+    start: *mut u8,
+    len: usize,
+}
+
+impl Mapping {
+    fn new(len: usize) -> io::Result<Self> {
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new private mapping at an address of the kernel's choice touches nothing.
+        let start = unsafe { mmap_anonymous(ptr::null_mut(), len, access, MapFlags::PRIVATE) }?;
+        Ok(Self { start: start.cast(), len })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours and whole; `Buffers` is dropped only when no operation
+        // can write to it any more (see `UringDriver`'s drop).
+        let _ = unsafe { munmap(self.start.cast(), self.len) };
+    }
+}
+
+pub(super) struct Buffers {
+    entries: Mapping,
+    memory: Mapping,
+    count: u16,
+    size: u32,
+    tail: u16,
+    /// Buffers that the kernel has.
+    provided: u16,
+}
+
+impl Buffers {
+    /// Makes the buffers and provides all of them.
+    pub(super) fn new(submitter: &Submitter<'_>, count: u16, size: u32) -> io::Result<Self> {
+        let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
+        let memory = Mapping::new(usize::from(count) * size as usize)?;
+        // SAFETY: the entries are page-aligned, zeroed memory for `count` of them, which is a
+        // power of two, and live until the group was unregistered or the ring is gone.
+        unsafe { submitter.register_buf_ring_with_flags(entries.start as u64, count, GROUP, 0) }?;
+        let mut buffers = Self { entries, memory, count, size, tail: 0, provided: 0 };
+        for buffer in 0..count {
+            buffers.stage(buffer);
+        }
+        buffers.publish();
+        Ok(buffers)
+    }
+
+    /// Whether at least half of the buffers are the kernel's: enough to keep some back.
+    pub(super) fn are_plenty(&self) -> bool {
+        self.provided > self.count / 2
+    }
+
+    pub(super) fn any_provided(&self) -> bool {
+        self.provided > 0
+    }
+
+    /// The bytes that a completion brought. The buffer is ours until it is given back.
+    pub(super) fn taken(&mut self, buffer: u16, len: usize) -> RingSlice {
+        debug_assert!(buffer < self.count && len <= self.size as usize);
+        self.provided = self.provided.saturating_sub(1);
+        let offset = usize::from(buffer % self.count) * self.size as usize;
+        // SAFETY: the offset of a buffer is inside the memory. The kernel filled `len` bytes and
+        // doesn't write there again before the buffer is provided again, which takes this slice.
+        unsafe { RingSlice::new(self.memory.start.add(offset), len, buffer) }
+    }
+
+    /// Hands buffers back to the kernel.
+    pub(super) fn give_back(&mut self, slices: &mut Vec<RingSlice>) {
+        if slices.is_empty() {
+            return;
+        }
+        for slice in slices.drain(..) {
+            self.stage(slice.buffer);
+        }
+        self.publish();
+    }
+
+    fn stage(&mut self, buffer: u16) {
+        let mask = self.count - 1;
+        let place = usize::from(self.tail & mask);
+        // SAFETY: `place` is below `count`. The kernel reads entries below the published tail
+        // only, and this one is above: at most `count` buffers exist. The first entry's last
+        // field is the tail itself, which the setters leave alone.
+        let entry = unsafe { &mut *self.entries.start.cast::<BufRingEntry>().add(place) };
+        entry.set_addr(self.memory.start as u64 + u64::from(buffer) * u64::from(self.size));
+        entry.set_len(self.size);
+        entry.set_bid(buffer);
+        self.tail = self.tail.wrapping_add(1);
+        self.provided += 1;
+    }
+
+    /// Lets the kernel see what was staged.
+    fn publish(&self) {
+        // SAFETY: the pointer is to the ring's first entry, which is initialized (zeroed).
+        let tail = unsafe { BufRingEntry::tail(self.entries.start.cast()) };
+        // SAFETY: the tail is an aligned u16 in the mapping that the kernel only reads.
+        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
+        tail.store(self.tail, Ordering::Release);
+    }
+}

@@ -1,0 +1,323 @@
+//! The driver on io_uring: multishot accepts and receives into provided buffers, one send in
+//! flight a connection, and one `enter` a turn that submits and waits.
+//!
+//! A connection's place in the table is kept until the last completion of its operations has
+//! come, so a completion never meets another connection in the slot.
+
+mod accept;
+mod buffers;
+mod inflight;
+mod name;
+mod recv;
+mod ring;
+mod send;
+mod setup;
+
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, Fd};
+use io_uring::{cqueue, opcode, squeue};
+
+use crate::config::Config;
+use crate::conn::Phase;
+use crate::error::Result;
+use crate::slots::Key;
+use crate::state::State;
+
+use buffers::Buffers;
+use inflight::InFlight;
+use name::Kind;
+use ring::Ring;
+
+pub(crate) struct UringDriver {
+    ring: ManuallyDrop<Ring>,
+    buffers: ManuallyDrop<Buffers>,
+    in_flight: ManuallyDrop<InFlight>,
+    /// Receives that the kernel may still write for, and that aren't over.
+    receiving: usize,
+    /// Connections whose receive found no buffer.
+    starved: Vec<Key>,
+    completions: Vec<cqueue::Entry>,
+    /// Pieces that have gone, on their way back to the pools.
+    done: Vec<crate::send_queue::Chunk>,
+    wake: i32,
+    wake_armed: bool,
+}
+
+impl UringDriver {
+    /// Sets everything up, or says in words why that can't be done here.
+    pub(crate) fn new(config: &Config, wake: BorrowedFd<'_>) -> std::result::Result<Self, String> {
+        let uring = setup::try_ring(config)?;
+        let (count, size) = (config.uring_buffers, config.uring_buffer_bytes);
+        let buffers = Buffers::new(&uring.submitter(), count, size)
+            .map_err(|error| setup::in_words("registering receive buffers", &error))?;
+        // Saves looking the ring up at each `enter`; what it brings is small.
+        let _ = uring.submitter().register_ring_fd();
+        Ok(Self {
+            ring: ManuallyDrop::new(Ring::new(uring)),
+            buffers: ManuallyDrop::new(buffers),
+            in_flight: ManuallyDrop::default(),
+            receiving: 0,
+            starved: Vec::new(),
+            completions: Vec::new(),
+            done: Vec::new(),
+            wake: wake.as_raw_fd(),
+            wake_armed: false,
+        })
+    }
+
+    fn push(&mut self, kind: Kind, key: Key, entry: squeue::Entry) {
+        self.ring.push(entry.user_data(name::pack(kind, key)));
+    }
+
+    /// Asks the kernel to end an operation. Its own completion still comes.
+    fn cancel(&mut self, kind: Kind, key: Key) {
+        let which = CancelBuilder::user_data(name::pack(kind, key));
+        let entry = opcode::AsyncCancel2::new(which).build();
+        let none = Key { index: 0, serial: 0 };
+        self.push(Kind::Ignored, none, entry.flags(squeue::Flags::SKIP_SUCCESS));
+    }
+
+    fn poll(&mut self, kind: Kind, key: Key, fd: i32, events: i16) {
+        let entry = opcode::PollAdd::new(Fd(fd), events as u16 as u32).build();
+        self.push(kind, key, entry);
+    }
+
+    pub(crate) fn open(&mut self, state: &mut State, key: Key) -> Result<()> {
+        let Some(conn) = state.conns.get_mut(key) else { return Ok(()) };
+        if conn.phase == Phase::Connecting {
+            conn.driver.in_flight += 1;
+            conn.driver.connect_armed = true;
+            let fd = conn.fd.as_raw_fd();
+            self.poll(Kind::Connect, key, fd, libc::POLLOUT);
+        } else {
+            if conn.driver.nonblocking {
+                make_blocking(conn);
+            }
+            self.update_recv(state, key);
+        }
+        Ok(())
+    }
+
+    fn connected(&mut self, state: &mut State, key: Key) {
+        let Some(conn) = state.conns.get_mut(key) else { return };
+        conn.driver.connect_armed = false;
+        if conn.phase != Phase::Connecting {
+            return;
+        }
+        if super::finish_connect(state, key)
+            && let Some(conn) = state.conns.get_mut(key)
+        {
+            make_blocking(conn);
+            self.update_recv(state, key);
+        }
+    }
+
+    pub(crate) fn close(&mut self, state: &mut State, key: Key, abandon: bool) {
+        if !abandon {
+            self.flush(state, key);
+        }
+        let Some(conn) = state.conns.get_mut(key) else { return };
+        let unsent = !abandon && conn.send.unsent() > 0 && conn.send_error.is_none();
+        let part = &mut conn.driver;
+        if part.recv_ready && !std::mem::replace(&mut part.recv_stopping, true) {
+            self.cancel(Kind::Recv, key);
+        }
+        if unsent {
+            return;
+        }
+        let Some(conn) = state.conns.get_mut(key) else { return };
+        let part = &mut conn.driver;
+        if part.in_flight == 0 {
+            state.forget(key);
+            return;
+        }
+        if std::mem::replace(&mut part.ending, true) {
+            return;
+        }
+        let armed = [
+            (Kind::Connect, part.connect_armed),
+            (Kind::Send, part.send_blocked),
+            (Kind::HangUp, part.hang_up_armed),
+        ];
+        for (kind, _) in armed.iter().filter(|(_, armed)| *armed) {
+            self.cancel(*kind, key);
+        }
+    }
+
+    /// An operation of the connection is over. Returns whether the connection is still there.
+    fn over(&mut self, state: &mut State, key: Key) -> bool {
+        let Some(conn) = state.conns.get_mut(key) else { return false };
+        conn.driver.in_flight = conn.driver.in_flight.saturating_sub(1);
+        if conn.driver.ending && conn.driver.in_flight == 0 {
+            state.forget(key);
+            return false;
+        }
+        true
+    }
+
+    /// Begins to watch for the peer's hang-up.
+    pub(crate) fn watch_gone(&mut self, state: &mut State, key: Key) {
+        let Some(conn) = state.conns.get_mut(key) else { return };
+        if conn.phase == Phase::Open && !std::mem::replace(&mut conn.driver.hang_up_armed, true) {
+            conn.driver.in_flight += 1;
+            let fd = conn.fd.as_raw_fd();
+            // Hang-ups and errors are reported without being asked for; so is, which is not
+            // wanted, the end of the peer's sending half. Hence multishot: it goes on after that.
+            let poll = opcode::PollAdd::new(Fd(fd), 0).multi(true);
+            self.push(Kind::HangUp, key, poll.build());
+        }
+    }
+
+    fn hung_up(&mut self, state: &mut State, key: Key, result: i32, more: bool) {
+        let gone = result >= 0 && result & i32::from(libc::POLLHUP | libc::POLLERR) != 0;
+        let Some(conn) = state.conns.get_mut(key) else { return };
+        conn.driver.hang_up_armed = more;
+        if gone {
+            state.peer_gone(key);
+        }
+        if !more {
+            self.over(state, key);
+        }
+    }
+
+    pub(crate) fn watch(&mut self, state: &mut State, key: Key) -> Result<()> {
+        let Some(watch) = state.watches.get_mut(key) else { return Ok(()) };
+        if !watch.ready && !std::mem::replace(&mut watch.armed, true) {
+            let events = if watch.write { libc::POLLOUT } else { libc::POLLIN };
+            let fd = watch.fd.as_raw_fd();
+            self.poll(Kind::Watch, key, fd, events);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn unwatch(&mut self, state: &mut State, key: Key) {
+        // The operation holds the file, so the descriptor may go before it.
+        if state.watches.remove(key).is_some_and(|watch| watch.armed) {
+            self.cancel(Kind::Watch, key);
+        }
+    }
+
+    fn watched(state: &mut State, key: Key) {
+        let Some(watch) = state.watches.get_mut(key) else { return };
+        watch.armed = false;
+        watch.ready = true;
+        state.wakes.extend(watch.waker.take());
+    }
+
+    /// A buffer may go out again as a send while enough of them are left.
+    pub(crate) fn can_spare_buffer(&self) -> bool {
+        self.buffers.are_plenty()
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn wait(&mut self, state: &mut State, timeout: Option<Duration>) -> Result<()> {
+        if !std::mem::replace(&mut self.wake_armed, true) {
+            let none = Key { index: 0, serial: 0 };
+            let poll = opcode::PollAdd::new(Fd(self.wake), libc::POLLIN as u32);
+            self.push(Kind::Wake, none, poll.multi(true).build());
+        }
+        self.refill(state);
+        self.ring.enter(timeout)?;
+        let mut completions = std::mem::take(&mut self.completions);
+        self.ring.completions(&mut completions);
+        for completion in completions.drain(..) {
+            self.complete(state, &completion);
+        }
+        self.completions = completions;
+        Ok(())
+    }
+
+    fn complete(&mut self, state: &mut State, completion: &cqueue::Entry) {
+        let (kind, index, serial) = name::unpack(completion.user_data());
+        let (result, flags) = (completion.result(), completion.flags());
+        let more = cqueue::more(flags);
+        let conn = || state.conns.key_at(index).filter(|key| name::is_same(*key, serial));
+        match kind {
+            Kind::Ignored => {}
+            Kind::Wake => self.wake_armed = more,
+            Kind::Accept => self.accepted(state, index, serial, result, more),
+            Kind::Watch => {
+                let key = state.watches.key_at(index);
+                if let Some(key) = key.filter(|key| name::is_same(*key, serial)) {
+                    Self::watched(state, key);
+                }
+            }
+            Kind::Recv => {
+                let buffer = cqueue::buffer_select(flags);
+                let key = conn();
+                self.received(state, key, result, buffer, more);
+            }
+            Kind::HangUp => {
+                let key = conn();
+                key.into_iter().for_each(|key| self.hung_up(state, key, result, more));
+            }
+            Kind::Send | Kind::Connect => {
+                let Some(key) = conn() else { return };
+                if kind == Kind::Send {
+                    self.sent(state, key, result);
+                } else {
+                    self.connected(state, key);
+                }
+                self.over(state, key);
+            }
+        }
+    }
+}
+
+/// io_uring waits by itself, except on descriptors that are set non-blocking.
+fn make_blocking(conn: &mut crate::conn::Conn) {
+    conn.driver.nonblocking = false;
+    // It fails on no socket.
+    let _ = rustix::io::ioctl_fionbio(&conn.fd, false);
+}
+
+/// How often the end of the driver asks for completions before it gives up on the rest.
+const LAST_TURNS: usize = 100;
+const LAST_WAIT: Duration = Duration::from_millis(20);
+
+impl Drop for UringDriver {
+    /// Cancels everything and waits until the kernel has let go of all memory. Should it not
+    /// (it always has), the memory is leaked: it must not be used for anything else.
+    fn drop(&mut self) {
+        let mut turns = 0;
+        while self.in_flight.count + self.receiving > 0 && turns < LAST_TURNS {
+            turns += 1;
+            let all = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
+            self.push(Kind::Ignored, Key { index: 0, serial: 0 }, all);
+            if self.ring.enter(Some(LAST_WAIT)).is_err() {
+                break;
+            }
+            let mut completions = std::mem::take(&mut self.completions);
+            self.ring.completions(&mut completions);
+            for completion in completions.drain(..) {
+                let (kind, index, _) = name::unpack(completion.user_data());
+                if kind == Kind::Recv && !cqueue::more(completion.flags()) {
+                    self.receiving = self.receiving.saturating_sub(1);
+                }
+                if kind == Kind::Send {
+                    let send = self.in_flight.finish(index as usize, 0, &mut self.done);
+                    drop(send);
+                }
+            }
+        }
+        let idle = self.in_flight.count + self.receiving == 0;
+        let _ = self.ring.uring.submitter().unregister_buf_ring(buffers::GROUP);
+        // SAFETY: each is dropped here once and not used afterwards; the ring goes first.
+        unsafe { ManuallyDrop::drop(&mut self.ring) };
+        if idle {
+            // SAFETY: as above. No operation is left that could touch the memory.
+            unsafe {
+                ManuallyDrop::drop(&mut self.buffers);
+                ManuallyDrop::drop(&mut self.in_flight);
+            }
+        } else {
+            tracing::error!("io_uring kept operations to the end; their memory is leaked");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Receiving: one multishot operation a connection, into provided buffers.
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use io_uring::opcode;
+use io_uring::types::Fd;
+
+use crate::conn::CloseReason;
+use crate::slots::Key;
+use crate::state::State;
+
+use super::buffers::GROUP;
+use super::name::Kind;
+use super::{UringDriver, make_blocking};
+
+impl UringDriver {
+    /// Arms or ends the receive, as the connection wants it.
+    pub(crate) fn update_recv(&mut self, state: &mut State, key: Key) {
+        let limit = state.limits.recv;
+        let Some(conn) = state.conns.get_mut(key) else { return };
+        let wants = conn.wants_recv(limit);
+        let part = &mut conn.driver;
+        if wants && !part.recv_ready && !part.listed {
+            part.recv_ready = true;
+            part.in_flight += 1;
+            self.receiving += 1;
+            let entry = opcode::RecvMulti::new(Fd(conn.fd.as_raw_fd()), GROUP).build();
+            self.push(Kind::Recv, key, entry);
+        } else if !wants && part.recv_ready && !part.recv_stopping {
+            part.recv_stopping = true;
+            self.cancel(Kind::Recv, key);
+        }
+    }
+
+    /// Gives buffers back, and receives for those connections that found none.
+    pub(super) fn refill(&mut self, state: &mut State) {
+        self.buffers.give_back(&mut state.recv_pool.returned);
+        if self.starved.is_empty() || !self.buffers.any_provided() {
+            return;
+        }
+        let mut starved = std::mem::take(&mut self.starved);
+        for key in starved.drain(..) {
+            if let Some(conn) = state.conns.get_mut(key) {
+                conn.driver.listed = false;
+                self.update_recv(state, key);
+            }
+        }
+        if self.starved.is_empty() {
+            self.starved = starved;
+        }
+    }
+
+    pub(super) fn received(
+        &mut self,
+        state: &mut State,
+        key: Option<Key>,
+        result: i32,
+        buffer: Option<u16>,
+        more: bool,
+    ) {
+        let plenty = self.buffers.are_plenty();
+        let len = usize::try_from(result).unwrap_or(0);
+        let slice = buffer.map(|buffer| self.buffers.taken(buffer, len));
+        if !more {
+            self.receiving = self.receiving.saturating_sub(1);
+        }
+        let Some(key) = key else {
+            state.recv_pool.returned.extend(slice);
+            return;
+        };
+        match slice {
+            Some(slice) if len > 0 => state.arrived_in_ring(key, slice, plenty),
+            slice => state.recv_pool.returned.extend(slice),
+        }
+        if !more {
+            self.receive_is_over(state, key, result);
+            if !self.over(state, key) {
+                return;
+            }
+        }
+        // It may have to stop, or to be armed again.
+        self.update_recv(state, key);
+    }
+
+    /// The multishot operation has ended; why, decides what comes next.
+    fn receive_is_over(&mut self, state: &mut State, key: Key, result: i32) {
+        let Some(conn) = state.conns.get_mut(key) else { return };
+        conn.driver.recv_ready = false;
+        conn.driver.recv_stopping = false;
+        match -result {
+            0 => state.recv_ended(key, CloseReason::Eof),
+            // It was stopped, or interrupted; or it ended after data, which it may at any time.
+            libc::ECANCELED | libc::EINTR => {}
+            _ if result > 0 => {}
+            libc::ENOBUFS => {
+                // No buffer was left. Arming it at once would spin: it waits for one.
+                conn.driver.listed = true;
+                self.starved.push(key);
+            }
+            libc::EAGAIN => make_blocking(conn),
+            errno => {
+                let kind = io::Error::from_raw_os_error(errno).kind();
+                state.recv_ended(key, CloseReason::Reset(kind));
+            }
+        }
+    }
+}

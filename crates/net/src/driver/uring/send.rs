@@ -1,0 +1,78 @@
+//! Sending: at most one operation in flight a connection.
+
+use std::io;
+use std::os::fd::AsRawFd;
+
+use rustix::net::{Shutdown, shutdown};
+
+use crate::conn::Phase;
+use crate::send_queue::PIECES_PER_SEND;
+use crate::slots::Key;
+use crate::state::State;
+
+use super::name::Kind;
+use super::{UringDriver, make_blocking};
+
+impl UringDriver {
+    pub(crate) fn flush(&mut self, state: &mut State, key: Key) {
+        let Some(conn) = state.conns.get_mut(key) else { return };
+        conn.dirty = false;
+        if conn.phase == Phase::Connecting || conn.driver.send_blocked {
+            return;
+        }
+        if conn.send.has_chunks() && conn.send_error.is_none() {
+            let mut send = self.in_flight.spare();
+            conn.send.take_front(PIECES_PER_SEND, &mut send.chunks);
+            conn.driver.send_blocked = true;
+            conn.driver.in_flight += 1;
+            let entry = self.in_flight.start(key.index as usize, send, conn.fd.as_raw_fd());
+            self.push(Kind::Send, key, entry);
+        } else if conn.fin_wanted && !conn.fin_sent && conn.send.unsent() == 0 {
+            conn.fin_sent = true;
+            // It fails when the peer is gone, which the receiving side reports.
+            let _ = shutdown(&conn.fd, Shutdown::Write);
+        }
+    }
+
+    /// A send's completion. The caller counts the operation as over.
+    pub(super) fn sent(&mut self, state: &mut State, key: Key, result: i32) {
+        let sent = usize::try_from(result).unwrap_or(0);
+        let rest = self.in_flight.finish(key.index as usize, sent, &mut self.done);
+        for chunk in self.done.drain(..) {
+            chunk.release(&mut state.send_pool, &mut state.recv_pool);
+        }
+        let Some(conn) = state.conns.get_mut(key) else { return };
+        conn.driver.send_blocked = false;
+        conn.send.sent += sent as u64;
+        let failed = match -result {
+            libc::EINTR => false,
+            libc::EAGAIN => {
+                make_blocking(conn);
+                false
+            }
+            errno => errno > 0,
+        };
+        if failed || conn.driver.ending {
+            if let Some(rest) = rest {
+                self.in_flight.give_up(rest, &mut self.done);
+                for chunk in self.done.drain(..) {
+                    chunk.release(&mut state.send_pool, &mut state.recv_pool);
+                }
+            }
+            state.send_failed(key, io::Error::from_raw_os_error(-result.min(0)).kind());
+        } else if let Some(rest) = rest {
+            // A short send, or a part of a long message: the rest goes before all else.
+            conn.driver.send_blocked = true;
+            conn.driver.in_flight += 1;
+            let entry = self.in_flight.start(key.index as usize, rest, conn.fd.as_raw_fd());
+            self.push(Kind::Send, key, entry);
+        } else {
+            self.flush(state, key);
+        }
+        state.sent_further(key);
+        let closing = state.conns.get(key).is_some_and(|conn| conn.phase == Phase::Closing);
+        if closing {
+            self.close(state, key, false);
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, openat};
@@ -22,7 +22,7 @@ use super::guardian::{mount_proc, own_socket};
 use super::message::{Event, Scope, Signal, Spawn, Status};
 use super::signals::Signals;
 use super::start;
-use super::sweep::{self, PAUSE_FIRST, PAUSE_LAST, Verdict};
+use super::sweep::{self, Name, PAUSE_FIRST, PAUSE_LAST, Verdict};
 use super::wire::{Report, Request};
 
 /// Serves the pool until its end of the socket closes, then kills all descendants.
@@ -43,6 +43,7 @@ pub(super) fn run(signals: &Signals, namespaced: bool) -> Result<(), String> {
         pool_proc,
         run: format!("{:016x}", RandomState::new().hash_one(getpid())),
         starts: 0,
+        strangers: HashSet::new(),
         pause: PAUSE_FIRST,
     };
     keeper.report(Report::Ready { namespaced });
@@ -74,6 +75,8 @@ struct Serving {
     /// Names this run in the marks of its workers.
     run: String,
     starts: u64,
+    /// Orphans that stayed unknown for so long that they hold up no worker's clearing any more.
+    strangers: HashSet<Name>,
     pause: Duration,
 }
 
@@ -196,7 +199,7 @@ impl Serving {
                 self.pause = PAUSE_FIRST;
             }
             (Scope::Tree, _) => {
-                let (_, _) = sweep::signal_trees(&self.roster(), &HashSet::from([id]), number);
+                sweep::signal_trees(&self.roster(), &HashSet::from([id]), number);
             }
         }
     }
@@ -225,20 +228,22 @@ impl Serving {
         if ids.is_empty() {
             return;
         }
-        let (found, unknown) = sweep::signal_trees(&self.roster(), &ids, process::Signal::KILL);
-        let mut cleared = Vec::new();
+        let look = sweep::signal_trees(&self.roster(), &ids, process::Signal::KILL);
+        // Whoever had ended when it was looked at must not be there when the pool hears of it.
+        self.reap();
+        self.strangers.retain(|name| look.unknown.contains(name));
+        let unknown = look.outrun || look.unknown.len() > self.strangers.len();
+        let now = Instant::now();
         for id in ids {
-            let found = found.get(&id).copied().unwrap_or_default();
-            let worker = self.workers.get_mut(&id);
-            if let Some(Worker { reaped: true, clearing: Some(verdict), .. }) = worker
-                && verdict.is_clear(found, unknown)
+            let found = look.found.get(&id).copied().unwrap_or_default();
+            if let Some(worker) = self.workers.get_mut(&id)
+                && let Some(verdict) = worker.clearing.as_mut().filter(|_| worker.reaped)
+                && verdict.is_clear(found, unknown, now)
             {
-                cleared.push(id);
+                self.workers.remove(&id);
+                self.strangers.extend(&look.unknown);
+                self.report(Report::Event(Event::Cleared { id }));
             }
-        }
-        for id in cleared {
-            self.workers.remove(&id);
-            self.report(Report::Event(Event::Cleared { id }));
         }
         self.pause = (self.pause * 2).min(PAUSE_LAST);
     }

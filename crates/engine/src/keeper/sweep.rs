@@ -1,7 +1,7 @@
 //! Killing: of what belongs to some workers, and of all that descends from this process.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{
@@ -16,10 +16,10 @@ use super::signals::Signals;
 pub(crate) const PAUSE_FIRST: Duration = Duration::from_millis(1);
 pub(crate) const PAUSE_LAST: Duration = Duration::from_millis(64);
 
-/// So many looks in a row must find nobody but those who may not be signalled, or some of whom it
-/// can't be told whose they are, before that counts as nobody. With the pauses between them, that
-/// is time enough for a process that is between two programs to show its environment.
-const LOOKS_ENOUGH: u32 = 6;
+/// For so long nobody may be found but those who may not be signalled, or of whom it can't be told
+/// whose they are, before that counts as nobody: time enough for a process that is between two
+/// programs to show its environment, on a machine that is busy.
+const DOUBT_AT_MOST: Duration = Duration::from_millis(250);
 
 /// A look follows a chain of forks for so many steps at most.
 const STEPS_AT_MOST: u32 = 256;
@@ -36,61 +36,71 @@ pub(crate) struct Found {
 /// Decides from look to look whether a worker's offspring is gone.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
-    doubtful: u32,
+    doubtful_since: Option<Instant>,
 }
 
 impl Verdict {
     /// True if nobody is left whom killing would help.
-    pub(crate) fn is_clear(&mut self, found: Found, unknown: bool) -> bool {
+    pub(crate) fn is_clear(&mut self, found: Found, unknown: bool, now: Instant) -> bool {
         if found.signalled > 0 {
-            self.doubtful = 0;
+            self.doubtful_since = None;
             return false;
         }
         if found.refused == 0 && !unknown {
             return true;
         }
-        self.doubtful += 1;
-        self.doubtful >= LOOKS_ENOUGH
+        let since = *self.doubtful_since.get_or_insert(now);
+        now.duration_since(since) >= DOUBT_AT_MOST
     }
 }
 
-/// Sends a signal to all that belongs to the workers `ids`, and counts by worker. True as second
-/// part if there are processes of which it can't be told whose they are.
+/// A process, named for good: its number, and when it started.
+pub(crate) type Name = (i32, u64);
+
+/// What a look over the processes found.
+#[derive(Debug, Default)]
+pub(crate) struct Look {
+    pub(crate) found: HashMap<u64, Found>,
+    /// Of these it can't be told whose they are.
+    pub(crate) unknown: HashSet<Name>,
+    /// A chain of forks was followed for as long as a look may take.
+    pub(crate) outrun: bool,
+}
+
+/// Sends a signal to all that belongs to the workers `ids`, and counts by worker.
 ///
 /// Nobody gets away: as long as anybody of a worker lives, one of its line is a child of the
 /// keeper, which got it as worker or as orphan; and that one stays in the list of the keeper's
 /// children, alive or not, until the keeper reaps it, which it doesn't while it looks. Of one that
 /// has ended there is no environment to tell whose it was; but its children have been given to the
 /// keeper by then, so the list is read again until it brings no new ones.
-pub(crate) fn signal_trees(
-    roster: &Roster,
-    ids: &HashSet<u64>,
-    signal: process::Signal,
-) -> (HashMap<u64, Found>, bool) {
+pub(crate) fn signal_trees(roster: &Roster, ids: &HashSet<u64>, signal: process::Signal) -> Look {
     let keeper = getpid().as_raw_pid();
-    let mut found: HashMap<u64, Found> = HashMap::new();
-    let mut unknown = false;
+    let mut look = Look::default();
     let mut seen = HashSet::new();
     for _ in 0..STEPS_AT_MOST {
         let mut arrived = children(keeper);
         arrived.retain(|pid| seen.insert(*pid));
         if arrived.is_empty() {
-            return (found, unknown);
+            return look;
         }
         for top in arrived.into_iter().filter_map(Process::read) {
             match roster.owner(&top) {
                 Owner::Worker(id) if ids.contains(&id) => {
                     let whole_group = is_of(roster, top.group, id);
-                    signal_tree(&top, whole_group, signal, found.entry(id).or_default());
+                    signal_tree(&top, whole_group, signal, look.found.entry(id).or_default());
                 }
                 Owner::Worker(_) | Owner::Nobody => {}
                 Owner::Unknown => {
-                    unknown |= Process::read(top.pid).is_some_and(|again| !again.ended);
+                    if Process::read(top.pid).is_some_and(|again| !again.ended) {
+                        look.unknown.insert((top.pid, top.started));
+                    }
                 }
             }
         }
     }
-    (found, true)
+    look.outrun = true;
+    look
 }
 
 /// Signals a child of the keeper and all that descends from it, whom it lists first: afterwards
@@ -186,7 +196,7 @@ pub(crate) fn kill_all(signals: &Signals) {
             }
         }
         // Finding only children that have ended means nothing: they are reaped in the next turn.
-        if found.refused > 0 && verdict.is_clear(found, false) {
+        if found.refused > 0 && verdict.is_clear(found, false, Instant::now()) {
             return;
         }
         signals.wait(pause);
@@ -210,24 +220,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_verdict_needs_certainty_or_six_looks_in_a_row() {
+    fn a_verdict_needs_certainty_or_time() {
         let nobody = Found::default();
         let refused = Found { signalled: 0, refused: 1 };
         let alive = Found { signalled: 1, refused: 0 };
-        assert!(Verdict::default().is_clear(nobody, false));
+        let begin = Instant::now();
+        assert!(Verdict::default().is_clear(nobody, false, begin));
         let mut verdict = Verdict::default();
         let looks = [
-            (nobody, true),
-            (refused, false),
-            (alive, false),
-            (refused, false),
-            (refused, false),
-            (nobody, true),
-            (nobody, true),
-            (refused, true),
-            (nobody, true),
+            (nobody, true, 0),
+            (refused, false, 200),
+            (alive, false, 240),
+            (refused, false, 300),
+            (nobody, true, 549),
+            (nobody, true, 550),
         ];
-        let clear = looks.map(|(found, unknown)| verdict.is_clear(found, unknown));
-        assert_eq!(clear.iter().position(|clear| *clear), Some(looks.len() - 1));
+        let clear = looks.map(|(found, unknown, at)| {
+            verdict.is_clear(found, unknown, begin + Duration::from_millis(at))
+        });
+        assert_eq!(clear, [false, false, false, false, false, true]);
     }
 }

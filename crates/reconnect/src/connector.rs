@@ -58,6 +58,44 @@ pub trait Connector: Send {
 /// connections that must stay on their thread.
 ///
 /// The methods mean what they mean there.
+///
+/// ```
+/// use remuda_reconnect::{ConnResult, LocalConnector, RunResult, run};
+/// use std::{cell::RefCell, rc::Rc};
+///
+/// struct Feed {
+///     prices: Rc<RefCell<Vec<u32>>>,
+/// }
+///
+/// impl LocalConnector for Feed {
+///     type ConnType = Rc<str>;
+///     type Error = std::num::ParseIntError;
+///
+///     async fn connect(&mut self) -> ConnResult<Rc<str>, Self::Error> {
+///         ConnResult::Connected(Rc::from("7 8 9"))
+///     }
+///
+///     async fn run(&mut self, connection: Rc<str>) -> RunResult<Self::Error> {
+///         for price in connection.split(' ') {
+///             match price.parse() {
+///                 Ok(price) => self.prices.borrow_mut().push(price),
+///                 Err(error) => return RunResult::Exit(Err(error)),
+///             }
+///         }
+///         RunResult::Exit(Ok(()))
+///     }
+///
+///     async fn retry_delay(&mut self) -> RunResult<Self::Error> {
+///         RunResult::Exit(Ok(()))
+///     }
+/// }
+///
+/// let prices = Rc::default();
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// run(Feed { prices: Rc::clone(&prices) }).await?;
+/// # Ok::<(), std::num::ParseIntError>(()) }).unwrap();
+/// assert_eq!(*prices.borrow(), [7, 8, 9]);
+/// ```
 pub trait LocalConnector {
     /// A connection, as `connect` hands it over to `run`.
     type ConnType;

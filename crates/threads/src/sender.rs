@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::rc::Rc;
+use std::thread;
 
 use crate::hub::Hub;
 use crate::ring::{Producer, PushError};
@@ -132,7 +133,8 @@ impl<Up> WorkerSender<Up> {
 
 impl<Up> Drop for WorkerSender<Up> {
     fn drop(&mut self) {
-        if !self.lasting {
+        // In a panic the queue's end waits for the word of it, which the thread leaves.
+        if !self.lasting && !thread::panicking() {
             self.sender.close();
         }
     }

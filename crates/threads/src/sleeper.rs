@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use crate::cores::Cores;
-use crate::sync::{AtomicUsize, Mutex, Ordering, load_fenced, lock, store_fenced, thread};
+use crate::sync::{
+    AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, load_fenced, lock, store_fenced, wait,
+};
 
 /// The most looks at the awaited thing before parking, when there is more than one core.
 ///
@@ -32,7 +34,9 @@ pub(crate) type WakeHook = std::sync::Arc<dyn Fn() + Send + Sync>;
 /// One waiter's bed and its bell. At most one thread waits at it at a time.
 pub(crate) struct Sleeper {
     state: AtomicUsize,
-    thread: Mutex<Option<thread::Thread>>,
+    /// Held by the waiter from its last look at `state` until it sleeps.
+    bed: Mutex<()>,
+    bell: Condvar,
     hook: Mutex<Option<WakeHook>>,
     #[cfg(not(loom))]
     patience: Patience,
@@ -42,7 +46,8 @@ impl Sleeper {
     pub(crate) fn new() -> Self {
         Self {
             state: AtomicUsize::new(AWAKE),
-            thread: Mutex::new(None),
+            bed: Mutex::new(()),
+            bell: Condvar::new(),
             hook: Mutex::new(None),
             #[cfg(not(loom))]
             patience: Patience::new(),
@@ -62,9 +67,9 @@ impl Sleeper {
     fn wake_sleeping(&self) {
         match self.state.swap(AWAKE, Ordering::AcqRel) {
             PARKED => {
-                if let Some(thread) = &*lock(&self.thread) {
-                    thread.unpark();
-                }
+                // The waiter has seen the state, or sleeps: it can't be between the two.
+                drop(lock(&self.bed));
+                self.bell.notify_one();
             }
             ARMED => {
                 // Called without the lock: a hook may set another hook.
@@ -80,15 +85,17 @@ impl Sleeper {
     /// Parks until woken, or until `deadline`; not at all if `ready` holds.
     ///
     /// A return says nothing about `ready`: the caller looks again.
-    pub(crate) fn sleep(&self, deadline: Option<Instant>, mut ready: impl FnMut() -> bool) {
-        self.register();
+    pub(crate) fn sleep(&self, deadline: Option<Instant>, ready: impl FnOnce() -> bool) {
         store_fenced(&self.state, PARKED);
-        while !ready() && park_until(deadline) {
-            if self.state.load(Ordering::Acquire) == AWAKE {
-                return;
+        if !ready() {
+            let mut bed = Some(lock(&self.bed));
+            while let Some(held) = bed.take()
+                && self.state.load(Ordering::Acquire) == PARKED
+            {
+                bed = sleep_until(&self.bell, held, deadline);
             }
         }
-        self.state.store(AWAKE, Ordering::Relaxed);
+        self.state.swap(AWAKE, Ordering::AcqRel);
     }
 
     /// Spins, then parks, as [`sleep`](Self::sleep) does.
@@ -138,15 +145,6 @@ impl Sleeper {
             self.wake_sleeping();
         }
     }
-
-    /// The waiter is the calling thread from now on: a pool may have moved to another.
-    fn register(&self) {
-        let current = thread::current();
-        let mut known = lock(&self.thread);
-        if known.as_ref().is_none_or(|thread| thread.id() != current.id()) {
-            *known = Some(current);
-        }
-    }
 }
 
 /// How long it was worth to spin lately. The waiter alone writes it.
@@ -183,25 +181,12 @@ impl Patience {
     }
 }
 
-/// Parks the thread; `false` if the deadline has passed.
-#[cfg(not(loom))]
-fn park_until(deadline: Option<Instant>) -> bool {
-    match deadline {
-        None => thread::park(),
-        Some(deadline) => {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
-            }
-            thread::park_timeout(left);
-        }
-    }
-    true
-}
-
-/// loom has no clock: a deadline is never reached.
-#[cfg(loom)]
-fn park_until(_deadline: Option<Instant>) -> bool {
-    thread::park();
-    true
+/// Sleeps until the bell rings; `None` if the deadline has passed.
+fn sleep_until<'bed>(
+    bell: &Condvar,
+    bed: MutexGuard<'bed, ()>,
+    deadline: Option<Instant>,
+) -> Option<MutexGuard<'bed, ()>> {
+    let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    if left.is_some_and(|left| left.is_zero()) { None } else { Some(wait(bell, bed, left)) }
 }

@@ -5,7 +5,7 @@
 #[cfg(loom)]
 pub(crate) use loom::{
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Condvar, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
     },
     thread,
@@ -13,13 +13,14 @@ pub(crate) use loom::{
 #[cfg(not(loom))]
 pub(crate) use std::{
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Condvar, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering},
     },
     thread,
 };
 
 use std::sync::PoisonError;
+use std::time::Duration;
 
 #[cfg(loom)]
 pub(crate) use loom::cell::UnsafeCell;
@@ -66,20 +67,45 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Waits for the bell, for `left` at the longest. May return for no reason.
+#[cfg(not(loom))]
+pub(crate) fn wait<'bed>(
+    bell: &Condvar,
+    bed: MutexGuard<'bed, ()>,
+    left: Option<Duration>,
+) -> MutexGuard<'bed, ()> {
+    match left {
+        None => bell.wait(bed).unwrap_or_else(PoisonError::into_inner),
+        Some(left) => bell.wait_timeout(bed, left).unwrap_or_else(PoisonError::into_inner).0,
+    }
+}
+
+/// loom has no clock: the time never runs out.
+#[cfg(loom)]
+pub(crate) fn wait<'bed>(
+    bell: &Condvar,
+    bed: MutexGuard<'bed, ()>,
+    _left: Option<Duration>,
+) -> MutexGuard<'bed, ()> {
+    bell.wait(bed).unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Stores `value` so that no later [`load_fenced`] of this thread can pass the store.
 ///
 /// Two threads that each store one word by this function and then load the other's word by
 /// [`load_fenced`] can't both miss the other's store. Sleeping and waking rest on it.
 #[inline]
 pub(crate) fn store_fenced(word: &AtomicUsize, value: usize) {
-    // One locked instruction is cheaper than a store and a full fence. A SeqCst exchange and a
-    // SeqCst load on each side are all in the one total order, which the promise above needs;
-    // loom does not model that order for loads, and gets the fence.
+    // An exchange on every machine: it reads the latest value, so the stores of a word that two
+    // threads write are in one order for loom too.
+    // On x86 the exchange is the fence, and cheaper than the one behind a store. A SeqCst exchange
+    // and a SeqCst load on each side are all in the one total order, which the promise above
+    // needs; loom doesn't model that order for loads, and gets the fence like other machines.
     #[cfg(all(target_arch = "x86_64", not(loom)))]
     word.swap(value, Ordering::SeqCst);
     #[cfg(not(all(target_arch = "x86_64", not(loom))))]
     {
-        word.store(value, Ordering::Release);
+        word.swap(value, Ordering::AcqRel);
         fence();
     }
 }

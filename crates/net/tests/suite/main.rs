@@ -9,6 +9,7 @@ mod drivers;
 mod channels;
 mod config;
 mod connect;
+mod denied;
 mod listen;
 mod process;
 mod recv;

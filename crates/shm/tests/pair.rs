@@ -208,7 +208,7 @@ fn a_slot_is_written_and_read_in_place() {
     slot.write(33, &message[33..]);
     slot.write(0, &message[..33]);
     slot.commit(message.len());
-    drop(sender.reserve(10).unwrap());
+    let _abandoned = sender.reserve(10).unwrap();
     let incoming = receiver.try_recv_in_place().unwrap().unwrap();
     assert_eq!(incoming.len(), message.len());
     let mut seen = Vec::new();

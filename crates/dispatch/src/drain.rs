@@ -79,6 +79,7 @@ impl<J: Payload, R> Dispatch<J, R> {
         }
         if self.workers.is_empty() {
             self.phase = Phase::Drained;
+            self.drain_by = NEVER;
             self.actions.push_back(Action::Drained);
         }
     }

@@ -1,0 +1,232 @@
+//! Which jobs run again when a worker is lost, and which end with it.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod rig;
+
+use remuda_dispatch::*;
+use rig::*;
+
+#[test]
+fn an_ordered_worker_that_dies_costs_the_first_unanswered_job_alone() {
+    let (mut rig, workers) = Rig::ready(config(1, Delivery::AtMostOnce), SINGLE);
+    rig.warm_up(10 * US);
+    rig.submit_all(1..=5);
+    let sent = rig.sent();
+    assert_eq!(sent.len(), 5, "four were handed ahead: {sent:?}");
+    rig.pass(10 * US);
+    rig.reply(workers[0], sent[0].1, 1);
+    rig.dies(workers[0]);
+    let acts = rig.poll();
+    assert!(matches!(
+        acts[..],
+        [Act::Done(1), Act::Failed(2, Code::WorkerLost, true), Act::Spawn(..)]
+    ));
+    // Those that were handed ahead come first, in their order, before one that came later.
+    rig.submit(6);
+    let Act::Spawn(next, ..) = acts[2] else { unreachable!() };
+    rig.pool.ready(rig.now, next, SINGLE);
+    for job in 3..=6 {
+        let sent = rig.sent();
+        assert_eq!(sent[0].2, [job]);
+        rig.pass(S);
+        rig.reply(next, sent[0].1, 1);
+        assert_eq!(rig.pool.poll_action().map(|a| matches!(a, Action::Finish { .. })), Some(true));
+    }
+}
+
+#[test]
+fn an_unordered_worker_that_dies_costs_all_it_had() {
+    let (mut rig, workers) = Rig::ready(config(1, Delivery::AtMostOnce), WIDE);
+    rig.submit_all(1..=6);
+    assert_eq!(rig.sent().len(), 4, "its capacity, and nothing ahead");
+    rig.dies(workers[0]);
+    let acts = rig.poll();
+    let lost = acts.iter().filter(|act| matches!(act, Act::Failed(_, Code::WorkerLost, true)));
+    assert_eq!(lost.count(), 4);
+    assert_eq!(rig.pool.queued(), 2);
+}
+
+#[test]
+fn at_least_once_runs_lost_jobs_again_until_their_tries_are_used_up() {
+    let (mut rig, _) = Rig::ready(Config { poison_after: 0, ..config(1, retries(3)) }, SINGLE);
+    rig.submit(1);
+    for tries in 1..=3 {
+        let (worker, _) = rig.sent_one();
+        rig.dies(worker);
+        if tries == 3 {
+            break;
+        }
+        rig.pass(S);
+        rig.start(SINGLE);
+    }
+    assert!(rig.poll().contains(&Act::Failed(1, Code::WorkerLost, true)));
+    assert_eq!(rig.facts[0].1.tries, 3);
+    assert_eq!(rig.pool.counters().retried, 2);
+}
+
+#[test]
+fn an_error_is_tried_again_if_that_is_asked_for() {
+    for (delivery, tries) in [(retries(2), 2), (Delivery::AT_LEAST_ONCE, 1)] {
+        let (mut rig, _) = Rig::ready(config(1, delivery), SINGLE);
+        rig.submit(1);
+        for _ in 0..tries {
+            let (worker, call) = rig.sent_one();
+            rig.fail(worker, call, Code::HandlerError);
+        }
+        assert_eq!(rig.poll(), [Act::Failed(1, Code::HandlerError, true)]);
+        assert_eq!(rig.facts[0].1.tries, tries);
+    }
+}
+
+#[test]
+fn a_job_that_kills_three_workers_is_poisoned() {
+    let (mut rig, _) = Rig::ready(config(1, Delivery::AT_LEAST_ONCE), SINGLE);
+    rig.submit(1);
+    for _ in 0..2 {
+        let (worker, _) = rig.sent_one();
+        rig.dies(worker);
+        rig.pass(S);
+        rig.start(SINGLE);
+    }
+    let (worker, _) = rig.sent_one();
+    rig.dies(worker);
+    assert_eq!(rig.poll()[0], Act::Failed(1, Code::Poisoned, true));
+}
+
+#[test]
+fn deaths_that_the_pool_caused_poison_nobody() {
+    let (mut rig, _) = Rig::ready(config(1, retries(6)), SINGLE);
+    let options = JobOptions { exec_timeout: Some(10 * MS), ..JobOptions::default() };
+    rig.submit_with(1, options).unwrap();
+    for tries in 1..=6 {
+        let (worker, _) = rig.sent_one();
+        rig.pass(10 * MS);
+        let killed = rig.poll();
+        let ended = tries == 6;
+        assert!(killed.contains(&Act::Kill(worker, KillReason::ExecTimeout)));
+        assert_eq!(killed.contains(&Act::Failed(1, Code::Timeout, true)), ended, "{killed:?}");
+        rig.dies(worker);
+        rig.pass(10 * S);
+        rig.start(SINGLE);
+    }
+}
+
+#[test]
+fn of_a_wide_worker_that_dies_only_the_culprit_is_poisoned() {
+    let (mut rig, _) = Rig::ready(config(1, Delivery::AT_LEAST_ONCE), WIDE);
+    rig.submit_all(1..=4);
+    let culprit = 3;
+    let worker = rig.sent()[0].0;
+    rig.dies(worker);
+    let mut ended = Vec::new();
+    for _ in 0..20 {
+        rig.pass(S / 10);
+        while let Some(action) = rig.pool.poll_action() {
+            match action {
+                Action::Spawn { worker, .. } => rig.pool.ready(rig.now, worker, WIDE),
+                Action::Finish { payload, outcome, .. } => ended.push((payload.0, outcome)),
+                Action::Send { worker, call } => {
+                    let job = rig.pool.call(call).next().unwrap().0.0;
+                    if job == culprit { rig.dies(worker) } else { rig.reply(worker, call, 1) }
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    ended.sort_by_key(|(job, _)| *job);
+    assert_eq!(ended.len(), 4);
+    for (job, outcome) in ended {
+        match outcome {
+            Outcome::Done(_) => assert_ne!(job, culprit),
+            Outcome::Failed { code, .. } => assert_eq!((job, code), (culprit, Code::Poisoned)),
+        }
+    }
+}
+
+#[test]
+fn a_poisoned_body_is_refused_for_a_while() {
+    let quarantine = Some(10 * S);
+    let config = Config { quarantine, ..config(1, Delivery::AtMostOnce) };
+    let (mut rig, _) = Rig::ready(config, SINGLE);
+    for _ in 0..3 {
+        rig.submit(66);
+        let (worker, _) = rig.sent_one();
+        rig.dies(worker);
+        assert_eq!(rig.poll()[0], Act::Failed(66, Code::WorkerLost, true));
+        rig.pass(S);
+        rig.start(SINGLE);
+    }
+    assert_eq!(rig.submit_with(66, JobOptions::default()), Err(RefusedReason::Poisoned));
+    assert!(rig.submit_with(67, JobOptions::default()).is_ok(), "another body is welcome");
+    rig.pass(10 * S);
+    assert!(rig.submit_with(66, JobOptions::default()).is_ok(), "it may try again later");
+}
+
+#[test]
+fn a_worker_that_answers_what_it_was_not_asked_is_killed() {
+    let (mut rig, workers) = Rig::ready(config(2, Delivery::AtMostOnce), SINGLE);
+    rig.submit(1);
+    rig.submit(2);
+    let sent = rig.sent();
+    let (worker, other) = (sent[0].0, &sent[1]);
+    // The other worker's call is none of its own.
+    let fault = rig.pool.replied(rig.now, worker, other.1, [Reply::Done(0)]);
+    assert_eq!(fault, Err(Fault::UnknownCall));
+    assert_eq!(rig.poll(), [Act::Kill(worker, KillReason::Fault(Fault::UnknownCall))]);
+    // What it says afterwards doesn't count.
+    assert_eq!(rig.pool.replied(rig.now, worker, sent[0].1, [Reply::Done(0)]), Ok(()));
+    assert_eq!(rig.poll(), []);
+    rig.dies(worker);
+    assert_eq!(rig.poll()[0], Act::Failed(1, Code::WorkerLost, true));
+    assert_eq!(rig.restarts(RestartReason::Fault), 1);
+    // Answered twice.
+    let (_, call, _) = other.clone();
+    let good = if worker == workers[0] { workers[1] } else { workers[0] };
+    rig.reply(good, call, 1);
+    assert_eq!(rig.pool.replied(rig.now, good, call, [Reply::Done(0)]), Err(Fault::UnknownCall));
+}
+
+#[test]
+fn an_ordered_worker_that_answers_out_of_order_is_killed() {
+    let (mut rig, workers) = Rig::ready(config(1, Delivery::AtMostOnce), SINGLE);
+    rig.warm_up(10 * US);
+    rig.submit(1);
+    rig.submit(2);
+    let sent = rig.sent();
+    let fault = rig.pool.replied(rig.now, workers[0], sent[1].1, [Reply::Done(0)]);
+    assert_eq!(fault, Err(Fault::OutOfOrder));
+}
+
+#[test]
+fn the_link_to_an_attached_peer_comes_and_goes() {
+    let mut rig = Rig::new(config(0, Delivery::AT_LEAST_ONCE));
+    let peer = rig.pool.attach(rig.now);
+    assert_eq!(rig.state(peer), Some(WorkerState::Away));
+    rig.submit(1);
+    assert_eq!(rig.poll(), []);
+    rig.pool.ready(rig.now, peer, WIDE);
+    let (_, call) = rig.sent_one();
+    rig.pool.exited(rig.now, peer, Exit::Unknown);
+    assert_eq!(rig.poll(), [], "it is not started again by the pool");
+    assert_eq!(rig.pool.replied(rig.now, peer, call, [Reply::Done(0)]), Ok(()), "too late");
+    rig.pool.ready(rig.now, peer, WIDE);
+    let (_, call) = rig.sent_one();
+    rig.reply(peer, call, 1);
+    assert_eq!(rig.poll(), [Act::Done(1)]);
+    rig.pool.detach(rig.now, peer);
+    assert_eq!(rig.state(peer), None);
+}
+
+#[test]
+fn a_full_queue_is_an_answer() {
+    let config = Config { max_queue_size: 2, ..config(1, Delivery::AtMostOnce) };
+    let (mut rig, _) = Rig::ready(config, SINGLE);
+    rig.submit(1);
+    rig.submit(2);
+    rig.submit(3); // The idle worker takes one of them.
+    assert_eq!(rig.submit_with(4, JobOptions::default()), Err(RefusedReason::QueueFull));
+    rig.sent_one();
+    assert_eq!(rig.pool.room(), 0);
+    assert_eq!(rig.submit_with(4, JobOptions::default()), Err(RefusedReason::QueueFull));
+    assert_eq!(rig.pool.counters().failed(Code::QueueFull), 2);
+}

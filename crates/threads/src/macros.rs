@@ -29,12 +29,12 @@
 #[macro_export]
 macro_rules! recv_break {
     ($rx:expr $(, $label:lifetime)? $(=> $value:expr)? $(,)?) => {{
-            // A statement of its own keeps clippy from asking users for a `while let`.
-            let next = $crate::Receiver::next_other(&$rx);
-            match next {
-                ::core::result::Result::Ok(body) => body,
-                ::core::result::Result::Err($crate::Stopped) => break $($label)? $($value)?,
-            }
+        // A statement of its own keeps clippy from asking users for a `while let`.
+        let next = $crate::Receiver::next_other(&$rx);
+        match next {
+            ::core::result::Result::Ok(body) => body,
+            ::core::result::Result::Err($crate::Stopped) => break $($label)? $($value)?,
+        }
     }};
 }
 
@@ -68,11 +68,11 @@ macro_rules! recv_break {
 #[macro_export]
 macro_rules! try_recv_break {
     ($rx:expr $(, $label:lifetime)? $(=> $value:expr)? $(,)?) => {{
-            // A statement of its own keeps clippy from asking users for a `while let`.
-            let next = $crate::Receiver::try_next_other(&$rx);
-            match next {
-                ::core::result::Result::Ok(body) => body,
-                ::core::result::Result::Err($crate::Stopped) => break $($label)? $($value)?,
-            }
+        // A statement of its own keeps clippy from asking users for a `while let`.
+        let next = $crate::Receiver::try_next_other(&$rx);
+        match next {
+            ::core::result::Result::Ok(body) => body,
+            ::core::result::Result::Err($crate::Stopped) => break $($label)? $($value)?,
+        }
     }};
 }

@@ -41,6 +41,7 @@ TRACEBACKS_CACHED = 64
 HANDSHAKE_SECONDS = 10.0  # how long a client waits for the handshake's answer
 SEND_SECONDS = 10.0  # how long a listening worker waits for a client that doesn't read
 WAITING_CALLS = 1024  # beyond the capacity of an `async def`, before the connection is read no further
+ACCEPT_PAUSE_SECONDS = 0.1  # before a failed accept is tried again
 CANCEL_SECONDS = 1.0  # how long past its timeout a client waits for the pool's own answer
 MAP_WINDOW = 64  # jobs that `Client.map` has in flight
 EXIT_CANNOT_SERVE = 78  # EX_CONFIG: the function couldn't be loaded, or there is nobody to serve
@@ -677,22 +678,40 @@ def _async_session():
     class AsyncSession(_Session, asyncio.Protocol):
         """Runs calls as tasks, and answers each as it ends."""
 
-        def __init__(self, plan, limit, finish_at_eof=False):
+        def __init__(self, plan, limit, listening=False):
             super().__init__(plan, limit)
             self.loop = asyncio.get_running_loop()
             self.ended = self.loop.create_future()
-            self.finish_at_eof = finish_at_eof
+            self.listening = listening
             self.running = {}  # a number of this session's own -> task
             self.by_id = {}  # id as JSON -> that number
             self.waiting = collections.deque()  # (call, timeout) beyond the capacity
             self.unnumbered = collections.deque()  # answers without an id go out in the order of their requests
             self.count = 0
-            self.paused = False
+            self.paused = False  # too many calls wait
+            self.blocked = False  # too many answers do
+            self.unread = None
 
         def connection_made(self, transport):
             self.transport = transport
 
+        def pause_writing(self):
+            """Takes no more calls from a peer that doesn't read, and leaves it when that lasts."""
+            self.blocked = True
+            self.transport.pause_reading()
+            if self.listening:
+                self.unread = self.loop.call_later(SEND_SECONDS, self.transport.abort)
+
+        def resume_writing(self):
+            self.blocked = False
+            if self.unread is not None:
+                self.unread.cancel()
+            if not self.paused:
+                self.transport.resume_reading()
+
         def connection_lost(self, _error):
+            if self.unread is not None:
+                self.unread.cancel()
             self.waiting.clear()
             for task in list(self.running.values()):
                 task.cancel()
@@ -701,7 +720,7 @@ def _async_session():
 
         def eof_received(self):
             self.closing = True
-            return self.finish_at_eof and bool(self.running)
+            return self.listening and bool(self.running)  # True keeps the connection for the answers
 
         def data_received(self, chunk):
             try:
@@ -839,7 +858,8 @@ def _async_session():
                 self.start(self.waiting.popleft())
             if self.paused and len(self.waiting) < WAITING_CALLS // 2:
                 self.paused = False
-                self.transport.resume_reading()
+                if not self.blocked:
+                    self.transport.resume_reading()
             if self.closing and not self.running:
                 self.transport.close()
 
@@ -930,7 +950,12 @@ class _Listener:
         while not self.plan.stopping:
             for key, _events in selector.select():
                 if key.data is None:
-                    sock, _address = listener.accept()
+                    try:
+                        sock, _address = listener.accept()
+                    except OSError as error:  # out of descriptors, say: they come back when a client leaves
+                        print("remuda: can't accept: %s" % error, file=sys.stderr)
+                        time.sleep(ACCEPT_PAUSE_SECONDS)
+                        continue
                     sock.settimeout(SEND_SECONDS)
                     selector.register(sock, selectors.EVENT_READ, _Session(self.plan, self.limit))
                 elif not self.turn(key.fileobj, key.data):
@@ -1338,14 +1363,26 @@ class AsyncClient:
         self._waiting = {}
         self._count = 0
         self._reader = None
+        self._connecting = None
+        self._closed = False
         self.peer = {}
 
     async def connect(self):
         """Connects, unless that was done. Raises RemudaError."""
         import asyncio
 
-        if self._reader is not None:
-            return self
+        if self._closed:
+            raise RemudaError("disconnected", "this client was closed")
+        if self._reader is None:
+            self._connecting = self._connecting or asyncio.Lock()  # made here, since before 3.10 it binds to the loop
+            async with self._connecting:
+                if self._reader is None:
+                    await self._open()
+        return self
+
+    async def _open(self):
+        import asyncio
+
         loop = asyncio.get_running_loop()
         sock, name = await loop.run_in_executor(None, _connect_any, self._address, self._connect_timeout)
         sock.setblocking(False)
@@ -1360,7 +1397,6 @@ class AsyncClient:
                 raise RemudaError("disconnected", "%s didn't answer the handshake in time" % name) from None
             raise
         self._reader = loop.create_task(self._read())
-        return self
 
     async def call(self, body, timeout=None):
         """The result of one job. Raises RemudaError."""
@@ -1372,6 +1408,7 @@ class AsyncClient:
 
     async def close(self):
         """Ends the connection; calls that still wait fail with `disconnected`."""
+        self._closed = True
         if self._reader is not None:
             self._reader.cancel()
             self._reader = None
@@ -1460,9 +1497,10 @@ def _shim(spec):
         except ValueError as error:
             raise _CannotLoad("%s: %s" % (spec, error))
     except _CannotLoad as error:
-        print("remuda: cannot run --python %s" % error, file=sys.stderr, flush=True)
+        reason = "cannot run --python %s" % " ".join(str(error).split())
+        print("remuda: %s" % reason, file=sys.stderr, flush=True)
         if sock is not None:
-            _refuse_handshake(sock, str(error))
+            _refuse_handshake(sock, reason)
         raise SystemExit(EXIT_CANNOT_SERVE)
     _serve_pool(sock, plan)
 
@@ -1473,7 +1511,7 @@ def _refuse_handshake(sock, reason):
         lines = _Lines(ENVELOPE_BYTES)
         while not lines.feed(sock.recv(READ_BYTES) or b"\n"):
             pass
-        sock.sendall(_refusal(None, "internal", "cannot run --python %s" % reason))
+        sock.sendall(_refusal(None, "internal", reason))
         sock.close()
     except (OSError, _TooLong):
         pass
@@ -1488,6 +1526,7 @@ def _load(spec):
     if is_file and not os.path.isfile(place):
         raise _CannotLoad("%s: there is no file %s in %s" % (spec, place, os.getcwd()))
     _first_on_path(os.path.dirname(os.path.abspath(place)) if is_file else os.getcwd())
+    sys.argv = [place]
     try:
         module = _load_file(place) if is_file else _load_module(place)
     except (Exception, SystemExit) as error:

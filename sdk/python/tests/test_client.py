@@ -194,6 +194,37 @@ class Listening(unittest.TestCase):
             process.terminate()
             process.wait()
 
+    def test_asyncio_connects_anew_and_once(self):
+        first = self.listen("hang")
+
+        async def main():
+            async with remuda.AsyncClient(self.path) as pool:
+                call = asyncio.ensure_future(pool.call("hang"))
+                await pool.status()
+                first.kill()
+                with self.assertRaises(remuda.RemudaError) as caught:
+                    await call
+                self.assertEqual(caught.exception.code, "disconnected")
+                first.wait()
+                self.listen("plain")
+                self.assertEqual(await asyncio.gather(*map(pool.call, "abc")), ["A", "B", "C"])
+            with self.assertRaises(remuda.RemudaError):
+                await pool.call("closed")
+
+        asyncio.run(main())
+
+    def test_a_client_that_does_not_read_holds_up_no_other(self):
+        self.listen("hang")
+        with socket.socket(socket.AF_UNIX) as greedy, remuda.Client(self.path) as pool:
+            greedy.connect(self.path)
+            greedy.settimeout(0.5)
+            greedy.sendall(b'{"op":"handshake","version":"1"}\n')
+            call = b'{"op":"call","id":1,"body":"%s"}\n' % (b"x" * 100000)
+            with self.assertRaises(socket.timeout):  # it is read no further
+                for _ in range(2000):
+                    greedy.sendall(call)
+            self.assertEqual(pool.call("a"), "A")
+
     def test_asyncio(self):
         self.listen("hang")
 

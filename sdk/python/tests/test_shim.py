@@ -84,6 +84,8 @@ class Shim(unittest.TestCase):
         self.folder.write("raises.py", "x = 1\ny = {}['k']")
         self.assertEqual(self.refused("raises.py:f"),
                          "KeyError: 'k' (raises.py, line 2) while it was loaded; the traceback is in the log")
+        self.folder.write("lines.py", "raise ImportError('first\\n\\n  second')")
+        self.assertIn("ImportError: first second (lines.py, line 1)", self.refused("lines.py:f"))
         self.folder.write("exits.py", "import sys; sys.exit(4)")
         self.assertIn("sys.exit(4)", self.refused("exits.py:f"))
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import sys
 import unittest
@@ -251,6 +252,15 @@ class Batches(WorkerCase):
                        [{"a": "b"}], [None, "x"], ["\x7f"], ['x":["y'], ["a,b"], [","]):
             self.assertEqual(self.raw(worker, bodies), {"kind": "results", "bodies": bodies, "failed": {}})
             self.assertEqual(self.ask(worker, bodies), (bodies, {}))
+
+    def test_lists_of_random_strings_agree_with_the_parser(self):
+        worker = self.start("echo")
+        seed = random.randrange(1 << 32)
+        chance = random.Random(seed)
+        for _ in range(300):
+            bodies = ["".join(chance.choices('",\\\n]}[{:ab\x00\u00e9\u2028', k=chance.randrange(6)))
+                      for _ in range(chance.randrange(1, 6))]
+            self.assertEqual(self.raw(worker, bodies)["bodies"], bodies, "seed %d" % seed)
 
     def test_results_that_need_escapes(self):
         worker = self.start("choose")

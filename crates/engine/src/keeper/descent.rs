@@ -4,6 +4,7 @@
 //! can signal.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::path::Path;
 use std::sync::LazyLock;
 
@@ -113,13 +114,13 @@ pub(crate) enum Owner {
     Worker(u64),
     /// None of those that are known.
     Nobody,
-    /// It has no environment to tell by: it has just ended, is between two programs, or was
+    /// It has no environment to tell by: it ends or has ended, is between two programs, or was
     /// started without one.
     Unknown,
 }
 
 impl Roster {
-    /// Whose a child of the keeper is, which is a worker or an orphan.
+    /// Whose a process is that has no parent to tell: a worker, or an orphan.
     pub(crate) fn owner(&self, process: &Process) -> Owner {
         if let Some((id, true)) = self.roots.get(&process.pid) {
             return Owner::Worker(*id);
@@ -131,11 +132,13 @@ impl Roster {
                 return Owner::Worker(*id);
             }
         }
-        // Not readable: another user's, which can't be signalled either.
         match std::fs::read(format!("/proc/{}/environ", process.pid)) {
             Ok(environment) if environment.is_empty() => Owner::Unknown,
             Ok(environment) => self.marked(&environment).map_or(Owner::Nobody, Owner::Worker),
-            Err(_) => Owner::Nobody,
+            // Another user's, which can't be signalled either.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Owner::Nobody,
+            // It is ending, and has no memory any more.
+            Err(_) => Owner::Unknown,
         }
     }
 
@@ -186,7 +189,7 @@ mod tests {
         assert_eq!(roster.owner(&child(base + 1, base + 1)), Owner::Worker(1));
         assert_eq!(roster.owner(&child(base + 9, base + 1)), Owner::Worker(1));
         assert_eq!(roster.owner(&child(base + 9, base + 2)), Owner::Worker(2));
-        assert_eq!(roster.owner(&child(base + 9, base + 9)), Owner::Nobody);
+        assert_eq!(roster.owner(&child(base + 9, base + 9)), Owner::Unknown);
         assert_eq!(roster.marked(b"A=1\0REMUDA_KEEPER_MARK=run:1\0B=2\0"), Some(1));
         assert_eq!(roster.marked(b"REMUDA_KEEPER_MARK=other:1\0"), None);
         assert_eq!(roster.marked(b"REMUDA_KEEPER_MARKS=run:1\0=\0\0"), None);

@@ -44,7 +44,7 @@ pub enum KeeperError {
     TooLarge {
         /// Bytes that the request takes.
         size: usize,
-        /// The limit, [`MAX_FRAME_BYTES`](super::frame::MAX_FRAME_BYTES).
+        /// The limit: 8 MiB, more than Linux lets a program be started with.
         limit: usize,
     },
     /// The keeper sent what no keeper sends.

@@ -84,16 +84,34 @@ pub(crate) fn signal_trees(roster: &Roster, ids: &HashSet<u64>, signal: process:
         if arrived.is_empty() {
             return look;
         }
-        for top in arrived.into_iter().filter_map(Process::read) {
+        while let Some(pid) = arrived.pop() {
+            let Some(top) = Process::read(pid) else {
+                continue;
+            };
             match roster.owner(&top) {
                 Owner::Worker(id) if ids.contains(&id) => {
-                    let whole_group = is_of(roster, top.group, id);
-                    signal_tree(&top, whole_group, signal, look.found.entry(id).or_default());
+                    // The keeper alone can reap its children, so the number of their group can't
+                    // become another's meanwhile.
+                    let whole_group = top.parent == keeper && is_of(roster, top.group, id);
+                    // Listed before they are signalled: afterwards they may be orphans, whose
+                    // belonging is harder to tell.
+                    let below = descendants(pid);
+                    // Nor must an orphan be signalled twice.
+                    seen.extend(below.iter().map(|process| process.pid));
+                    if whole_group && signal == process::Signal::KILL {
+                        // All at once: not even a chain of forks gets through.
+                        kill_group(top.group);
+                    }
+                    signal_tree(&top, &below, signal, look.found.entry(id).or_default());
                 }
-                Owner::Worker(_) | Owner::Nobody => {}
-                Owner::Unknown => {
-                    if Process::read(top.pid).is_some_and(|again| !again.ended) {
-                        look.unknown.insert((top.pid, top.started));
+                Owner::Worker(_) => {}
+                owner => {
+                    // Its children may tell more than it does, above all while it is ending.
+                    arrived.extend(children(pid).into_iter().filter(|pid| seen.insert(*pid)));
+                    if owner == Owner::Unknown
+                        && Process::read(pid).is_some_and(|again| !again.ended)
+                    {
+                        look.unknown.insert((pid, top.started));
                     }
                 }
             }
@@ -103,15 +121,8 @@ pub(crate) fn signal_trees(roster: &Roster, ids: &HashSet<u64>, signal: process:
     look
 }
 
-/// Signals a child of the keeper and all that descends from it, whom it lists first: afterwards
-/// they may be orphans, whose belonging is harder to tell.
-fn signal_tree(top: &Process, whole_group: bool, signal: process::Signal, found: &mut Found) {
-    let below = descendants(top.pid);
-    if whole_group && signal == process::Signal::KILL {
-        // All of a group at once: not even a chain of forks gets through. The keeper alone can
-        // reap this process, so its group's number can't become another's meanwhile.
-        kill_group(top.group);
-    }
+/// Signals a process and its descendants, one by one.
+fn signal_tree(top: &Process, below: &[Process], signal: process::Signal, found: &mut Found) {
     match signal_one(top, signal) {
         Sent::NotPermitted => found.refused += 1,
         // Also if it has ended: it may have forked since it was looked at.

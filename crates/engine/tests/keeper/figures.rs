@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Trial;
 use remuda_engine::keeper::{PidNamespace, Spawn};
 
+use crate::pool::Pool;
 use crate::support::{Herd, may_namespace, program};
 
 pub fn trials() -> Vec<Trial> {
@@ -12,12 +13,31 @@ pub fn trials() -> Vec<Trial> {
         Trial::test(format!("figures::start_and_memory::{mode:?}"), move || {
             if mode == PidNamespace::Never || may_namespace() {
                 measure(mode);
+                measure_end(mode);
             }
             Ok(())
         })
         .with_ignored_flag(true)
     };
     vec![measured(PidNamespace::Require), measured(PidNamespace::Never)]
+}
+
+/// From the pool's death to that of its last descendant: eight workers, each with an escapee.
+fn measure_end(mode: PidNamespace) {
+    let escapes = "(setsid sleep 1000 &); sleep 1000 & sleep 1000";
+    let workers =
+        format!("for n in 1 2 3 4 5 6 7 8; do setsid sh -c '{escapes}' & done; echo all; wait");
+    let mut times: Vec<Duration> = (0..20)
+        .map(|_| {
+            let mut pool = Pool::start(mode, &["sh", "-c", &workers]);
+            pool.talk.line();
+            let begin = Instant::now();
+            pool.process.kill().unwrap();
+            pool.talk.rest();
+            begin.elapsed()
+        })
+        .collect();
+    println!("{mode:?}: pool killed to all gone {}", spread(&mut times));
 }
 
 fn measure(mode: PidNamespace) {

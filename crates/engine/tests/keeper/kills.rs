@@ -84,7 +84,7 @@ fn a_worker_that_exits_leaves_nothing(mode: PidNamespace) {
     assert_eq!(herd.exited(1), Status::Code(3));
     herd.cleared(1);
     assert_eq!(talk.rest(), "");
-    assert_eq!(children_of(herd.keeper_pid()), []);
+    assert_eq!(children_of(herd.keeper_pid()), Vec::<u32>::new());
 }
 
 fn a_chain_of_forks_is_caught(mode: PidNamespace) {
@@ -210,6 +210,6 @@ fn two_hundred_quick_workers_leave_no_trace(mode: PidNamespace) {
         }
     }
     assert!(seen.iter().all(|events| *events == ["started", "exited", "cleared"]));
-    assert_eq!(children_of(keeper), []);
+    assert_eq!(children_of(keeper), Vec::<u32>::new());
     assert_eq!(descriptors(), before);
 }

@@ -14,7 +14,7 @@
 // `remuda map --node FILE.mjs:FUNCTION` runs this same file, which the binary carries inside. README.md beside this
 // file has the whole contract; docs/protocol.md has the protocol.
 
-import { isUtf8 } from "node:buffer";
+import buffer from "node:buffer";
 import { randomBytes } from "node:crypto";
 import { setMaxListeners } from "node:events";
 import { existsSync, realpathSync, statSync, unlinkSync, writeSync } from "node:fs";
@@ -36,6 +36,7 @@ const CANCEL_MS = 1_000; // how long past its timeout a client waits for the poo
 const MAP_WINDOW = 64; // jobs that `Client.map` has in flight
 const EXIT_CANNOT_SERVE = 78; // EX_CONFIG: the function couldn't be loaded, or there is nobody to serve
 const NEWLINE = 10;
+const { isUtf8 } = buffer; // from Node 18.14 on
 
 // ---------------------------------------------------------------------------------------------------------------
 // A worker's public face
@@ -290,6 +291,7 @@ class Session {
     this.busy = false; // an ordered job is running, or its answer is on its way
     this.greeted = false;
     this.closing = false;
+    this.blocked = false; // the peer doesn't read its answers
     this.running = new Map(); // id as JSON -> AbortController, where capacity > 1
     this.active = 0;
     this.later = []; // calls beyond the capacity
@@ -336,9 +338,15 @@ class Session {
       if (this.next > 0) this.queue = [];
       this.next = 0;
       this.queuedBytes = 0;
-      if (this.socket.isPaused() && this.later.length < WAITING_CALLS) this.socket.resume();
+      this.readOn();
       this.closeWhenIdle();
     }
+  }
+
+  /** Reads on, where there is no reason left not to. */
+  readOn() {
+    if (this.blocked || this.next < this.queue.length || this.later.length >= WAITING_CALLS) return;
+    if (this.socket.isPaused()) this.socket.resume();
   }
 
   send(answer) {
@@ -348,7 +356,15 @@ class Session {
   }
 
   write(answer) {
-    this.socket.write(answer);
+    const room = this.socket.write(answer);
+    if (!room && this.plan.capacity > 1 && !this.blocked) {
+      this.blocked = true; // a peer that doesn't read gets nothing more started
+      this.socket.pause();
+      this.socket.once("drain", () => {
+        this.blocked = false;
+        this.readOn();
+      });
+    }
     // A pool tells by the answers which job a dead worker was running: none may lie in a buffer when a job starts.
     if (this.socket.writableLength > 0 && this.plan.capacity === 1) {
       this.busy = true;
@@ -485,7 +501,7 @@ class Session {
     if (id !== undefined) this.write(text);
     while (this.unnumbered[0]?.answer !== undefined) this.write(this.unnumbered.shift().answer);
     while (this.later.length > 0 && this.active < this.plan.capacity) this.begin(this.later.shift());
-    if (this.socket.isPaused() && this.later.length < WAITING_CALLS / 2) this.socket.resume();
+    this.readOn();
     this.closeWhenIdle();
   }
 
@@ -941,9 +957,10 @@ async function shim(spec) {
     new Session(plan, socket).run(() => process.exit(0));
   } catch (error) {
     if (!(error instanceof CannotLoad)) throw error;
-    complain(`cannot run --node ${error.message}`);
+    const reason = `cannot run --node ${error.message.split(/\s+/).join(" ")}`;
+    complain(reason);
     if (!socket) process.exit(EXIT_CANNOT_SERVE);
-    refuseHandshake(socket, `cannot run --node ${error.message}`);
+    refuseHandshake(socket, reason);
   }
 }
 
@@ -966,6 +983,7 @@ async function load(spec) {
     throw new CannotLoad(`${spec}: there is no file ${place} in ${process.cwd()}`);
   }
   let module;
+  process.argv = [process.argv[0], file];
   try {
     const { createRequire } = await import("node:module");
     const found = isFile ? file : createRequire(path.join(process.cwd(), "index.js")).resolve(place);

@@ -113,6 +113,36 @@ test("a client that closed its sending half gets its answers", async (t) => {
   assert.match(text, /"A"/);
 });
 
+test("a client that doesn't read is read no further, and holds up no other", async (t) => {
+  for (const capacity of [1, 4]) {
+    const { file } = await listening(t, capacity);
+    const greedy = net.connect(file);
+    greedy.on("error", () => {});
+    greedy.pause();
+    greedy.write('{"op":"handshake","version":"1"}\n');
+    const call = `{"op":"call","id":1,"body":"${"x".repeat(100_000)}"}\n`;
+    let calls = 0;
+    const stuck = new Promise((resolve) => {
+      const more = () => {
+        while (greedy.write(call)) calls += 1;
+        calls += 1;
+        const timer = setTimeout(resolve, 1000); // no event tells that nothing happens
+        greedy.once("drain", () => {
+          clearTimeout(timer);
+          more();
+        });
+      };
+      more();
+    });
+    await stuck;
+    assert.ok(calls < 500, `${calls} calls were read`);
+    const pool = await connect(file);
+    assert.equal(await pool.call("a"), "A");
+    await pool.close();
+    greedy.destroy();
+  }
+});
+
 test("an endless line is refused", async (t) => {
   const { file } = await listening(t);
   const socket = net.connect(file);

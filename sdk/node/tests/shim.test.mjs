@@ -53,10 +53,12 @@ test("what can't be loaded", async (t) => {
     "bad.mjs": "const x = 1;\nexport function f( {\n",
     "imports.mjs": 'import "package-of-nobody"; export const f = 1;',
     "raises.mjs": "undefined.k;",
+    "lines.mjs": "throw new Error('first\\n\\n  second')",
     "wrong.mjs": "export const f = () => 1; f.capacity = -1;",
   });
   assert.match(await refused(folder, "bad.mjs:f"), /^bad\.mjs, line \d+: SyntaxError: .*; correct that line$/);
   assert.match(await refused(folder, "imports.mjs:f"), /package-of-nobody.*install it/);
   assert.match(await refused(folder, "raises.mjs:f"), /^TypeError: .* while it was loaded; the stack is in the log$/);
+  assert.match(await refused(folder, "lines.mjs:f"), /^Error: first second while/);
   assert.match(await refused(folder, "wrong.mjs:f"), /whole number/);
 });

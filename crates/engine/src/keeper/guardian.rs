@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -137,7 +137,8 @@ pub(super) fn own_socket() -> Result<OwnedFd, String> {
 
 /// Tells the pool, or whoever started this by hand, why there will be no keeper.
 fn refuse(reason: String) {
-    eprintln!("remuda keeper: {reason}");
+    // `eprintln` would panic if nobody listens any more.
+    let _ = writeln!(io::stderr(), "remuda keeper: {reason}");
     let mut outbox = Outbox::default();
     outbox.push(Report::Refused { reason }.into_frame());
     // Whoever isn't there to hear it has seen the line above.

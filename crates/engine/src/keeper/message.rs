@@ -10,8 +10,8 @@ use super::error::StartError;
 ///
 /// The worker gets an empty signal mask, default signal dispositions, a process group of its own
 /// (in a session that has no terminal), and no descriptors but 0, 1, 2 and, with a socket, 3.
-/// `REMUDA_WORKER_ID` is set to the worker's id unless `env` says otherwise, and `REMUDA_FD` to 3
-/// if there is a socket.
+/// `REMUDA_WORKER_ID` is set to the worker's id unless `env` says otherwise, `REMUDA_FD` to 3 if
+/// there is a socket, and `REMUDA_KEEPER_MARK` to what the worker's offspring is known by.
 #[derive(Debug, Default)]
 pub struct Spawn {
     /// The program: a path, or a name to be looked up in the worker's `PATH`.

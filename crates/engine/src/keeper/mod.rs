@@ -46,10 +46,10 @@
 //!
 //! # What belongs to a worker
 //!
-//! Its descendants by the chain of parents; what is in its process group or in a session that it
-//! leads; and every process whose environment still carries the mark that the worker was started
-//! with. The last finds grandchildren that forked twice and called `setsid`. A process that did
-//! all of that and also replaced its environment can't be told from other workers' leavings: it
+//! Its descendants by the chain of parents; what is in its process group; and every process whose
+//! environment still carries the mark that the worker was started with. The last finds
+//! grandchildren that forked twice and called `setsid`. A process that did all of that and also
+//! replaced or overwrote its environment can't be told from other workers' leavings: it
 //! dies with the keeper. Processes that the keeper may not signal (setuid programs, when the pool
 //! isn't root) are left alone.
 

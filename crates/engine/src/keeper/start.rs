@@ -28,7 +28,8 @@ const FIRST_LINE_BYTES: u64 = 256;
 pub(crate) fn start(id: u64, mark: &str, mut spawn: Spawn) -> Result<u32, StartError> {
     let mut command = Command::new(&spawn.program);
     command.args(&spawn.args).process_group(0);
-    command.env("REMUDA_WORKER_ID", id.to_string());
+    // A pool that is itself a worker has these of its own, and they don't mean its workers.
+    command.env("REMUDA_WORKER_ID", id.to_string()).env_remove("REMUDA_FD");
     for (name, value) in &spawn.env {
         match value {
             Some(value) => command.env(name, value),

@@ -25,6 +25,7 @@ pub const TESTS: &[Test] = &[
     ("starts::each_failure_has_its_kind_and_advice", each_failure_has_its_kind_and_advice),
     ("starts::two_mebibytes_of_arguments_and_environment_arrive", large_arguments_arrive),
     ("starts::an_id_in_use_is_refused", an_id_in_use_is_refused),
+    ("starts::descriptors_that_do_not_fit_are_an_error", descriptors_that_do_not_fit),
     ("starts::a_keeper_without_privileges_does_its_work", without_privileges),
 ];
 
@@ -69,11 +70,12 @@ fn nothing_is_inherited(mode: PidNamespace) {
         for s in signal.SIGHUP, signal.SIGINT, signal.SIGUSR1: signal.signal(s, signal.SIG_IGN)\n\
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGCHLD])\n\
         os.execv(sys.argv[1], sys.argv[1:])";
-    odd.arg("-c").arg(script).arg(std::env::current_exe().unwrap());
-    let look = "ls /proc/self/fd | tr '\\n' ' '; echo; grep -E 'Sig(Blk|Ign)' /proc/self/status";
+    odd.env("REMUDA_FD", "9").arg("-c").arg(script).arg(std::env::current_exe().unwrap());
+    let look = "echo ${REMUDA_FD-none}; ls /proc/self/fd | tr '\\n' ' '; echo; grep -E 'Sig(Blk|Ign)' /proc/self/status";
     // The C library keeps two signals beyond these 31 to itself.
     let named = |line: String| u64::from_str_radix(&line[8..], 16).unwrap() & 0x7fff_ffff;
     let mut pool = Pool::start_by(odd, mode, &["sh", "-c", look]);
+    assert_eq!(pool.talk.line(), "none");
     // 3 is the listing itself.
     assert_eq!(pool.talk.line(), "0 1 2 3");
     assert_eq!([0; 2].map(|_| named(pool.talk.line())), [0, 0]);
@@ -224,6 +226,36 @@ fn an_id_in_use_is_refused(mode: PidNamespace) {
     herd.spawn(1, program("true", &[]));
     let Event::StartFailed { id: 1, error } = herd.next() else { panic!("started") };
     assert!(matches!(error.kind, StartFailure::BadRequest(_)), "{error}");
+}
+
+fn descriptors_that_do_not_fit(mode: PidNamespace) {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let mut herd = Herd::start(mode);
+    let keeper = herd.keeper_pid();
+    let limit = |current| {
+        let pid = Pid::from_raw(keeper.cast_signed());
+        let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+        prlimit(pid, Resource::Nofile, Rlimit { current: Some(current), maximum }).unwrap()
+    };
+    let null = || Some(std::fs::File::open("/dev/null").unwrap().into());
+    let with_all = || {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (stdin, stdout, stderr) = (null(), null(), null());
+        Spawn { socket: Some(ours.into()), stdin, stdout, stderr, ..program("true", &[]) }
+    };
+    let open = std::fs::read_dir(format!("/proc/{keeper}/fd")).unwrap();
+    let highest = open.map(|fd| fd.unwrap().file_name().to_str().unwrap().parse().unwrap()).max();
+    // Room for none, one, two and three of the four that come.
+    for room in 1..=4 {
+        let before = limit(highest.unwrap_or(0u64) + room);
+        herd.spawn(1, with_all());
+        let Event::StartFailed { id: 1, error } = herd.next() else { panic!("started") };
+        assert_eq!((error.kind, error.errno), (StartFailure::NoResources, 24));
+        limit(before.current.unwrap());
+    }
+    herd.spawn(1, with_all());
+    herd.started(1);
+    assert_eq!(herd.exited(1), Status::Code(0));
 }
 
 /// A command that runs this binary again as a user without privileges.

@@ -61,13 +61,27 @@ pub fn calls<'b>(
     bodies: impl IntoIterator<Item = &'b [u8]>,
     fields: &CallFields,
 ) {
+    calls_with(out, id, fields, bodies, push_body);
+}
+
+/// Appends a call with several bodies, each of which `write_body` appends: exactly one JSON value
+/// without line breaks.
+///
+/// It saves a copy where bodies are made on the spot, as by [`json_string`](crate::json_string).
+pub fn calls_with<B>(
+    out: &mut Vec<u8>,
+    id: Option<Id<'_>>,
+    fields: &CallFields,
+    bodies: impl IntoIterator<Item = B>,
+    mut write_body: impl FnMut(&mut Vec<u8>, B),
+) {
     begin_op(out, "call", id);
     out.extend_from_slice(br#","bodies":["#);
-    let mut separator: &[u8] = b"";
-    for body in bodies {
-        out.extend_from_slice(separator);
-        push_body(out, body);
-        separator = b",";
+    for (place, body) in bodies.into_iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        write_body(out, body);
     }
     out.push(b']');
     end_call(out, fields);
@@ -385,27 +399,4 @@ fn push_number(out: &mut Vec<u8>, mut number: u64) {
         }
     }
     out.extend_from_slice(&digits[at..]);
-}
-
-/// Appends a call with several bodies, each of which `write_body` appends: exactly one JSON value
-/// without line breaks.
-///
-/// It saves a copy where bodies are made on the spot, as by [`json_string`](crate::json_string).
-pub fn calls_with<B>(
-    out: &mut Vec<u8>,
-    id: Option<Id<'_>>,
-    fields: &CallFields,
-    bodies: impl IntoIterator<Item = B>,
-    mut write_body: impl FnMut(&mut Vec<u8>, B),
-) {
-    begin_op(out, "call", id);
-    out.extend_from_slice(br#","bodies":["#);
-    for (place, body) in bodies.into_iter().enumerate() {
-        if place > 0 {
-            out.push(b',');
-        }
-        write_body(out, body);
-    }
-    out.push(b']');
-    end_call(out, fields);
 }

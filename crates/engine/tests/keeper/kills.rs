@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use remuda_engine::keeper::{Event, PidNamespace, Scope, Signal, Spawn, Status};
 
-use crate::support::{Herd, Test, children_of, program, python, sh};
+use crate::support::{Herd, Test, children_of, make_fifo, program, python, sh};
 
 pub const TESTS: &[Test] = &[
     ("kills::a_replaced_worker_takes_its_escapees_along", a_replaced_worker_takes_all_along),
@@ -149,7 +149,7 @@ fn a_signal_to_the_process_alone(mode: PidNamespace) {
     let dir = tempfile::tempdir().unwrap();
     let fifo = dir.path().join("fifo");
     // A child that waits for input that never comes.
-    nix_mkfifo(&fifo);
+    make_fifo(&fifo);
     let _held = std::fs::OpenOptions::new().read(true).write(true).open(&fifo).unwrap();
     let mut spawn = sh(script);
     spawn.args.push(fifo.into());
@@ -166,11 +166,6 @@ fn a_signal_to_the_process_alone(mode: PidNamespace) {
     herd.keeper.signal(9, Signal::Kill, Scope::Tree).unwrap();
     herd.spawn(1, program("true", &[]));
     herd.started(1);
-}
-
-fn nix_mkfifo(path: &std::path::Path) {
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
-    mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
 }
 
 fn a_stopped_worker_can_be_killed(mode: PidNamespace) {

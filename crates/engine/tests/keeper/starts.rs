@@ -14,13 +14,14 @@ use remuda_engine::keeper::{
 };
 
 use crate::pool::{self, Pool};
-use crate::support::{Herd, LONG, Test, kill, program, sh, wait};
+use crate::support::{Herd, LONG, Test, kill, make_fifo, program, sh, wait};
 
 pub const TESTS: &[Test] = &[
     ("starts::a_worker_speaks_over_descriptor_3", a_worker_speaks_over_descriptor_3),
     ("starts::ends_are_told_in_order_with_their_status", ends_are_told_in_order_with_their_status),
     ("starts::nothing_of_the_pools_surroundings_is_inherited", nothing_is_inherited),
     ("starts::a_worker_is_away_from_the_terminal", a_worker_is_away_from_the_terminal),
+    ("starts::a_terminals_interrupt_does_not_reach_a_worker", a_terminals_interrupt),
     ("starts::numbers_agree_inside_and_outside", numbers_agree_inside_and_outside),
     ("starts::each_failure_has_its_kind_and_advice", each_failure_has_its_kind_and_advice),
     ("starts::two_mebibytes_of_arguments_and_environment_arrive", large_arguments_arrive),
@@ -107,6 +108,43 @@ fn a_worker_is_away_from_the_terminal(mode: PidNamespace) {
     herd.spawn(2, program("true", &[]));
     herd.started(2);
     assert!(talk.is_held());
+}
+
+/// Runs its arguments in a terminal of their own, with a witness beside them. Types Ctrl-C once the
+/// worker is there, waits until the witness has felt it, and then lets the worker speak.
+const TERMINAL: &str = "
+import os, pty, signal, sys, time
+streams = os.dup(0), os.dup(1)
+felt, feel = os.pipe()
+pid, terminal = pty.fork()
+if pid == 0:
+    if os.fork() == 0:
+        signal.signal(signal.SIGINT, lambda *_: os.write(feel, b'!'))
+        os.write(feel, b'.')
+        time.sleep(1000)
+    os.read(felt, 1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(streams[0], 0)
+    os.dup2(streams[1], 1)
+    os.execv(sys.argv[2], sys.argv[2:])
+with open(sys.argv[1] + '/here') as here: here.read()
+os.write(terminal, b'\\x03')
+assert os.read(felt, 1) == b'!'
+with open(sys.argv[1] + '/speak', 'w') as speak: speak.write('unmoved\\n')
+os.waitpid(pid, 0)
+";
+
+fn a_terminals_interrupt(mode: PidNamespace) {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["here", "speak"] {
+        make_fifo(&dir.path().join(name));
+    }
+    let mut terminal = Command::new("python3");
+    terminal.arg("-c").arg(TERMINAL).arg(dir.path()).arg(std::env::current_exe().unwrap());
+    let script = r#"echo here > "$0/here"; read -r line < "$0/speak"; echo "$line""#;
+    let worker = ["sh", "-c", script, dir.path().to_str().unwrap()];
+    let mut pool = Pool::start_by(terminal, mode, &worker);
+    assert_eq!(pool.talk.line(), "unmoved");
 }
 
 fn numbers_agree_inside_and_outside(mode: PidNamespace) {

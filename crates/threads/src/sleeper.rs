@@ -11,11 +11,13 @@ use crate::sync::{
 ///
 /// A pause takes some 70 ns on current x86, so this is about as long as the wake-up of a parked
 /// thread on another core, which it saves.
+///
+/// miri takes long for each look.
 #[cfg(not(loom))]
-const SPINS_MAX: usize = 100;
+const SPINS_MAX: usize = if cfg!(miri) { 2 } else { 100 };
 /// The fewest looks: about as long as the answer of a thread that is awake takes.
 #[cfg(not(loom))]
-const SPINS_MIN: usize = 8;
+const SPINS_MIN: usize = if cfg!(miri) { 1 } else { 8 };
 /// One in so many waits spins to the most, however few were worth it before: two threads that
 /// both learned to park at once would never find out that both could spin again.
 #[cfg(not(loom))]

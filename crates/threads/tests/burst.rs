@@ -53,7 +53,7 @@ fn a_burst_that_is_dropped_half_read_loses_nothing() {
 
 #[test]
 fn bursts_end_though_each_message_is_answered_with_work_that_makes_two_more() {
-    const ROUNDS: usize = if cfg!(miri) { 5 } else { 200 };
+    const ROUNDS: usize = if cfg!(miri) { 2 } else { 200 };
     for length in [0, 1, 64] {
         within_a_minute(move || {
             let mut pool: WorkerPool<u64, u64> = WorkerPool::new(length);
@@ -95,7 +95,7 @@ fn a_burst_ends_though_workers_send_without_a_pause() {
             }
         })
         .unwrap();
-        for _ in 0..100 {
+        for _ in 0..if cfg!(miri) { 4 } else { 100 } {
             pool.recv().unwrap();
             assert!(pool.recv_burst().count() <= 16);
         }
@@ -104,7 +104,7 @@ fn a_burst_ends_though_workers_send_without_a_pause() {
 
 #[test]
 fn messages_of_one_worker_stay_in_order_across_bursts_and_single_reads() {
-    const EACH: u64 = if cfg!(miri) { 50 } else { 20_000 };
+    const EACH: u64 = if cfg!(miri) { 8 } else { 20_000 };
     within_a_minute(|| {
         for length in [0, 1, 5, 256] {
             let mut pool: WorkerPool<u64, ()> = WorkerPool::new(length);

@@ -73,7 +73,7 @@ fn cycle(seed: usize) {
 fn pools_start_and_stop_under_load_without_a_hang() {
     let is_soak = std::env::var_os("REMUDA_SOAK").is_some_and(|value| value == "1");
     let cycles = match (cfg!(miri), is_soak) {
-        (true, _) => 12,
+        (true, _) => 6,
         (_, true) => 10_000,
         _ => 300,
     };

@@ -150,9 +150,6 @@ fn the_macros_work_under_any_import_and_break_the_loop_that_is_meant() {
                     next!(rx, 'labelled);
                 }
             }
-            while value == "peeked" {
-                let _: u32 = next!(rx);
-            }
         })
         .unwrap();
         pool.broadcast(DownMsg::Other(1));

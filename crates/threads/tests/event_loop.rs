@@ -29,11 +29,12 @@ fn echo(pool: &mut WorkerPool<u32, u32>) {
 
 #[test]
 fn the_hook_is_called_once_for_what_comes_after_empty() {
+    const ROUNDS: u32 = if cfg!(miri) { 5 } else { 100 };
     within_a_minute(|| {
         let (mut pool, calls) = hooked(16);
         echo(&mut pool);
         assert_eq!(pool.try_recv(), Err(TryRecvError::Empty));
-        for round in 0..100 {
+        for round in 0..ROUNDS {
             (0..3).for_each(|n| assert_eq!(pool.broadcast(DownMsg::Other(round + n)), 1));
             calls.recv().unwrap();
             let mut read = 0;
@@ -55,7 +56,7 @@ fn the_hook_is_called_once_for_what_comes_after_empty() {
 
 #[test]
 fn an_event_loop_on_the_hook_alone_gets_everything() {
-    const EACH: usize = if cfg!(miri) { 30 } else { 20_000 };
+    const EACH: usize = if cfg!(miri) { 10 } else { 20_000 };
     within_a_minute(|| {
         for length in [0, 1, 64] {
             let (mut pool, calls) = hooked(length);
@@ -212,7 +213,7 @@ fn a_worker_that_waits_for_room_can_be_detached() {
 
 #[test]
 fn a_pool_that_replaces_its_workers_all_day_does_not_grow() {
-    const COUNT: usize = if cfg!(miri) { 10 } else { 500 };
+    const COUNT: usize = if cfg!(miri) { 4 } else { 500 };
     within_a_minute(|| {
         let mut pool: WorkerPool<u32, ()> = WorkerPool::new(4);
         for _ in 0..COUNT {

@@ -1,6 +1,6 @@
 //! A worker's end of its downward queue.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::rc::Rc;
@@ -30,6 +30,8 @@ pub(crate) struct Inbox<Message> {
     hub: Arc<Hub>,
     /// Messages that came during a pause.
     held: RefCell<VecDeque<Message>>,
+    /// A `Stop` was read: it's the last message, though the queue may be closed a moment later.
+    stopped: Cell<bool>,
 }
 
 /// The worker was told to stop, or the pool is gone: end soon.
@@ -39,29 +41,40 @@ pub struct Stopped;
 
 impl<Message> Inbox<Message> {
     pub(crate) fn new(chain: chain::Consumer<Message>, hub: Arc<Hub>) -> Self {
-        Self { chain, hub, held: RefCell::new(VecDeque::new()) }
+        Self { chain, hub, held: RefCell::new(VecDeque::new()), stopped: Cell::new(false) }
     }
 
     pub(crate) fn close(&self) {
         self.chain.close();
     }
 
-    fn try_recv(&self) -> Result<Message, TryRecvError> {
-        if let Some(message) = self.chain.pop() {
-            return Ok(message);
+    fn held(&self) -> Option<Message> {
+        self.held.borrow_mut().pop_front()
+    }
+}
+
+impl<Down> Inbox<DownMsg<Down>> {
+    fn try_recv(&self) -> Result<DownMsg<Down>, TryRecvError> {
+        if self.stopped.get() {
+            return Err(TryRecvError::Disconnected);
         }
-        if !self.chain.is_ended() {
-            return Err(TryRecvError::Empty);
+        let mut message = self.chain.pop();
+        if message.is_none() {
+            if !self.chain.is_ended() {
+                return Err(TryRecvError::Empty);
+            }
+            // What was sent before the end came with it.
+            message = self.chain.pop();
         }
-        // What was sent before the end came with it.
-        self.chain.pop().ok_or(TryRecvError::Disconnected)
+        self.stopped.set(matches!(message, Some(DownMsg::Stop)));
+        message.ok_or(TryRecvError::Disconnected)
     }
 
     fn wait(&self, deadline: Option<Instant>) {
         self.chain.arrival().wait(&self.hub.cores, deadline, || self.chain.has_news());
     }
 
-    fn recv(&self) -> Result<Message, RecvError> {
+    fn recv(&self) -> Result<DownMsg<Down>, RecvError> {
         loop {
             match self.try_recv() {
                 Ok(message) => return Ok(message),
@@ -69,10 +82,6 @@ impl<Message> Inbox<Message> {
                 Err(TryRecvError::Empty) => self.wait(None),
             }
         }
-    }
-
-    fn held(&self) -> Option<Message> {
-        self.held.borrow_mut().pop_front()
     }
 }
 

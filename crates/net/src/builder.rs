@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::conn::Kind;
 use crate::ctx::ConnCtx;
 use crate::error::{NetError, Result};
+use crate::handshake::on_accept_tls;
 use crate::notify::Notifier;
 use crate::{listen, runtime, time};
 
@@ -45,6 +46,7 @@ pub trait AsyncEventHandler: Sized + 'static {
 
 enum Bind {
     Tcp(SocketAddr),
+    Tls(SocketAddr),
     Unix(PathBuf),
     TcpListener(TcpListener),
     UnixListener(UnixListener),
@@ -86,7 +88,11 @@ pub struct Builder {
 }
 
 /// A listener's descriptor as each worker gets a duplicate of it.
-type Bound = (OwnedFd, Kind);
+struct Bound {
+    fd: OwnedFd,
+    kind: Kind,
+    tls: bool,
+}
 
 /// Reaches all workers from any thread.
 #[derive(Clone)]
@@ -131,6 +137,12 @@ impl Builder {
     /// Listens on a TCP address. The workers share it by `SO_REUSEPORT`, if there are several.
     pub fn bind_tcp(mut self, addr: SocketAddr) -> Self {
         self.binds.push(Bind::Tcp(addr));
+        self
+    }
+
+    /// As [`bind_tcp`](Self::bind_tcp), with TLS by `Config::tls_server`.
+    pub fn bind_tls(mut self, addr: SocketAddr) -> Self {
+        self.binds.push(Bind::Tls(addr));
         self
     }
 
@@ -197,7 +209,11 @@ impl Builder {
         addresses: &mut Vec<SocketAddr>,
     ) -> Result<()> {
         match bind {
-            Bind::Tcp(addr) => {
+            Bind::Tls(_) if self.config.tls_server.is_none() => Err(NetError::Tls(
+                "no server configuration: set Config::tls_server, or use bind_tcp".into(),
+            )),
+            Bind::Tcp(addr) | Bind::Tls(addr) => {
+                let tls = matches!(bind, Bind::Tls(_));
                 let mut addr = *addr;
                 for (index, worker) in bound.iter_mut().enumerate() {
                     let listener = self.bind_tcp_socket(addr)?;
@@ -205,7 +221,7 @@ impl Builder {
                     if index == 0 {
                         addresses.push(addr);
                     }
-                    worker.push((listen::tcp_fd(listener)?, Kind::Tcp));
+                    worker.push(Bound { fd: listen::tcp_fd(listener)?, kind: Kind::Tcp, tls });
                 }
                 Ok(())
             }
@@ -252,7 +268,7 @@ fn clone<T>(cloned: std::io::Result<T>) -> Result<T> {
 
 fn share(bound: &mut [Vec<Bound>], kind: Kind, fd: &OwnedFd) -> Result<()> {
     for worker in bound {
-        worker.push((clone(fd.try_clone())?, kind));
+        worker.push(Bound { fd: clone(fd.try_clone())?, kind, tls: false });
     }
     Ok(())
 }
@@ -266,8 +282,8 @@ fn run_worker<H: AsyncEventHandler>(
     if config.pin {
         pin_to_core(worker);
     }
-    let tick = config.tick;
-    let outcome = runtime::run_local(config, serve::<H>(worker, listeners, handle, tick));
+    let serving = serve::<H>(worker, listeners, handle, config.clone());
+    let outcome = runtime::run_local(config, serving);
     // Whatever ended this worker ends the others: a part of a server is none.
     handle.shutdown();
     outcome.and_then(|served| served)
@@ -277,7 +293,7 @@ async fn serve<H: AsyncEventHandler>(
     worker: usize,
     listeners: Vec<Bound>,
     handle: &ShutdownHandle,
-    tick: Option<Duration>,
+    config: Config,
 ) -> Result<()> {
     let handler = Rc::new(H::create_for_worker(worker));
     let shutdown = runtime::must(|core| core.shutdown().clone());
@@ -287,15 +303,19 @@ async fn serve<H: AsyncEventHandler>(
     if let Either::Second(()) = select(handler.on_start(), stop).await {
         return Ok(());
     }
-    for (fd, kind) in listeners {
+    for Bound { fd, kind, tls } in listeners {
         let of_conn = Rc::clone(&handler);
-        let on_accept = listen::on_accept(move |conn| {
+        let serve = move |conn| {
             let handler = Rc::clone(&of_conn);
             async move { handler.on_accept(conn).await }
-        });
+        };
+        let on_accept = match config.tls_server.clone().filter(|_| tls) {
+            Some(server) => on_accept_tls(server, config.tls_handshake_timeout, serve),
+            None => listen::on_accept(serve),
+        };
         listen::listen(fd, kind, on_accept, true)?;
     }
-    if let Some(period) = tick {
+    if let Some(period) = config.tick {
         runtime::spawn(tick_for_ever(Rc::clone(&handler), period));
     }
     if let Some(bell) = handle.bells.get(worker).cloned() {

@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use crate::recv_buf::RecvBuf;
 use crate::send_queue::SendQueue;
+use crate::tls::Tls;
 
 /// Why nothing more will be received on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +76,9 @@ pub(crate) struct Conn {
     /// Why nothing more comes; what came before may still be in `recv`.
     pub(crate) recv_end: Option<CloseReason>,
     pub(crate) recv_waker: Option<Waker>,
+    /// How much was buffered when a task that waited was woken, until it has looked: it is read
+    /// ahead for from there, or a message longer than the limit would stop and start the receive.
+    pub(crate) recv_mark: usize,
     pub(crate) recv_paused: bool,
     pub(crate) sink: Option<Sink>,
 
@@ -94,6 +98,8 @@ pub(crate) struct Conn {
     pub(crate) event_wakers: Vec<Waker>,
     /// How often `cancel` was called.
     pub(crate) cancels: u32,
+    /// The TLS session, if there is one.
+    pub(crate) tls: Option<Box<Tls>>,
     pub(crate) connect_waker: Option<Waker>,
     pub(crate) connect_result: Option<Result<(), io::Error>>,
     pub(crate) driver: DriverPart,
@@ -139,6 +145,7 @@ impl Conn {
             arrived: 0,
             recv_end: None,
             recv_waker: None,
+            recv_mark: 0,
             recv_paused: false,
             sink: None,
             send: SendQueue::default(),
@@ -150,6 +157,7 @@ impl Conn {
             gone: false,
             event_wakers: Vec::new(),
             cancels: 0,
+            tls: None,
             connect_waker: None,
             connect_result: None,
             driver: DriverPart::default(),
@@ -165,6 +173,6 @@ impl Conn {
         self.phase == Phase::Open
             && self.recv_end.is_none()
             && !self.recv_paused
-            && (self.recv_waker.is_some() || self.recv.len() < limit)
+            && (self.recv_waker.is_some() || self.recv.len() < limit + self.recv_mark)
     }
 }

@@ -18,8 +18,10 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket
 use crate::conn::{Conn, Kind, Phase};
 use crate::ctx::ConnCtx;
 use crate::error::{NetError, Result};
+use crate::handshake::{client_session, poll_handshake};
 use crate::slots::Key;
 use crate::time::{Sleep, sleep};
+use crate::tls::Tls;
 use crate::{io as conn_io, peer, runtime};
 
 /// How long a connect to a Unix socket whose queue is full waits before it tries again: the
@@ -50,11 +52,14 @@ pub struct ConnectFuture {
     /// The connection with which it was begun, whose `cancel` ends it: its name, and how often
     /// it had been cancelled.
     parent: Option<(Key, u32)>,
+    /// The session to be put on it once it is connected, and how long its handshake may take.
+    session: Option<(Box<Tls>, Duration)>,
     local: PhantomData<Rc<()>>,
 }
 
 enum Step {
     Waiting(Key),
+    Handshake(Key, Sleep),
     /// The Unix listener's queue was full.
     Again(Sleep),
     Done,
@@ -64,7 +69,7 @@ impl ConnectFuture {
     fn start(target: Target, timeout: Option<Duration>) -> Result<Self> {
         let step = begin(&target)?;
         let deadline = timeout.map(sleep);
-        Ok(Self { target, step, deadline, parent: None, local: PhantomData })
+        Ok(Self { target, step, deadline, parent: None, session: None, local: PhantomData })
     }
 
     fn fail(&mut self, source: io::Error) -> NetError {
@@ -73,7 +78,9 @@ impl ConnectFuture {
     }
 
     fn abandon(&mut self) {
-        if let Step::Waiting(key) = std::mem::replace(&mut self.step, Step::Done) {
+        if let Step::Waiting(key) | Step::Handshake(key, _) =
+            std::mem::replace(&mut self.step, Step::Done)
+        {
             runtime::with_io(|state, driver| conn_io::close(state, driver, key, true));
         }
     }
@@ -101,11 +108,32 @@ impl ConnectFuture {
                     match poll_connected(key, cx) {
                         Poll::Pending => return Poll::Pending,
                         Poll::Ready(Ok(())) => {
-                            self.step = Step::Done;
-                            return Poll::Ready(Ok(ConnCtx::new(key)));
+                            let Some((tls, limit)) = self.session.take() else {
+                                self.step = Step::Done;
+                                return Poll::Ready(Ok(ConnCtx::new(key)));
+                            };
+                            runtime::with_io(|state, _| state.start_tls(key, tls));
+                            self.step = Step::Handshake(key, sleep(limit));
                         }
                         Poll::Ready(Err(error)) => return Poll::Ready(Err(self.fail(error))),
                     }
+                }
+                Step::Handshake(key, limit) => {
+                    let key = *key;
+                    let shaken = match poll_handshake(key, cx) {
+                        Poll::Ready(shaken) => shaken,
+                        Poll::Pending if Pin::new(limit).poll(cx).is_pending() => {
+                            return Poll::Pending;
+                        }
+                        Poll::Pending => Err(NetError::ConnectTimedOut { to: self.target.name() }),
+                    };
+                    if shaken.is_ok() {
+                        self.step = Step::Done;
+                    } else {
+                        // Not abandoned: the alert that says why still goes out.
+                        ConnCtx::new(key).close();
+                    }
+                    return Poll::Ready(shaken.map(|()| ConnCtx::new(key)));
                 }
                 Step::Again(pause) => {
                     if Pin::new(pause).poll(cx).is_pending() {
@@ -239,6 +267,22 @@ pub fn connect_unix(path: impl AsRef<Path>) -> Result<ConnectFuture> {
     ConnectFuture::start(Target::Unix(path.as_ref().to_path_buf()), None)
 }
 
+/// Begins a TLS connection, as [`ConnCtx::connect_tls`]. `timeout` is for connecting and
+/// handshake together.
+///
+/// # Errors
+/// As `ConnCtx::connect_tls`.
+pub fn connect_tls(
+    addr: SocketAddr,
+    server_name: &str,
+    timeout: Option<Duration>,
+) -> Result<ConnectFuture> {
+    let session = client_session(server_name)?;
+    let mut future = ConnectFuture::start(Target::Tcp(addr), timeout)?;
+    future.session = Some(session);
+    Ok(future)
+}
+
 fn adopt(fd: OwnedFd, kind: Kind) -> Result<ConnCtx> {
     let mut conn = Conn::new(fd, kind, false, Phase::Open);
     conn.driver.nonblocking = true;
@@ -286,6 +330,18 @@ impl ConnCtx {
     /// As `connect`.
     pub fn connect_with_timeout(&self, addr: SocketAddr, timeout_ms: u64) -> Result<ConnectFuture> {
         self.begin(Target::Tcp(addr), Some(Duration::from_millis(timeout_ms)))
+    }
+
+    pub(crate) fn begin_tls(
+        &self,
+        addr: SocketAddr,
+        server_name: &str,
+        timeout: Option<Duration>,
+    ) -> Result<ConnectFuture> {
+        let session = client_session(server_name)?;
+        let mut future = self.begin(Target::Tcp(addr), timeout)?;
+        future.session = Some(session);
+        Ok(future)
     }
 
     /// Begins a connection to a Unix socket, as [`connect`](Self::connect).

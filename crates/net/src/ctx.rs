@@ -184,9 +184,13 @@ impl ConnCtx {
         Ok(SendFuture::new(self.key, data.len(), end))
     }
 
-    /// Bytes accepted for sending that the kernel doesn't have yet.
+    /// Bytes accepted for sending that the kernel doesn't have yet; 0 when they never will
+    /// be sent.
     pub fn unsent(&self) -> usize {
-        self.conn(|conn| conn.send.unsent()).unwrap_or(0)
+        let unsent = |conn: &mut Conn| {
+            if conn.send_error.is_some() { 0 } else { conn.send.unsent() }
+        };
+        self.conn(unsent).unwrap_or(0)
     }
 
     /// Resolves when at most `mark` bytes are unsent. Cancel safe.
@@ -196,8 +200,13 @@ impl ConnCtx {
 
     /// Ends the sending half when all that was accepted has gone out. Receiving goes on.
     pub fn shutdown_write(&self) {
-        self.conn(|conn| conn.fin_wanted = true);
-        runtime::with_io(|state, _| state.mark_dirty(self.key));
+        runtime::with_io(|state, _| {
+            let Some(conn) = state.live(self.key) else { return };
+            if !std::mem::replace(&mut conn.fin_wanted, true) {
+                state.with_tls(self.key, |tls, queue| tls.end(queue));
+                state.mark_dirty(self.key);
+            }
+        });
     }
 
     /// Makes all that is being waited for on this connection resolve: receiving to 0, sending

@@ -43,6 +43,7 @@ mod connect;
 mod ctx;
 mod driver;
 mod error;
+mod handshake;
 mod io;
 mod join_handle;
 mod listen;
@@ -64,6 +65,7 @@ mod state;
 mod task;
 mod time;
 mod timers;
+mod tls;
 
 pub use blocking::{
     BlockingExecutor, BlockingHandle, BlockingJob, SMALL_POOL_IDLE, SMALL_POOL_QUEUE,
@@ -75,10 +77,11 @@ pub use combine::{Either, Either3, join, join3, select, select3, yield_now};
 pub use config::{BACKEND_ENV, Backend, Config};
 pub use conn::CloseReason;
 pub use connect::{
-    ConnectFuture, adopt_tcp, adopt_unix, connect, connect_unix, connect_with_timeout,
+    ConnectFuture, adopt_tcp, adopt_unix, connect, connect_tls, connect_unix, connect_with_timeout,
 };
 pub use ctx::{ConnCtx, ConnToken};
 pub use error::{Elapsed, NetError, Result};
+pub use handshake::listen_tls;
 pub use join_handle::{JoinError, JoinHandle, spawn_with_handle};
 pub use listen::{ListenerHandle, listen_tcp, listen_unix};
 pub use notify::Notifier;
@@ -92,3 +95,4 @@ pub use runtime::{
 pub use send::{Flushed, PeerGone, SendFuture};
 pub use signals::{Signals, signals};
 pub use time::{Sleep, sleep, sleep_until, timeout, timeout_at};
+pub use tls::TlsInfo;

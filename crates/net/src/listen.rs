@@ -43,13 +43,14 @@ where
     F: Fn(ConnCtx) -> Fut + 'static,
     Fut: Future<Output = ()> + 'static,
 {
+    let f = Rc::new(f);
     Rc::new(move |conn| {
+        let f = Rc::clone(&f);
         let close = CloseWhenDone(conn);
-        let future = f(conn);
         runtime::boxed(async move {
             // Named first, so that it is dropped after the future is.
             let _close = close;
-            future.await;
+            f(conn).await;
         })
     })
 }

@@ -47,6 +47,7 @@ impl Waiting {
             if *self.cancels.get_or_insert(conn.cancels) != conn.cancels {
                 return Step::Done(0);
             }
+            conn.recv_mark = 0;
             let offer = (conn.arrived, conn.recv_end.is_some());
             if !conn.recv.is_empty() && self.offered != Some(offer) {
                 return Step::Parse(Loan::new(key, state));

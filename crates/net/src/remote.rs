@@ -1,5 +1,6 @@
 //! How other threads reach a runtime: a line of woken tasks, and an eventfd for one that sleeps.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -42,12 +43,12 @@ impl Remote {
     }
 
     /// Says that it is awake, and moves the tasks woken meanwhile to `into`.
-    pub(crate) fn wake_up(&self, into: &mut Vec<u64>) {
+    pub(crate) fn wake_up(&self, into: &mut VecDeque<u64>) {
         if self.state.load(Ordering::Relaxed) == AWAKE {
             return;
         }
         if self.state.swap(AWAKE, Ordering::AcqRel) == NOTIFIED {
-            into.append(&mut self.woken.lock().unwrap_or_else(PoisonError::into_inner));
+            into.extend(self.woken.lock().unwrap_or_else(PoisonError::into_inner).drain(..));
         }
     }
 }

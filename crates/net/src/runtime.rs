@@ -72,12 +72,15 @@ pub(crate) fn must<R>(f: impl FnOnce(&Core) -> R) -> R {
 /// Runs `f` with the connections and the driver. What it wakes is woken afterwards.
 pub(crate) fn with_io<R>(f: impl FnOnce(&mut State, &mut Driver) -> R) -> Option<R> {
     with(|core| {
-        let result = {
+        let (result, wakes) = {
             let mut io = core.io.borrow_mut();
             let Io { state, driver } = &mut *io;
-            f(state, driver)
+            let result = f(state, driver);
+            (result, !state.wakes.is_empty())
         };
-        core.wake_noted();
+        if wakes {
+            core.wake_noted();
+        }
         result
     })
 }
@@ -226,9 +229,7 @@ impl Core {
         let accepted = {
             let mut io = self.io.borrow_mut();
             let waited = io.driver_wait(timeout);
-            let mut woken = Vec::new();
-            self.remote.wake_up(&mut woken);
-            self.tasks.ready.borrow_mut().extend(woken);
+            self.remote.wake_up(&mut self.tasks.ready.borrow_mut());
             waited?;
             let now = Instant::now();
             self.now.set(now);

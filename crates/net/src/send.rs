@@ -36,6 +36,13 @@ fn sendable(state: &mut State, key: Key, len: usize) -> Result<&mut Conn> {
 pub(crate) fn copied(key: Key, data: &[u8]) -> Result<u64> {
     let accepted = runtime::with_io(|state, _| {
         sendable(state, key, data.len())?;
+        if !state.send_pool.has_room(data.len()) {
+            return Err(state.send_pool.exhausted());
+        }
+        if let Some(sent) = state.with_tls(key, |tls, queue| tls.send(data, queue)) {
+            sent?;
+            return state.conns.get(key).map(|conn| conn.send.queued).ok_or(NetError::Closed);
+        }
         // Borrowed anew, beside the pool.
         let conn = state.conns.get_mut(key).ok_or(NetError::Closed)?;
         conn.send.push_copied(data, &mut state.send_pool)?;
@@ -49,7 +56,11 @@ pub(crate) fn copied(key: Key, data: &[u8]) -> Result<u64> {
 /// Accepts shared memory; returns as [`copied`].
 pub(crate) fn shared(key: Key, data: Bytes) -> Result<u64> {
     let accepted = runtime::with_io(|state, _| {
-        let conn = sendable(state, key, data.len())?;
+        if sendable(state, key, data.len())?.tls.is_some() {
+            state.with_tls(key, |tls, queue| tls.send(&data, queue)).unwrap_or(Ok(()))?;
+            return state.conns.get(key).map(|conn| conn.send.queued).ok_or(NetError::Closed);
+        }
+        let conn = state.conns.get_mut(key).ok_or(NetError::Closed)?;
         if !data.is_empty() {
             conn.send.push(Chunk::Shared(data));
         }
@@ -63,7 +74,9 @@ pub(crate) fn shared(key: Key, data: Bytes) -> Result<u64> {
 /// Accepts a part of the ring buffer that a closure has before it, or copies.
 pub(crate) fn forwarded(key: Key, data: &[u8]) -> Result<u64> {
     let accepted = runtime::with_io(|state, driver| {
-        sendable(state, key, data.len())?;
+        if sendable(state, key, data.len())?.tls.is_some() {
+            return Ok(None);
+        }
         let inside = |lent: &&mut Lent| {
             let end = lent.start.wrapping_add(lent.len);
             !lent.forwarded && data.as_ptr() >= lent.start && data.as_ptr_range().end <= end

@@ -27,10 +27,19 @@ impl SendPool {
         Self { slab, limit, in_use: 0, spare: Vec::new() }
     }
 
+    pub(crate) fn exhausted(&self) -> NetError {
+        NetError::SendPoolExhausted { limit: self.limit }
+    }
+
+    /// Whether `len` bytes find room whatever pieces they need.
+    pub(crate) fn has_room(&self, len: usize) -> bool {
+        self.in_use + len.max(self.slab) <= self.limit
+    }
+
     fn take(&mut self, room: usize) -> Result<Vec<u8>> {
         let size = room.max(self.slab);
         if self.in_use + size > self.limit {
-            return Err(NetError::SendPoolExhausted { limit: self.limit });
+            return Err(self.exhausted());
         }
         let spare = if size == self.slab { self.spare.pop() } else { None };
         let memory = spare.unwrap_or_else(|| Vec::with_capacity(size));

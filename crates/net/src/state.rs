@@ -68,6 +68,8 @@ pub(crate) struct State {
     pub(crate) accept_again: Option<Instant>,
     pub(crate) limits: Limits,
     pub(crate) now: Instant,
+    /// What a TLS session puts out, on its way to a queue.
+    pub(crate) tls_scratch: Vec<u8>,
 }
 
 /// The configured bounds that are looked at while running.
@@ -102,6 +104,7 @@ impl State {
                 accept_pause: config.accept_pause,
             },
             now,
+            tls_scratch: Vec::new(),
         }
     }
 
@@ -114,7 +117,10 @@ impl State {
     pub(crate) fn arrived(&mut self, key: Key, count: usize) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.arrived += count as u64;
-        self.wakes.extend(conn.recv_waker.take());
+        if let Some(waker) = conn.recv_waker.take() {
+            conn.recv_mark = conn.recv.len();
+            self.wakes.push(waker);
+        }
     }
 
     /// Bytes arrived in a ring buffer: parsed there if nothing waits before them and there are
@@ -124,6 +130,11 @@ impl State {
             self.recv_pool.returned.push(slice);
             return;
         };
+        if conn.tls.is_some() {
+            self.arrived_encrypted(key, slice.as_slice());
+            self.recv_pool.returned.push(slice);
+            return;
+        }
         let count = slice.as_slice().len();
         if let Some(sink) = &mut conn.sink
             && conn.recv.is_empty()
@@ -144,9 +155,14 @@ impl State {
 
     /// Nothing more will be received.
     pub(crate) fn recv_ended(&mut self, key: Key, reason: CloseReason) {
+        let reason = self.end_reason(key, reason);
         let Some(conn) = self.conns.get_mut(key) else { return };
         if conn.recv_end.is_none() {
             conn.recv_end = Some(reason);
+        }
+        if conn.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+            // Whoever waits for the handshake waits for nothing else.
+            self.wakes.append(&mut conn.event_wakers);
         }
         self.wakes.extend(conn.recv_waker.take());
         if matches!(reason, CloseReason::Reset(_)) {
@@ -195,6 +211,8 @@ impl State {
 
     /// The owner's part of closing. What was received is dropped, what waits is woken.
     pub(crate) fn begin_close(&mut self, key: Key) -> Option<Option<u64>> {
+        self.live(key)?;
+        self.with_tls(key, |tls, queue| tls.end(queue));
         let conn = self.live(key)?;
         conn.phase = Phase::Closing;
         let task = conn.task.take();

@@ -7,10 +7,10 @@ use std::time::Duration;
 use remuda_net::{Backend, Config, ConnCtx, ParseResult, adopt_unix};
 
 /// Set in a child process where io_uring is denied: the tests leave the choice to the runtime.
-pub const AUTO_ENV: &str = "REMUDA_NET_TEST_AUTO";
+pub(crate) const AUTO_ENV: &str = "REMUDA_NET_TEST_AUTO";
 
 /// No test waits longer than this for something that must come.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes a test for each driver of each async function that is named.
 macro_rules! on_both_drivers {
@@ -29,21 +29,21 @@ macro_rules! on_both_drivers {
 }
 
 /// The configuration that tests use on a driver.
-pub fn config(backend: Backend) -> Config {
+pub(crate) fn config(backend: Backend) -> Config {
     let auto = std::env::var_os(AUTO_ENV).is_some();
     Config { backend: if auto { Backend::Auto } else { backend }, ..Config::default() }
 }
 
 /// The configuration of the driver that the caller's runtime runs on.
-pub fn same_driver() -> Config {
+pub(crate) fn same_driver() -> Config {
     config(remuda_net::backend().unwrap())
 }
 
-pub fn run<T>(backend: Backend, body: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(backend: Backend, body: impl Future<Output = T>) -> T {
     run_with(config(backend), body)
 }
 
-pub fn run_with<T>(config: Config, body: impl Future<Output = T>) -> T {
+pub(crate) fn run_with<T>(config: Config, body: impl Future<Output = T>) -> T {
     remuda_net::run_local(config, async {
         remuda_net::timeout(PATIENCE, body).await.expect("the test came to a standstill")
     })
@@ -51,7 +51,7 @@ pub fn run_with<T>(config: Config, body: impl Future<Output = T>) -> T {
 }
 
 /// Runs a body with a configuration of its own, on a thread, on the caller's driver.
-pub fn run_beside<T: Send + 'static, F>(
+pub(crate) fn run_beside<T: Send + 'static, F>(
     config: Config,
     body: impl FnOnce() -> F + Send + 'static,
 ) -> T
@@ -62,19 +62,19 @@ where
 }
 
 /// Two connections that are each other's peer.
-pub fn pair() -> (ConnCtx, ConnCtx) {
+pub(crate) fn pair() -> (ConnCtx, ConnCtx) {
     let (left, right) = UnixStream::pair().unwrap();
     (adopt_unix(left).unwrap(), adopt_unix(right).unwrap())
 }
 
 /// A connection and its peer as a plain blocking socket.
-pub fn half_pair() -> (ConnCtx, UnixStream) {
+pub(crate) fn half_pair() -> (ConnCtx, UnixStream) {
     let (left, right) = UnixStream::pair().unwrap();
     (adopt_unix(left).unwrap(), right)
 }
 
 /// Two TCP connections that are each other's peer.
-pub fn tcp_pair() -> (ConnCtx, std::net::TcpStream) {
+pub(crate) fn tcp_pair() -> (ConnCtx, std::net::TcpStream) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let left = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (right, _) = listener.accept().unwrap();
@@ -82,7 +82,7 @@ pub fn tcp_pair() -> (ConnCtx, std::net::TcpStream) {
 }
 
 /// The next `count` bytes, exactly.
-pub async fn take(conn: ConnCtx, count: usize) -> Vec<u8> {
+pub(crate) async fn take(conn: ConnCtx, count: usize) -> Vec<u8> {
     let mut taken = Vec::new();
     let consumed = conn.with_data(|data| {
         if data.len() < count {
@@ -96,7 +96,7 @@ pub async fn take(conn: ConnCtx, count: usize) -> Vec<u8> {
 }
 
 /// All that comes until the end of the stream.
-pub async fn take_all(conn: ConnCtx) -> Vec<u8> {
+pub(crate) async fn take_all(conn: ConnCtx) -> Vec<u8> {
     let mut taken = Vec::new();
     let mut keep = |data: &[u8]| {
         taken.extend_from_slice(data);

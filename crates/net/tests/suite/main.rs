@@ -16,4 +16,5 @@ mod recv;
 mod send;
 mod tasks;
 mod time;
+mod tls;
 mod workers;

@@ -36,6 +36,8 @@ pub(crate) struct MioDriver {
     /// Connections that have, or may have, something to read.
     readable: Vec<Key>,
     scratch: Vec<Key>,
+    /// Where encrypted bytes are read to.
+    encrypted: Vec<u8>,
 }
 
 fn token(kind: usize, key: Key) -> Token {
@@ -56,7 +58,7 @@ impl MioDriver {
             .register(&mut SourceFd(&wake.as_raw_fd()), token(WAKE, key), Interest::READABLE)
             .map_err(NetError::io("registering the runtime's eventfd"))?;
         let events = Some(Events::with_capacity(EVENTS_PER_TURN));
-        Ok(Self { poll, events, readable: Vec::new(), scratch: Vec::new() })
+        Ok(Self { poll, events, readable: Vec::new(), scratch: Vec::new(), encrypted: Vec::new() })
     }
 
     fn register(&self, fd: i32, token: Token, interest: Interest) -> Result<()> {

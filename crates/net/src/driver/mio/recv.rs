@@ -52,6 +52,9 @@ impl MioDriver {
         if !conn.wants_recv(limit) {
             return;
         }
+        if conn.tls.is_some() {
+            return self.read_encrypted(state, key);
+        }
         match read(conn, &mut state.recv_pool) {
             Outcome::Bytes { count, room } => {
                 // A short read emptied the socket, unless the end comes right behind.
@@ -65,6 +68,33 @@ impl MioDriver {
                 state.recv_ended(key, reason);
             }
         }
+    }
+}
+
+impl MioDriver {
+    /// Reads into memory that all connections share, and has TLS make of it what it can.
+    fn read_encrypted(&mut self, state: &mut State, key: Key) {
+        let mut memory = std::mem::take(&mut self.encrypted);
+        memory.clear();
+        memory.reserve(state.recv_pool.buffer_size());
+        let Some(conn) = state.conns.get_mut(key) else { return };
+        let room = memory.capacity();
+        let result = into_memory(&conn.fd, memory.spare_capacity_mut());
+        // SAFETY: the kernel initialized that many bytes at the beginning.
+        unsafe { memory.set_len(*result.as_ref().unwrap_or(&0)) };
+        match outcome(result, room) {
+            Outcome::Bytes { count, .. } => {
+                conn.driver.recv_ready = count == room || conn.driver.end_announced;
+                state.arrived_encrypted(key, &memory);
+                self.update_recv(state, key);
+            }
+            Outcome::Nothing => conn.driver.recv_ready = false,
+            Outcome::Ended(reason) => {
+                conn.driver.recv_ready = false;
+                state.recv_ended(key, reason);
+            }
+        }
+        self.encrypted = memory;
     }
 }
 
@@ -96,6 +126,10 @@ fn read(conn: &mut Conn, pool: &mut RecvPool) -> Outcome {
             (result, room)
         }
     };
+    outcome(result, room)
+}
+
+fn outcome(result: Result<usize, Errno>, room: usize) -> Outcome {
     match result {
         Ok(0) => Outcome::Ended(CloseReason::Eof),
         Ok(count) => Outcome::Bytes { count, room },

@@ -1,0 +1,236 @@
+//! TLS on a connection: rustls between the driver's bytes and the connection's buffers.
+
+use std::io::{self, BufRead, Write};
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
+
+use crate::conn::{CloseReason, Conn};
+use crate::error::{NetError, Result};
+use crate::recv_buf::RecvPool;
+use crate::send_queue::{Chunk, SendPool};
+use crate::slots::Key;
+use crate::state::State;
+
+/// What was agreed on in a TLS handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsInfo {
+    /// The version, as in `TLSv1_3`.
+    pub version: String,
+    /// The cipher suite, as in `TLS13_AES_256_GCM_SHA384`.
+    pub cipher_suite: String,
+    /// The protocol that ALPN chose.
+    pub alpn: Option<Vec<u8>>,
+    /// The name that the client asked for (SNI), or connected to.
+    pub server_name: Option<String>,
+    /// The peer's certificates, its own first, in DER; empty if it showed none.
+    pub peer_certificates: Vec<Vec<u8>>,
+}
+
+/// A connection's session.
+pub(crate) struct Tls {
+    session: Connection,
+    server_name: Option<String>,
+    /// The peer said that it sends no more.
+    peer_ended: bool,
+    /// Why the session failed.
+    pub(crate) error: Option<String>,
+}
+
+impl Tls {
+    pub(crate) fn server(config: &Arc<ServerConfig>) -> Result<Box<Self>> {
+        let session = ServerConnection::new(Arc::clone(config)).map_err(failed)?;
+        Ok(Self::new(session.into(), None))
+    }
+
+    pub(crate) fn client(config: &Arc<ClientConfig>, name: &str) -> Result<Box<Self>> {
+        let server_name = ServerName::try_from(name.to_owned())
+            .map_err(|error| NetError::Tls(format!("{name:?} is no server's name: {error}")))?;
+        let session = ClientConnection::new(Arc::clone(config), server_name).map_err(failed)?;
+        Ok(Self::new(session.into(), Some(name.to_owned())))
+    }
+
+    fn new(mut session: Connection, server_name: Option<String>) -> Box<Self> {
+        // The send queue has the limits; what is written here moves on to it at once.
+        session.set_buffer_limit(None);
+        Box::new(Self { session, server_name, peer_ended: false, error: None })
+    }
+
+    pub(crate) fn is_handshaking(&self) -> bool {
+        self.session.is_handshaking()
+    }
+
+    pub(crate) fn info(&self) -> Option<TlsInfo> {
+        let version = self.session.protocol_version()?;
+        let suite = self.session.negotiated_cipher_suite()?;
+        let server_name = match &self.session {
+            Connection::Server(session) => session.server_name().map(str::to_owned),
+            Connection::Client(_) => self.server_name.clone(),
+        };
+        let certificates = self.session.peer_certificates().unwrap_or_default();
+        Some(TlsInfo {
+            version: format!("{version:?}"),
+            cipher_suite: format!("{:?}", suite.suite()),
+            alpn: self.session.alpn_protocol().map(<[u8]>::to_vec),
+            server_name,
+            peer_certificates: certificates
+                .iter()
+                .map(|der: &CertificateDer<'_>| der.to_vec())
+                .collect(),
+        })
+    }
+
+    /// Encrypts `data` and queues it.
+    pub(crate) fn send(&mut self, data: &[u8], queue: &mut Queue<'_>) -> Result<()> {
+        self.session.writer().write_all(data).map_err(NetError::io("encrypting"))?;
+        self.drain(queue);
+        Ok(())
+    }
+
+    /// Tells the peer that no more is sent.
+    pub(crate) fn end(&mut self, queue: &mut Queue<'_>) {
+        self.session.send_close_notify();
+        self.drain(queue);
+    }
+
+    /// Moves what the session wants sent to the connection's queue.
+    fn drain(&mut self, queue: &mut Queue<'_>) {
+        while self.session.wants_write() {
+            // Writing to memory doesn't fail.
+            let _ = self.session.write_tls(queue.scratch);
+        }
+        if queue.scratch.is_empty() {
+            return;
+        }
+        if queue.conn.push_copied(queue.scratch, queue.pool).is_err() {
+            // The session can't take back what it encrypted, so this goes beside the pool.
+            queue.conn.push(Chunk::Shared(bytes::Bytes::copy_from_slice(queue.scratch)));
+        }
+        queue.scratch.clear();
+    }
+
+    /// Decrypts received bytes into the connection's buffer; returns how many came out.
+    fn receive(
+        &mut self,
+        mut data: &[u8],
+        mut deliver: impl FnMut(&[u8]),
+    ) -> std::result::Result<usize, rustls::Error> {
+        let mut total = 0;
+        while !data.is_empty() {
+            let taken = match self.session.read_tls(&mut data) {
+                Ok(taken) => taken,
+                // Its buffers are full of what was not processed, which the next lines do.
+                Err(error) if error.kind() == io::ErrorKind::Other => 0,
+                Err(_) => 0,
+            };
+            let state = self.session.process_new_packets()?;
+            self.peer_ended |= state.peer_has_closed();
+            let before = total;
+            while let Ok(chunk) = self.session.reader().fill_buf() {
+                let len = chunk.len();
+                if len == 0 {
+                    break;
+                }
+                deliver(chunk);
+                self.session.reader().consume(len);
+                total += len;
+            }
+            if taken == 0 && total == before {
+                // After close_notify nothing more is taken.
+                break;
+            }
+        }
+        Ok(total)
+    }
+}
+
+/// Where a session's output goes.
+pub(crate) struct Queue<'a> {
+    pub(crate) conn: &'a mut crate::send_queue::SendQueue,
+    pub(crate) pool: &'a mut SendPool,
+    pub(crate) scratch: &'a mut Vec<u8>,
+}
+
+fn failed(error: rustls::Error) -> NetError {
+    NetError::Tls(error.to_string())
+}
+
+impl State {
+    /// Runs `f` with a connection's session and where its output goes, if it has a session.
+    pub(crate) fn with_tls<R>(
+        &mut self,
+        key: Key,
+        f: impl FnOnce(&mut Tls, &mut Queue<'_>) -> R,
+    ) -> Option<R> {
+        let conn = self.conns.get_mut(key)?;
+        let tls = conn.tls.as_mut()?;
+        let scratch = &mut self.tls_scratch;
+        let result =
+            f(tls, &mut Queue { conn: &mut conn.send, pool: &mut self.send_pool, scratch });
+        self.mark_dirty(key);
+        Some(result)
+    }
+
+    /// Puts a session on an open connection, and begins the handshake.
+    pub(crate) fn start_tls(&mut self, key: Key, tls: Box<Tls>) {
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.tls = Some(tls);
+        }
+        self.with_tls(key, |tls, queue| tls.drain(queue));
+    }
+
+    /// Encrypted bytes arrived.
+    pub(crate) fn arrived_encrypted(&mut self, key: Key, data: &[u8]) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(mut tls) = conn.tls.take() else { return };
+        if tls.error.is_some() || tls.peer_ended {
+            conn.tls = Some(tls);
+            return;
+        }
+        let was_handshaking = tls.is_handshaking();
+        let pool = &mut self.recv_pool;
+        let received = tls.receive(data, |plain| deliver(conn, plain, pool));
+        let ended = tls.peer_ended;
+        if was_handshaking && !tls.is_handshaking() {
+            self.wakes.append(&mut conn.event_wakers);
+        }
+        if let Err(error) = &received {
+            tls.error = Some(error.to_string());
+        }
+        conn.tls = Some(tls);
+        // Answers to the handshake, new keys, and the alert that says why it failed.
+        self.with_tls(key, |tls, queue| tls.drain(queue));
+        match received {
+            Ok(0) => {}
+            Ok(count) => self.arrived(key, count),
+            Err(_) => self.recv_ended(key, CloseReason::Reset(io::ErrorKind::InvalidData)),
+        }
+        if ended {
+            self.recv_ended(key, CloseReason::Eof);
+        }
+    }
+
+    /// The stream ended below TLS: without the peer's word for it, it may have been cut off.
+    pub(crate) fn end_reason(&self, key: Key, reason: CloseReason) -> CloseReason {
+        let tls = self.conns.get(key).and_then(|conn| conn.tls.as_ref());
+        match (reason, tls) {
+            (CloseReason::Eof, Some(tls)) if !tls.peer_ended => {
+                CloseReason::Reset(io::ErrorKind::UnexpectedEof)
+            }
+            _ => reason,
+        }
+    }
+}
+
+/// Gives decrypted bytes to the sink or the buffer.
+fn deliver(conn: &mut Conn, mut plain: &[u8], pool: &mut RecvPool) {
+    if let Some(sink) = &mut conn.sink
+        && conn.recv.is_empty()
+    {
+        plain = &plain[sink.fill(plain)..];
+    }
+    if !plain.is_empty() {
+        conn.recv.append(plain, pool);
+    }
+}

@@ -145,6 +145,9 @@ where
                 Vec::new()
             }));
         }
+        if values.is_empty() {
+            return Some(outcomes);
+        }
         let read = outcomes.iter_mut().filter(|outcome| outcome.is_ok());
         match self.call(values) {
             Ok(results) => {

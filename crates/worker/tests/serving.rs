@@ -89,6 +89,11 @@ fn a_list_is_handed_over_at_once() {
     assert!(peer.ask(r#"{"op":"call","bodies":[1,2,3]}"#).contains(&format!("{results}[1,4,9]")));
     let one_bad = peer.ask(r#"{"op":"call","bodies":[1,"x",3]}"#);
     assert!(one_bad.contains(&format!("{results}[1,null,9],\"failed\":{{\"1\":")), "{one_bad}");
+    let none_left = peer.ask(r#"{"op":"call","bodies":["x","y"]}"#);
+    assert!(
+        none_left.contains(&format!("{results}[null,null],\"failed\":{{\"0\":")),
+        "{none_left}"
+    );
     let all_bad = peer.ask(r#"{"op":"call","bodies":[1,13]}"#);
     assert!(all_bad.contains(&format!("{results}[null,null]")), "{all_bad}");
     assert!(all_bad.contains("unlucky"), "{all_bad}");

@@ -23,6 +23,7 @@
 //! - Unless [`Worker::coalesce`] is chosen, each answer is sent before the next call starts, so
 //!   that a pool knows exactly which call a dead worker was at.
 //! - What the function prints goes to the pool's log and can't break the protocol.
+#![deny(unsafe_code)] // One allowance, in `inherited`: for the descriptor that the pool passes on.
 
 mod connection;
 mod environment;

@@ -245,8 +245,10 @@ unsafe impl Storage for SharedRing {
 
     #[inline]
     fn expect_read(&self, slot: u32) {
+        let slot = self.slot(slot);
+        prefetch_read(slot);
         if self.stride > LINE {
-            prefetch_read(self.slot(slot).wrapping_add(LINE));
+            prefetch_read(slot.wrapping_add(LINE));
         }
     }
 }

@@ -61,10 +61,10 @@ impl Options {
     /// [`SPIN_DEFAULT`]; zero sleeps at once.
     ///
     /// Spinning saves the wake-up, which costs several microseconds on both sides, and burns this
-    /// side's processor meanwhile. The time adapts: it shrinks to nothing while watching leads to
-    /// nothing, is tried again now and then, and is nothing when the peer was last seen on this
-    /// processor, or when this process may use one processor only. A call of the async API spins
-    /// a tenth of it, because it holds up the other tasks of its thread.
+    /// side's processor meanwhile. It adapts: where watching leads to nothing, as it does when the
+    /// peer shares the processor, it is soon done in one of 128 waits only, until it pays again.
+    /// On a machine with one processor it is never done. A call of the async API watches for a
+    /// tenth of the time, because it holds up the other tasks of its thread.
     #[must_use]
     pub fn spin(mut self, spin: Duration) -> Self {
         self.waiting.spin = spin;

@@ -17,10 +17,9 @@ pub(crate) struct Spin {
 }
 
 impl Spin {
-    /// Watches for at most `limit` at a time; never, where this process has one processor.
+    /// Watches for at most `limit` at a time; never, on a machine with one processor.
     pub(crate) fn new(limit: Duration) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let limit = if processors > 1 { limit } else { Duration::ZERO };
+        let limit = if has_one_processor() { Duration::ZERO } else { limit };
         Self { limit, misses: 0, skip: 0 }
     }
 
@@ -58,6 +57,14 @@ impl Spin {
     pub(crate) fn limit(&self) -> Duration {
         self.limit
     }
+}
+
+/// Whether the machine has one processor. That this process may use only one says nothing: the
+/// peer may use another.
+fn has_one_processor() -> bool {
+    std::thread::available_parallelism().map_or(1, usize::from) == 1
+        && std::fs::read_to_string("/sys/devices/system/cpu/online")
+            .is_ok_and(|online| !online.contains(['-', ',']))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The side of a ring that takes messages and gives the room back.
 
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 
 use super::word::{self, Word};
@@ -8,6 +9,13 @@ use crate::error::Lie;
 use crate::geometry::{Geometry, Index};
 use crate::storage::{Ordering, Storage};
 use crate::sync::full_fence;
+
+/// How many slots ahead of the one being read are fetched, while there is a backlog: the fence of
+/// each release would otherwise let one message's lines travel only after the other's.
+const LOOKAHEAD: u32 = 4;
+/// So many messages in a row without an empty look are a backlog. Without one, fetching ahead
+/// would take lines from the producer while it writes them.
+const BACKLOG: u32 = 2 * LOOKAHEAD;
 
 /// The consuming side of a ring.
 #[derive(Debug)]
@@ -20,6 +28,8 @@ pub struct Consumer<S> {
     released: u64,
     /// The slot of the next message.
     slot: u32,
+    /// Messages taken since the ring was last seen empty.
+    streak: Cell<u32>,
 }
 
 /// What the consumer sees in front of it.
@@ -61,7 +71,7 @@ impl<S: Storage> Consumer<S> {
     /// In this process it is the only consumer that ever uses the storage.
     pub unsafe fn new(storage: S) -> Self {
         let geometry = storage.geometry();
-        Self { storage, geometry, head: 0, released: 0, slot: 0 }
+        Self { storage, geometry, head: 0, released: 0, slot: 0, streak: Cell::new(0) }
     }
 
     /// The shape of the ring.
@@ -85,6 +95,8 @@ impl<S: Storage> Consumer<S> {
         match word::decode(word, self.head, self.geometry.capacity()) {
             Word::Published { len, spread } => self.check(word, len, spread).map(Some),
             Word::Before => {
+                self.streak.set(0);
+                // A message of two lines then travels at once when it comes.
                 self.storage.expect_read(self.slot);
                 Ok(None)
             }
@@ -157,6 +169,12 @@ impl<S: Storage> Consumer<S> {
         self.slot += 1;
         if self.slot == self.geometry.capacity() {
             self.slot = 0;
+        }
+        self.streak.set(self.streak.get().saturating_add(1));
+        if self.streak.get() > BACKLOG {
+            let ahead = self.slot + LOOKAHEAD;
+            let capacity = self.geometry.capacity();
+            self.storage.expect_read(if ahead < capacity { ahead } else { ahead % capacity });
         }
     }
 

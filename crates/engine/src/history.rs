@@ -52,9 +52,11 @@ impl Incident {
             None if self.was_ready => format!("the worker {}", self.exit),
             None => format!("the worker {} before it answered the handshake", self.exit),
         };
-        if !self.stderr.is_empty() {
+        let said = |line: &&String| !text.contains(line.trim_start_matches("remuda: "));
+        let lines: Vec<&String> = self.stderr.iter().filter(said).collect();
+        if !lines.is_empty() {
             text.push_str("; it printed:");
-            for line in &self.stderr {
+            for line in lines {
                 text.push_str("\n  ");
                 text.push_str(line);
             }

@@ -193,11 +193,18 @@ async fn read_log(pool: Pool, worker: WorkerId, number: u64, mut log: File) {
         let Some(pool) = pool.upgrade() else { return };
         let mut core = pool.core.borrow_mut();
         let Some(link) = core.links.of(worker) else { return };
+        // Until it is ready, its lines are kept: if it never is, they are part of the report.
+        let ready = link.ready;
+        let each = |line: &str| {
+            if ready {
+                sink.line(number, line);
+            }
+        };
         if read == 0 {
-            link.tail.end(|line| sink.line(number, line));
+            link.tail.end(each);
             return;
         }
-        link.tail.feed(&bytes[..read], |line| sink.line(number, line));
+        link.tail.feed(&bytes[..read], each);
     }
 }
 

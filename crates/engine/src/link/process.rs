@@ -3,7 +3,9 @@
 use remuda_dispatch::{CallId, Code, Dispatch, Fault, Offer, Reply as Outcome, WorkerId};
 use remuda_net::{ConnCtx, ParseResult};
 use remuda_protocol::encode::{self, CallFields};
-use remuda_protocol::{Answer as Said, Connecting, Failure, Id, LineScan, Reply, json_string};
+use remuda_protocol::{
+    Answer as Said, Connecting, Failure, HandshakeError, Id, LineScan, Reply, json_string,
+};
 use remuda_protocol::{MAX_ENVELOPE_BYTES, MAX_HANDSHAKE_BYTES, salvage_id};
 
 use crate::core::Core;
@@ -153,6 +155,8 @@ impl Core {
         match connecting.answer(line) {
             Ok(offer) => {
                 link.ready = true;
+                let (number, sink) = (link.number, self.config.logs.clone());
+                link.tail.lines().for_each(|line| sink.line(number, line));
                 if let Transport::Process(process) = &mut link.transport {
                     process.scan.set_max_line(max_line);
                 }
@@ -165,7 +169,10 @@ impl Core {
                 self.dispatch.ready(now, worker, offer);
             }
             Err(error) => {
-                link.trouble = Some(error.to_string());
+                link.trouble = Some(match error {
+                    HandshakeError::Refused { error, .. } => error,
+                    error => error.to_string(),
+                });
                 self.signal(worker, crate::keeper::Signal::Kill);
             }
         }

@@ -344,8 +344,16 @@ impl Run {
                 false => std::future::pending().await,
             }
         };
+        // Once nobody writes any more, nothing more is heard of it.
+        let (written, is_writing) = (&mut self.written, self.writer.is_some());
+        let written = async {
+            match is_writing {
+                true => written.recv().await,
+                false => std::future::pending().await,
+            }
+        };
         let jobs = self.pool.finished(&mut self.finished);
-        let others = remuda_net::select(self.signals.recv(), self.written.recv());
+        let others = remuda_net::select(self.signals.recv(), written);
         match remuda_net::select3(jobs, input, others).await {
             Either3::First(any) => {
                 if any? {

@@ -16,7 +16,7 @@ use crate::slots::Key;
 use crate::state::{Lent, State};
 
 /// The connection, if it can take `len` bytes more for sending.
-fn sendable(state: &mut State, key: Key, len: usize) -> Result<&mut Conn> {
+pub(crate) fn sendable(state: &mut State, key: Key, len: usize) -> Result<&mut Conn> {
     let limit = state.limits.send;
     let conn = state.live(key).ok_or(NetError::Closed)?;
     if let Some(kind) = conn.send_error {

@@ -36,6 +36,11 @@ impl SendPool {
         self.in_use + len.max(self.slab) <= self.limit
     }
 
+    /// Whether `len` bytes in so many separate parts find room.
+    pub(crate) fn has_room_for(&self, len: usize, parts: usize) -> bool {
+        self.in_use + len + parts * self.slab <= self.limit
+    }
+
     fn take(&mut self, room: usize) -> Result<Vec<u8>> {
         let size = room.max(self.slab);
         if self.in_use + size > self.limit {

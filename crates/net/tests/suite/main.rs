@@ -14,6 +14,8 @@ mod listen;
 mod process;
 mod recv;
 mod send;
+mod splits;
+mod streams;
 mod tasks;
 mod time;
 mod tls;

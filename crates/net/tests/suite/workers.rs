@@ -138,7 +138,7 @@ async fn a_handler_is_told_of_everything_and_a_closed_connections_task_is_droppe
     let config = Config { workers: 1, tick: Some(Duration::from_millis(5)), ..same_driver() };
     let (shutdown, threads) =
         Builder::new(config).tcp_listener(listener).launch::<Telling>().unwrap();
-    let mut next = |wanted: &str| loop {
+    let next = |wanted: &str| loop {
         let event = events.recv_timeout(crate::drivers::PATIENCE).unwrap();
         if event == wanted {
             return;

@@ -62,11 +62,8 @@
 //! Who waits looks for some microseconds, offers its core to others, and is then parked; where all
 //! threads of the pool may run on one core only, it's parked at once. An event loop that can't
 //! wait in [`recv`](WorkerPool::recv) sets a [wake hook](WorkerPool::set_wake_hook).
-#![allow(
-    unsafe_code,
-    reason = "the queues hand slots from one thread to the other; ring.rs and chain.rs alone"
-)]
 
+#[allow(unsafe_code, reason = "a queue hands its slots from one thread to the other")]
 mod chain;
 mod cores;
 mod failure;
@@ -77,6 +74,8 @@ mod message;
 mod options;
 mod pool;
 mod receiver;
+mod recv;
+#[allow(unsafe_code, reason = "a queue hands its slots from one thread to the other")]
 mod ring;
 mod sender;
 mod sleeper;

@@ -209,6 +209,7 @@ fn a_restarted_panic_that_nobody_took_does_not_hide_the_fatal_one() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "miri takes minutes for a hundred panics")]
 fn reports_of_restarts_are_bounded() {
     within_a_minute(|| {
         let mut pool = WorkerPool::new(1);

@@ -32,24 +32,30 @@ def escape():
 escape()
 ";
 
-/// Every process of the chain forks the next and ends at once.
+/// Every process of the chain forks the next and ends at once. The worker goes on when it runs.
 pub const CHAIN: &str = "
 import os
+runs, told = os.pipe()
 if os.fork() == 0:
     os.setsid()
     os.write(1, b'away\\n')
+    os.write(told, b'.')
     while True:
         if os.fork(): os._exit(0)
+os.read(runs, 1)
 ";
 
 /// The same, each in a session of its own, so that no signal to a group reaches two of them.
 pub const CHAIN_OF_SESSIONS: &str = "
 import os
+runs, told = os.pipe()
 if os.fork() == 0:
     os.write(1, b'away\\n')
+    os.write(told, b'.')
     while True:
         if os.fork(): os._exit(0)
         os.setsid()
+os.read(runs, 1)
 ";
 
 fn a_replaced_worker_takes_all_along(mode: PidNamespace) {

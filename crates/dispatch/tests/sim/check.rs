@@ -161,8 +161,15 @@ impl Checker {
         self.count(number, 1);
     }
 
-    /// After each step, once the pool has nothing more to do.
-    pub fn settled(&self, now: u64, pool: &Dispatch<Job, u64>, workers: usize) {
+    /// After each step, once the pool has nothing more to do. `capacities` are those of workers
+    /// that aren't ordered.
+    pub fn settled(
+        &self,
+        now: u64,
+        pool: &Dispatch<Job, u64>,
+        workers: usize,
+        capacities: &BTreeMap<WorkerId, u32>,
+    ) {
         let waiting = self.waiting;
         assert_eq!(pool.queued(), waiting, "the queue is not what waits");
         let fresh = self.fresh;
@@ -172,10 +179,23 @@ impl Checker {
             assert!(*deadline > now, "job {number} still lives at {now}, after {deadline}");
         }
         let snapshot = pool.snapshot(std::time::Duration::from_nanos(now));
+        let mut serving = 0;
         for view in &snapshot.workers {
             let idle = view.state == WorkerState::Idle && waiting > 0;
             assert!(!idle, "{view:?} is idle, and {waiting} jobs wait");
+            // At least once, a job that may have killed its worker keeps others away for a while.
+            let capacity = capacities.get(&view.worker).copied().unwrap_or(0);
+            let room = view.state == WorkerState::Busy && view.in_flight < capacity;
+            let isolates = self.delivery != Delivery::AtMostOnce;
+            assert!(!room || waiting == 0 || isolates, "{view:?} has room, and {waiting} wait");
+            let serves =
+                matches!(view.state, WorkerState::Starting | WorkerState::Idle | WorkerState::Busy);
+            serving += usize::from(serves && view.slot.is_some());
         }
+        let most = pool.config().num_workers as usize + 1;
+        // While it drains, a pool of another size stays as it is.
+        let fits = serving <= most || snapshot.phase != Phase::Running;
+        assert!(fits, "{serving} workers: more than one is being replaced");
     }
 
     /// At the end of the history.

@@ -39,6 +39,8 @@ pub struct World {
     pool: Dispatch<Job, u64>,
     checker: Checker,
     workers: BTreeMap<WorkerId, SimWorker>,
+    /// What workers that aren't ordered told the pool.
+    capacities: BTreeMap<WorkerId, u32>,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     sequence: u64,
     resets: i64,
@@ -66,6 +68,7 @@ impl World {
             now: 0,
             pool,
             workers: BTreeMap::new(),
+            capacities: BTreeMap::new(),
             events: BinaryHeap::new(),
             sequence: 0,
             resets: 0,
@@ -104,7 +107,7 @@ impl World {
             if self.drained {
                 return self.epilogue();
             }
-            self.checker.settled(self.now, &self.pool, self.most_slots + 2);
+            self.checker.settled(self.now, &self.pool, self.most_slots + 2, &self.capacities);
             self.step();
         }
         panic!("the history never ends: {:#?}", self.pool.snapshot(self.now()));
@@ -257,6 +260,9 @@ impl World {
         worker.ready = true;
         let offer = worker.offer;
         self.pool.ready(self.now(), id, offer);
+        if !offer.ordered {
+            self.capacities.insert(id, offer.capacity);
+        }
         if chance(&mut self.rng, self.plan.crashes) {
             self.after(US, S, Event::Crash(id));
         }
@@ -322,6 +328,9 @@ impl World {
         worker.ready = true;
         let offer = worker.offer;
         self.pool.ready(self.now(), id, offer);
+        if !offer.ordered {
+            self.capacities.insert(id, offer.capacity);
+        }
     }
 
     // What workers do.

@@ -3,6 +3,8 @@
 use std::time::Instant;
 
 use crate::cores::Cores;
+#[cfg(not(loom))]
+use crate::sync::Padded;
 use crate::sync::{
     AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, load_fenced, lock, store_fenced, wait,
 };
@@ -40,8 +42,9 @@ pub(crate) struct Sleeper {
     bed: Mutex<()>,
     bell: Condvar,
     hook: Mutex<Option<WakeHook>>,
+    /// The waiter writes it each time, and those who would wake it read `state` each time.
     #[cfg(not(loom))]
-    patience: Patience,
+    patience: Padded<Patience>,
 }
 
 impl Sleeper {
@@ -52,7 +55,7 @@ impl Sleeper {
             bell: Condvar::new(),
             hook: Mutex::new(None),
             #[cfg(not(loom))]
-            patience: Patience::new(),
+            patience: Padded(Patience::new()),
         }
     }
 
@@ -137,7 +140,9 @@ impl Sleeper {
 
     /// Sets what is called when an armed waiter would be woken.
     pub(crate) fn set_hook(&self, hook: Option<WakeHook>) {
-        *lock(&self.hook) = hook;
+        let before = std::mem::replace(&mut *lock(&self.hook), hook);
+        // What it captured may do anything in its drop: not under the lock.
+        drop(before);
     }
 
     /// Asks for one call of the hook at the next wake; calls it at once if `ready` holds.

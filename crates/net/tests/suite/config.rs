@@ -12,7 +12,8 @@ fn the_default_is_valid() {
 
 #[test]
 fn each_field_outside_its_range_is_named() {
-    let changes: [(&str, fn(&mut Config)); 14] = [
+    type Change = fn(&mut Config);
+    let changes: [(&str, Change); 14] = [
         ("workers", |config| config.workers = 0),
         ("max_connections", |config| config.max_connections = 0),
         ("backlog", |config| config.backlog = 100_000),

@@ -81,6 +81,8 @@ impl Send {
 #[derive(Default)]
 pub(super) struct InFlight {
     by_place: Vec<Option<Box<Send>>>,
+    // Boxed as they are used: what the kernel points to must not move.
+    #[allow(clippy::vec_box)]
     spare: Vec<Box<Send>>,
     pub(super) count: usize,
 }

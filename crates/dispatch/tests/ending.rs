@@ -35,6 +35,44 @@ fn a_reset_replaces_all_one_at_a_time_and_without_a_gap() {
     assert_eq!(rig.pool.counters().failed, [0; 14]);
 }
 
+/// Sixty-four callers, each of whom asks again at once, and ten resets meanwhile: nobody fails, and
+/// at no moment are fewer workers ready than there should be.
+#[test]
+fn nobody_notices_a_reset_under_load() {
+    let (mut rig, _) = Rig::ready(amo(3), SINGLE);
+    let mut calls = std::collections::VecDeque::new();
+    let (mut next, mut done, mut resets) = (0, 0, 0);
+    while resets < 10 {
+        while next - done < 64 {
+            rig.submit(next);
+            next += 1;
+        }
+        if !rig.pool.snapshot(rig.now).resetting {
+            rig.pool.reset(rig.now).unwrap();
+        }
+        for act in rig.poll() {
+            match act {
+                Act::Spawn(worker, ..) => calls.push_back((worker, None)),
+                Act::Send(worker, call, _) => calls.push_back((worker, Some(call))),
+                Act::Stop(worker) => rig.pool.exited(rig.now, worker, Exit::Status(0)),
+                Act::Done(_) => done += 1,
+                Act::ResetDone(_) => resets += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(rig.pool.snapshot(rig.now).ready(), 3);
+        rig.now += 20 * US;
+        match calls.pop_front() {
+            Some((worker, Some(call))) => rig.reply(worker, call, 1),
+            Some((worker, None)) => rig.pool.ready(rig.now, worker, SINGLE),
+            None => {}
+        }
+    }
+    assert_eq!(rig.pool.counters().failed, [0; 14]);
+    assert_eq!(rig.restarts(RestartReason::Reset), 30);
+    assert!(done > 300);
+}
+
 #[test]
 fn a_reset_whose_workers_do_not_start_leaves_the_old_ones() {
     let (mut rig, workers) = Rig::ready(amo(2), SINGLE);

@@ -148,6 +148,8 @@ impl World {
         }
         if self.pool.next_tick().is_some_and(|at| at <= self.now()) {
             self.pool.tick(self.now());
+            let next = self.pool.next_tick();
+            assert!(next.is_none_or(|at| at > self.now()), "a tick that changes nothing: {next:?}");
         }
     }
 

@@ -8,7 +8,7 @@ use remuda_dispatch::*;
 pub struct Totals {
     /// How often each kind of thing happened.
     pub counts: BTreeMap<String, u64>,
-    /// A hash of all that the pool wanted done, in order.
+    /// A hash of all that the pool wanted done, in order, if it was kept.
     pub trace: u64,
 }
 

@@ -35,6 +35,7 @@ pub struct World {
     plan: Plan,
     rng: Rng,
     talk: bool,
+    trace: bool,
     now: u64,
     pool: Dispatch<Job, u64>,
     checker: Checker,
@@ -65,6 +66,7 @@ impl World {
             plan,
             rng,
             talk,
+            trace: false,
             now: 0,
             pool,
             workers: BTreeMap::new(),
@@ -99,6 +101,12 @@ impl World {
     fn after(&mut self, min: u64, max: u64, event: Event) {
         let delay = spread(&mut self.rng, min.max(1), max.max(1));
         self.at(self.now + delay, event);
+    }
+
+    /// Keeps a hash of all that the pool wants done.
+    pub fn traced(mut self) -> Self {
+        self.trace = true;
+        self
     }
 
     pub fn play(mut self) -> Totals {
@@ -430,7 +438,9 @@ impl World {
     fn actions(&mut self) {
         while let Some(action) = self.pool.poll_action() {
             self.say(|| format!("    {action:?}"));
-            self.totals.trace(&format!("{action:?}"));
+            if self.trace {
+                self.totals.trace(&format!("{action:?}"));
+            }
             self.act(action);
         }
     }

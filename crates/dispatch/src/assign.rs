@@ -61,7 +61,7 @@ impl<J: Payload, R> Dispatch<J, R> {
                 self.workers[worker].in_room = false;
             } else {
                 self.room.rotate_left(1);
-                if !isolated || self.workers[worker].offer.ordered {
+                if !isolated {
                     return Some(worker);
                 }
             }
@@ -79,10 +79,12 @@ impl<J: Payload, R> Dispatch<J, R> {
             return true;
         }
         let first = &self.calls[w.first_call];
+        let head = first.jobs.first;
+        if head != NONE && self.jobs[head].isolated_until > self.now {
+            return false;
+        }
         if !w.offer.ordered {
-            let head = first.jobs.first;
-            let isolating = head != NONE && self.jobs[head].isolated_until > self.now;
-            return w.calls < w.offer.capacity && !isolating;
+            return w.calls < w.offer.capacity;
         }
         if w.is_attached() && self.config.delivery == Delivery::AtMostOnce {
             // The link's loss would cost what was handed ahead, too.

@@ -40,7 +40,8 @@ pub struct Config {
     /// A job under which so many workers died is `poisoned`. Zero turns it off. Default: 3.
     pub poison_after: u32,
     /// How long a body under which `poison_after` workers died is refused at once. `None` turns it
-    /// off. Default: `None`.
+    /// off. A death counts if it is clear whose it is: a worker that isn't ordered must have had no
+    /// other job. Default: `None`.
     pub quarantine: Option<Duration>,
     /// After about so many jobs a worker is replaced: it serves on until its replacement is
     /// ready. `None`: never. Default: `None`.

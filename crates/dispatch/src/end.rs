@@ -113,7 +113,7 @@ impl<J: Payload, R> Dispatch<J, R> {
             self.finish(job, failure(Reason::Poisoned(deaths), true));
             self.free_job(job);
         } else {
-            j.alone |= loss.ran && batch;
+            j.alone |= loss.suspected || (loss.ran && batch);
             if loss.suspected && !batch {
                 j.isolated_until = self.now.saturating_add(ISOLATION);
             }

@@ -186,6 +186,41 @@ fn a_worker_that_answers_what_it_was_not_asked_is_killed() {
     assert_eq!(rig.pool.replied(rig.now, good, call, [Reply::Done(0)]), Err(Fault::UnknownCall));
 }
 
+/// A job that each time makes its worker talk nonsense comes to an end, and the jobs that were with
+/// that worker don't pay for it.
+#[test]
+fn a_job_that_always_breaks_the_protocol_is_poisoned() {
+    let (mut rig, _) = Rig::ready(config(2, Delivery::AT_LEAST_ONCE), SINGLE);
+    for _ in 0..10 {
+        rig.warm_up(10 * US);
+    }
+    rig.submit_all(1..=40);
+    let mut ended = Vec::new();
+    let mut calls = std::collections::VecDeque::new();
+    while ended.len() < 40 {
+        for act in rig.poll() {
+            match act {
+                Act::Spawn(worker, ..) => rig.pool.ready(rig.now, worker, SINGLE),
+                Act::Send(worker, call, jobs) => calls.push_back((worker, call, jobs[0])),
+                Act::Kill(worker, _) => {
+                    rig.dies(worker);
+                    calls.retain(|(of, ..)| *of != worker);
+                }
+                other => ended.push(other),
+            }
+        }
+        rig.pass(10 * US);
+        match calls.pop_front() {
+            Some((worker, _, 7)) => rig.pool.faulted(rig.now, worker, Fault::Garbage),
+            Some((worker, call, _)) => rig.reply(worker, call, 1),
+            None => {}
+        }
+    }
+    for act in ended {
+        assert!(matches!(act, Act::Done(1..=40) | Act::Failed(7, Code::Poisoned, true)), "{act:?}");
+    }
+}
+
 #[test]
 fn an_ordered_worker_that_answers_out_of_order_is_killed() {
     let (mut rig, workers) = Rig::ready(config(1, Delivery::AtMostOnce), SINGLE);

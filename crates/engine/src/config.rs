@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use remuda_protocol::DEFAULT_MAX_BODY_BYTES;
-use serde_json::value::RawValue;
+use remuda_protocol::{DEFAULT_MAX_BODY_BYTES, Raw};
 
 pub use remuda_dispatch::{Delivery, Overload, RetryOn, Supervisor};
 
@@ -47,22 +46,24 @@ impl WorkerKind {
     }
 }
 
-/// A result as JSON, or the message of the failure.
-pub type HandlerResult = Result<Box<RawValue>, String>;
-
-/// A function that thread workers run.
+/// A function that thread workers run: it appends the result as JSON, or gives the message of the
+/// failure.
 #[derive(Clone)]
-pub struct ThreadHandler(Arc<dyn Fn(&RawValue) -> HandlerResult + Send + Sync>);
+pub struct ThreadHandler(Arc<ThreadFunction>);
+
+type ThreadFunction = dyn Fn(Raw<'_>, &mut Vec<u8>) -> Result<(), String> + Send + Sync;
 
 impl ThreadHandler {
     /// Workers that run `function`; a panic in it fails the job alone.
-    pub fn new(function: impl Fn(&RawValue) -> HandlerResult + Send + Sync + 'static) -> Self {
+    pub fn new(
+        function: impl Fn(Raw<'_>, &mut Vec<u8>) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(function))
     }
 
     /// Runs it.
-    pub(crate) fn run(&self, body: &RawValue) -> HandlerResult {
-        (self.0)(body)
+    pub(crate) fn run(&self, body: Raw<'_>, out: &mut Vec<u8>) -> Result<(), String> {
+        (self.0)(body, out)
     }
 }
 

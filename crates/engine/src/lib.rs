@@ -14,7 +14,7 @@ mod pool;
 mod start;
 
 pub use config::{
-    Delivery, HandlerResult, KILL_GRACE, LogSink, Overload, PoolConfig, RetryOn, Supervisor,
+    Delivery, KILL_GRACE, LogSink, Overload, PoolConfig, RetryOn, Supervisor,
     ThreadHandler, WorkerKind,
 };
 pub use error::PoolError;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use remuda_engine::WorkerKind;
 
-use crate::builtin::{self, Answer};
+use crate::builtin::{self, Function};
 
 /// The hidden first argument by which the binary runs as a built-in worker.
 pub(crate) const COMMAND: &str = "__builtin";
@@ -26,7 +26,7 @@ pub(crate) enum Builtin {
 
 impl Builtin {
     /// The function that does its jobs.
-    fn function(self) -> fn(&serde_json::value::RawValue) -> Answer {
+    fn function(self) -> Function {
         match self {
             Self::Echo => builtin::echo,
             Self::Sha256 => builtin::sha256,
@@ -62,15 +62,5 @@ pub(crate) fn run(name: Option<OsString>) -> ExitCode {
         eprintln!("remuda: there is no built-in worker `{}`", name.to_string_lossy());
         return ExitCode::from(255);
     };
-    let function = builtin.function();
-    match crate::cli::builtin::serve_stub(function) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("remuda: built-in worker {}: {error}", builtin.name());
-            ExitCode::FAILURE
-        }
-    }
-}
-fn serve_stub(_: fn(&serde_json::value::RawValue) -> Answer) -> std::io::Result<()> {
-    Ok(())
+    remuda_worker::Worker::raw(builtin.function()).run()
 }

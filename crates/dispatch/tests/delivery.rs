@@ -195,15 +195,23 @@ fn a_job_that_always_breaks_the_protocol_is_poisoned() {
         rig.warm_up(10 * US);
     }
     rig.submit_all(1..=40);
-    let mut ended = Vec::new();
+    let (mut ended, mut suspects) = (Vec::new(), Vec::<u64>::new());
     let mut calls = std::collections::VecDeque::new();
     while ended.len() < 40 {
         for act in rig.poll() {
             match act {
                 Act::Spawn(worker, ..) => rig.pool.ready(rig.now, worker, SINGLE),
-                Act::Send(worker, call, jobs) => calls.push_back((worker, call, jobs[0])),
+                Act::Send(worker, call, jobs) => {
+                    for (of, _, other) in &calls {
+                        let apart = !suspects.contains(other) && !suspects.contains(&jobs[0]);
+                        assert!(*of != worker || apart, "{jobs:?} beside {other}");
+                    }
+                    calls.push_back((worker, call, jobs[0]));
+                }
                 Act::Kill(worker, _) => {
                     rig.dies(worker);
+                    let had = calls.iter().filter(|(of, ..)| *of == worker);
+                    suspects.extend(had.map(|(.., job)| *job));
                     calls.retain(|(of, ..)| *of != worker);
                 }
                 other => ended.push(other),
@@ -216,6 +224,7 @@ fn a_job_that_always_breaks_the_protocol_is_poisoned() {
             None => {}
         }
     }
+    assert!(suspects.len() > 3, "nothing was handed ahead of the culprit's end");
     for act in ended {
         assert!(matches!(act, Act::Done(1..=40) | Act::Failed(7, Code::Poisoned, true)), "{act:?}");
     }

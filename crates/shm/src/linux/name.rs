@@ -178,6 +178,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "miri has no Unix sockets")]
     fn a_directory_that_others_can_enter_is_refused() {
         let parent = tempfile::tempdir().unwrap();
         let open = parent.path().join("open");
@@ -191,6 +192,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "miri has no Unix sockets")]
     fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let place = Place::new(&directory.path().join("run"), "a").unwrap();

@@ -101,23 +101,13 @@ impl Sender {
             self.check_size(message.as_ref().len())?;
         }
         self.check_open()?;
-        self.push_run(messages)
-    }
-
-    /// Publishes a run of what there is room for, and wakes the peer if it sleeps.
-    pub(crate) fn push_run<M: AsRef<[u8]>>(&mut self, messages: &[M]) -> Result<usize, ShmError> {
-        let mut staged = 0;
-        for message in messages {
-            match self.ring.room() {
-                Ok(0) => break,
-                Ok(_) => self.ring.stage(message.as_ref()),
-                Err(lie) => return Err(self.link.corrupt(lie)),
+        match self.ring.push_batch(messages) {
+            Ok((sent, sleeping)) => {
+                self.link.ring_peer_if(sleeping);
+                Ok(sent)
             }
-            staged += 1;
+            Err(lie) => Err(self.link.corrupt(lie)),
         }
-        let sleeping = self.ring.publish();
-        self.link.ring_peer_if(sleeping);
-        Ok(staged)
     }
 
     /// Sends one message, and blocks while the ring is full.

@@ -100,6 +100,28 @@ impl<S: Storage> Producer<S> {
         Ok(self.publish())
     }
 
+    /// Publishes as many of the messages as there is room for, in one run. Gives how many, and
+    /// whether the consumer sleeps and must be woken.
+    ///
+    /// # Errors
+    ///
+    /// [`Lie::Head`] when the consumer's index is impossible; nothing was published.
+    ///
+    /// # Panics
+    ///
+    /// When a message is larger than a slot.
+    pub fn push_batch<M: AsRef<[u8]>>(&mut self, messages: &[M]) -> Result<(usize, bool), Lie> {
+        let mut count = 0;
+        for message in messages {
+            if self.room()? == 0 {
+                break;
+            }
+            self.stage(message.as_ref());
+            count += 1;
+        }
+        Ok((count, self.publish()))
+    }
+
     /// How many messages may be staged. The consumer's index is loaded only when as many as were
     /// free at the last look are used up, and then once.
     ///

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::hub::Hub;
+use crate::sleeper::ANSWER_PAUSES;
 use crate::sync::Arc;
 use crate::{DownMsg, RecvError, RecvTimeoutError, TryRecvError, chain};
 
@@ -71,7 +72,9 @@ impl<Down> Inbox<DownMsg<Down>> {
     }
 
     fn wait(&self, deadline: Option<Instant>) {
-        self.chain.arrival().wait(&self.hub.cores, deadline, || self.chain.has_news());
+        self.chain
+            .arrival()
+            .wait(&self.hub.cores, ANSWER_PAUSES, deadline, || self.chain.has_news());
     }
 
     fn recv(&self) -> Result<DownMsg<Down>, RecvError> {

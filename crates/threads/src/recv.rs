@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::iterator::RecvBurstIterator;
 use crate::pool::TURN_LENGTH;
+use crate::sleeper::ANSWER_PAUSES;
 use crate::{RecvError, RecvTimeoutError, TryRecvError, UpMsg, Worker, WorkerPanic, WorkerPool};
 
 /// Reading what workers send.
@@ -87,7 +88,7 @@ impl<Up, Down> WorkerPool<Up, Down> {
     fn take(&mut self) -> Option<UpMsg<Up>> {
         if self.turn > 0
             && let Some(worker) = self.workers.get_mut(self.reading)
-            && let Some(body) = worker.take()
+            && let Some(body) = worker.take_seen()
         {
             self.turn -= 1;
             return Some(UpMsg { worker: worker.id, body });
@@ -132,7 +133,7 @@ impl<Up, Down> WorkerPool<Up, Down> {
                 self.arm_hook();
                 return Err(RecvTimeoutError::Timeout);
             }
-            self.hub.bell.wait(&self.hub.cores, deadline, || self.has_news());
+            self.hub.bell.wait(&self.hub.cores, ANSWER_PAUSES, deadline, || self.has_news());
         }
     }
 

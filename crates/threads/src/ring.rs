@@ -170,12 +170,21 @@ impl<T> Consumer<T> {
     /// [`release`](Self::release).
     #[inline]
     pub(crate) fn pop(&self) -> Option<T> {
+        if self.head.get() == self.tail_seen.get() {
+            self.tail_seen.set(self.shared.tail.load(Ordering::Acquire));
+        }
+        self.pop_seen()
+    }
+
+    /// As [`pop`](Self::pop), if the message was there already when the tail was last looked at.
+    ///
+    /// Each look takes the tail's line away from the producer. Who has other queues to read looks
+    /// there first, and finds more here afterwards.
+    #[inline]
+    pub(crate) fn pop_seen(&self) -> Option<T> {
         let head = self.head.get();
         if head == self.tail_seen.get() {
-            self.tail_seen.set(self.shared.tail.load(Ordering::Acquire));
-            if head == self.tail_seen.get() {
-                return None;
-            }
+            return None;
         }
         // SAFETY: the slot is between head and tail, so it's initialized, and the producer
         // doesn't touch it until the head that is published has passed it.

@@ -6,6 +6,7 @@ use std::thread;
 
 use crate::hub::Hub;
 use crate::ring::{Producer, PushError};
+use crate::sleeper::{ANSWER_PAUSES, ROOM_PAUSES};
 use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::{DownMsg, SendError, TrySendError, chain};
 
@@ -31,7 +32,7 @@ impl<Up> SyncSender<Up> {
             Err(PushError::Full(message)) => self.send_when_free(message)?,
         }
         if self.rendezvous {
-            self.wait(Producer::is_emptied);
+            self.wait(ANSWER_PAUSES, Producer::is_emptied);
         }
         Ok(())
     }
@@ -39,7 +40,7 @@ impl<Up> SyncSender<Up> {
     #[cold]
     fn send_when_free(&self, mut message: Up) -> Result<(), SendError<Up>> {
         loop {
-            self.wait(Producer::has_space);
+            self.wait(ROOM_PAUSES, Producer::has_space);
             match self.ring.push(message) {
                 Ok(()) => break,
                 Err(PushError::Closed(message)) => return Err(SendError(message)),
@@ -50,9 +51,9 @@ impl<Up> SyncSender<Up> {
         Ok(())
     }
 
-    fn wait(&self, ready: impl Fn(&Producer<Up>) -> bool) {
+    fn wait(&self, pauses: usize, ready: impl Fn(&Producer<Up>) -> bool) {
         while !ready(&self.ring) {
-            self.ring.space().wait(&self.hub.cores, None, || ready(&self.ring));
+            self.ring.space().wait(&self.hub.cores, pauses, None, || ready(&self.ring));
         }
     }
 

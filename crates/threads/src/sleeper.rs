@@ -9,21 +9,27 @@ use crate::sync::{
     AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, load_fenced, lock, store_fenced, wait,
 };
 
-/// The most looks at the awaited thing before parking, when there is more than one core.
+/// The most pauses before parking, when there is more than one core.
 ///
 /// A pause takes some 70 ns on current x86, so this is about as long as the wake-up of a parked
 /// thread on another core, which it saves.
 ///
-/// miri takes long for each look.
+/// miri takes long for each.
 #[cfg(not(loom))]
 const SPINS_MAX: usize = if cfg!(miri) { 2 } else { 100 };
-/// The fewest looks: about as long as the answer of a thread that is awake takes.
+/// The fewest pauses: about as long as the answer of a thread that is awake takes.
 #[cfg(not(loom))]
 const SPINS_MIN: usize = if cfg!(miri) { 1 } else { 8 };
 /// One in so many waits spins to the most, however few were worth it before: two threads that
 /// both learned to park at once would never find out that both could spin again.
 #[cfg(not(loom))]
 const PROBE_EVERY: usize = 32;
+
+/// Pauses between two looks at something whose answer is awaited.
+pub(crate) const ANSWER_PAUSES: usize = 1;
+/// Pauses between two looks for room in a full queue. Each look takes the line with the reader's
+/// position away from the reader, which makes room all the while.
+pub(crate) const ROOM_PAUSES: usize = 16;
 
 /// The waiter is awake, or about to look for itself.
 const AWAKE: usize = 0;
@@ -103,28 +109,29 @@ impl Sleeper {
         self.state.swap(AWAKE, Ordering::AcqRel);
     }
 
-    /// Spins, then parks, as [`sleep`](Self::sleep) does.
+    /// Spins, with so many pauses between two looks, then parks as [`sleep`](Self::sleep) does.
     pub(crate) fn wait(
         &self,
         cores: &Cores,
+        pauses: usize,
         deadline: Option<Instant>,
         mut ready: impl FnMut() -> bool,
     ) {
-        if !self.spin(cores, &mut ready) {
+        if !self.spin(cores, pauses, &mut ready) {
             self.sleep(deadline, ready);
         }
     }
 
     /// Whether `ready` came to hold while spinning. On one core nobody could make it so meanwhile.
     #[cfg(not(loom))]
-    fn spin(&self, cores: &Cores, ready: &mut impl FnMut() -> bool) -> bool {
+    fn spin(&self, cores: &Cores, pauses: usize, ready: &mut impl FnMut() -> bool) -> bool {
         if !cores.are_many() {
             return false;
         }
-        for look in 0..self.patience.next() {
+        for spin in 0..self.patience.next() {
             crate::sync::pause();
-            if ready() {
-                self.patience.succeeded(look);
+            if spin % pauses == 0 && ready() {
+                self.patience.succeeded(spin);
                 return true;
             }
         }
@@ -134,7 +141,7 @@ impl Sleeper {
 
     /// loom explores every interleaving, and spinning would only add some that end alike.
     #[cfg(loom)]
-    fn spin(&self, _cores: &Cores, _ready: &mut impl FnMut() -> bool) -> bool {
+    fn spin(&self, _cores: &Cores, _pauses: usize, _ready: &mut impl FnMut() -> bool) -> bool {
         false
     }
 
@@ -167,7 +174,7 @@ impl Patience {
         Self { spins: AtomicUsize::new(SPINS_MAX), waits: AtomicUsize::new(0) }
     }
 
-    /// How many times to look in this wait.
+    /// How long to spin in this wait.
     fn next(&self) -> usize {
         let waits = self.waits.load(Ordering::Relaxed).wrapping_add(1);
         self.waits.store(waits, Ordering::Relaxed);
@@ -175,9 +182,9 @@ impl Patience {
         if is_probe { SPINS_MAX } else { self.spins.load(Ordering::Relaxed) }
     }
 
-    /// It came at the `looks`-th look: leave room for one that comes later.
-    fn succeeded(&self, looks: usize) {
-        let spins = self.spins.load(Ordering::Relaxed).max(looks * 4).min(SPINS_MAX);
+    /// It came after so many spins: leave room for one that comes later.
+    fn succeeded(&self, after: usize) {
+        let spins = self.spins.load(Ordering::Relaxed).max(after * 4).min(SPINS_MAX);
         self.spins.store(spins, Ordering::Relaxed);
     }
 

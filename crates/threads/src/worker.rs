@@ -72,6 +72,14 @@ impl<Up, Down> Worker<Up, Down> {
         message
     }
 
+    /// Takes its first message if that was there when its queue was last looked at.
+    #[inline]
+    pub(crate) fn take_seen(&mut self) -> Option<Up> {
+        let message = self.lane.pop_seen()?;
+        self.lane.release();
+        Some(message)
+    }
+
     /// Its queue was found empty: takes a message that came just before its end, or notes the end.
     #[cold]
     fn take_last(&mut self) -> Option<Up> {

@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -114,8 +114,8 @@ fn round(random: &mut support::Random, directory: &Path, kill: &str) -> Duration
     }
     let started = |mut child: std::process::Child| {
         // The test harness prints before the part is played.
-        let stdout = child.stdout.as_mut().unwrap();
-        while stdout.bytes().next().unwrap().unwrap() != b'!' {}
+        let mut stdout = BufReader::new(child.stdout.as_mut().unwrap());
+        stdout.read_until(b'!', &mut Vec::new()).unwrap();
         child
     };
     let test = "the_survivor_is_told_and_nothing_is_left";

@@ -195,7 +195,7 @@ fn run(capacity: u32, slot_size: u32, steps: Vec<Step>) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 30 } else { 1_000 },
+        cases: if cfg!(miri) { 6 } else { 300 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
@@ -204,7 +204,7 @@ proptest! {
     fn any_sequence_of_operations_does_what_a_queue_does(
         capacity in 1u32..=5,
         slot_size in prop_oneof![Just(1u32), Just(56), Just(64), Just(120), Just(130)],
-        steps in prop::collection::vec(step(), 0..if cfg!(miri) { 60 } else { 200 }),
+        steps in prop::collection::vec(step(), 0..if cfg!(miri) { 40 } else { 200 }),
     ) {
         run(capacity, slot_size, steps);
     }

@@ -3,6 +3,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{CloseReason, Lie, ShmError};
@@ -19,11 +20,19 @@ pub(crate) struct Side {
     pub(crate) peer: Arc<Bell>,
     pub(crate) life: Arc<Life>,
     pub(crate) waiting: Waiting,
+    /// Messages sent, for the receiver to tell a stream from answers.
+    sent: Arc<AtomicU64>,
 }
 
 impl Side {
     pub(crate) fn new(own: Bell, peer: Bell, life: Life, waiting: Waiting) -> Self {
-        Self { own: Arc::new(own), peer: Arc::new(peer), life: Arc::new(life), waiting }
+        Self {
+            own: Arc::new(own),
+            peer: Arc::new(peer),
+            life: Arc::new(life),
+            waiting,
+            sent: Arc::default(),
+        }
     }
 
     /// The descriptors that travel with an offer, besides the memory: for the peer, what is its
@@ -43,6 +52,7 @@ pub(crate) struct Link {
     spin: Spin,
     sleeper: Option<Sleeper>,
     closed: bool,
+    sent_seen: u64,
     #[cfg(feature = "tokio")]
     pub(crate) ears: Option<crate::linux::ears::Ears>,
     #[cfg(feature = "tokio")]
@@ -56,6 +66,7 @@ impl Link {
             spin: Spin::new(side.waiting.spin),
             sleeper: None,
             closed: false,
+            sent_seen: 0,
             #[cfg(feature = "tokio")]
             ears: None,
             #[cfg(feature = "tokio")]
@@ -108,17 +119,30 @@ impl Link {
         false
     }
 
+    /// Remembers how many messages were sent.
+    #[inline]
+    pub(crate) fn note_sent(&self, sent: u64) {
+        self.side.sent.store(sent, Ordering::Relaxed);
+    }
+
+    /// Whether this side has sent nothing since it last waited: what it waits for is then no
+    /// answer, but one message of many.
+    fn is_stream(&mut self) -> bool {
+        let sent = self.side.sent.load(Ordering::Relaxed);
+        std::mem::replace(&mut self.sent_seen, sent) == sent
+    }
+
     /// Watches for as long as pays.
     pub(crate) fn watch(&mut self, ready: impl Fn() -> bool) -> bool {
-        let limit = self.spin.limit();
-        self.spin.watch(limit, ready)
+        let (limit, stream) = (self.spin.limit(), self.is_stream());
+        self.spin.watch(limit, stream, ready)
     }
 
     /// Watches for the short time that an asynchronous task may hold its thread.
     #[cfg(feature = "tokio")]
     pub(crate) fn watch_briefly(&mut self, ready: impl Fn() -> bool) -> bool {
-        let limit: Duration = self.spin.limit() / 10;
-        self.spin.watch(limit, ready)
+        let (limit, stream) = (self.spin.limit() / 10, self.is_stream());
+        self.spin.watch(limit, stream, ready)
     }
 
     /// Blocks until the doorbell rings, the peer is gone, the token is cancelled, or `deadline`.

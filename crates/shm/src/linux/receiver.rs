@@ -247,10 +247,11 @@ impl Receiver {
             if self.link.watch(|| !matches!(ring.look(), Ok(None))) || self.park()? {
                 continue;
             }
-            let slept = self.link.sleep(deadline);
-            self.ring.unpark();
-            slept?;
+            // Who rings has taken back what `park` said. After any other end of the sleep the next
+            // message may ring for nothing, once.
+            self.link.sleep(deadline)?;
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                self.ring.unpark();
                 break;
             }
         }

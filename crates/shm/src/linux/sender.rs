@@ -51,6 +51,7 @@ impl Sender {
         self.check_open()?;
         match self.ring.push(message) {
             Ok(sleeping) => {
+                self.link.note_sent(self.ring.published());
                 self.link.ring_peer_if(sleeping);
                 Ok(())
             }
@@ -103,6 +104,7 @@ impl Sender {
         self.check_open()?;
         match self.ring.push_batch(messages) {
             Ok((sent, sleeping)) => {
+                self.link.note_sent(self.ring.published());
                 self.link.ring_peer_if(sleeping);
                 Ok(sent)
             }

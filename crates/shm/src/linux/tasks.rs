@@ -133,9 +133,8 @@ impl Receiver {
             if self.link.watch_briefly(|| !matches!(ring.look(), Ok(None))) || self.park()? {
                 continue;
             }
-            let heard = self.link.listen(None).await;
-            self.ring.unpark();
-            heard?;
+            // Who rings has taken back what `park` said.
+            self.link.listen(None).await?;
         }
         Ok(())
     }

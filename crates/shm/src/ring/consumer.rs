@@ -91,13 +91,16 @@ impl<S: Storage> Consumer<S> {
     /// [`Lie`] when the slot's word is impossible.
     #[inline]
     pub fn look(&self) -> Result<Option<Message>, Lie> {
+        if self.streak.get() == 0 {
+            // The second line of a message that was waited for then travels together with its
+            // first.
+            self.storage.expect_read(self.slot);
+        }
         let word = self.storage.load_slot(self.slot, Ordering::Acquire);
         match word::decode(word, self.head, self.geometry.capacity()) {
             Word::Published { len, spread } => self.check(word, len, spread).map(Some),
             Word::Before => {
                 self.streak.set(0);
-                // A message of two lines then travels at once when it comes.
-                self.storage.expect_read(self.slot);
                 Ok(None)
             }
             Word::Foreign => Err(Lie::Sequence { word, position: self.head }),

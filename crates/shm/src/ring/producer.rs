@@ -26,6 +26,8 @@ pub struct Producer<S> {
     /// Messages taken, as far as this side has looked.
     head: u64,
     consumer_gone: bool,
+    /// Whether the consumer slept at the last publication.
+    consumer_slept: bool,
 }
 
 /// Why [`Producer::push`] did not publish.
@@ -62,6 +64,7 @@ impl<S: Storage> Producer<S> {
             first: (0, 0),
             head: 0,
             consumer_gone: false,
+            consumer_slept: false,
         }
     }
 
@@ -215,13 +218,31 @@ impl<S: Storage> Producer<S> {
     #[inline]
     fn wake_consumer(&mut self) -> bool {
         full_fence();
-        let state = self.storage.load(Index::Consumer, Ordering::Relaxed);
+        // A consumer that slept probably sleeps again: a load would then only fetch its line a
+        // first time, for the write that follows to fetch it again.
+        let state = if self.consumer_slept {
+            self.storage.clear(Index::Consumer, WAITING, Ordering::Relaxed)
+        } else {
+            self.storage.load(Index::Consumer, Ordering::Relaxed)
+        };
         if state & (WAITING | CLOSED) == 0 {
+            self.consumer_slept = false;
             return false;
         }
-        self.consumer_gone |= state & CLOSED != 0;
-        state & WAITING != 0
-            && self.storage.clear(Index::Consumer, WAITING, Ordering::Relaxed) & WAITING != 0
+        self.wake_seen(state)
+    }
+
+    #[cold]
+    fn wake_seen(&mut self, seen: u64) -> bool {
+        self.consumer_gone |= seen & CLOSED != 0;
+        let was_cleared = self.consumer_slept;
+        let state = if was_cleared || seen & WAITING == 0 {
+            seen
+        } else {
+            self.storage.clear(Index::Consumer, WAITING, Ordering::Relaxed)
+        };
+        self.consumer_slept = state & WAITING != 0;
+        self.consumer_slept
     }
 
     /// Says that this side is about to sleep until there is room, and looks once more. `true`

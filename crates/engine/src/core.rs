@@ -208,14 +208,17 @@ impl Core {
 
     /// The worker is gone and its socket was read to the end.
     pub(crate) fn worker_gone(&mut self, worker: WorkerId) {
+        self.read_log(worker);
         let Some(link) = self.links.remove(worker) else { return };
         let now = self.now();
         let exit = link.exit.unwrap_or(Exit::Unknown);
         self.history.record(Incident::of(&link, exit, now));
         if link.ready {
             self.dispatch.exited(now, worker, exit);
+            self.filter_gone(&link, exit);
         } else {
             self.dispatch.start_failed(now, worker);
+            self.end_if_hopeless(&link, exit);
         }
         self.carry_out(&[]);
     }

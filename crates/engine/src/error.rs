@@ -26,7 +26,13 @@ pub enum PoolError {
         /// What the last of them said.
         why: String,
     },
-    /// A filter's answers can't be told apart.
+    /// No worker ever became ready, and another start would fail as this one did.
+    #[error("no worker can be started: {why}")]
+    Hopeless {
+        /// What is known of the start that failed.
+        why: String,
+    },
+    /// A filter's answers can't be told apart, or it ends by itself.
     #[error("{0}")]
     Filter(String),
 }

@@ -69,11 +69,13 @@ impl Incident {
 #[derive(Debug, Default)]
 pub(crate) struct History {
     incidents: VecDeque<Incident>,
+    was_any_ready: bool,
     resets: Vec<(u32, Option<String>)>,
 }
 
 impl History {
     pub(crate) fn record(&mut self, incident: Incident) {
+        self.was_any_ready |= incident.was_ready;
         if self.incidents.len() == INCIDENTS_LIMIT {
             self.incidents.pop_front();
         }
@@ -83,6 +85,11 @@ impl History {
     /// The incidents, oldest first.
     pub(crate) fn incidents(&self) -> impl Iterator<Item = &Incident> {
         self.incidents.iter()
+    }
+
+    /// True if a worker was ready among those that have ended.
+    pub(crate) fn was_any_ready(&self) -> bool {
+        self.was_any_ready
     }
 
     /// Why the last start that failed did.

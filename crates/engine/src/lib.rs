@@ -14,8 +14,8 @@ mod pool;
 mod start;
 
 pub use config::{
-    Delivery, KILL_GRACE, LogSink, Overload, PoolConfig, RetryOn, Supervisor,
-    ThreadHandler, WorkerKind,
+    Delivery, KILL_GRACE, LogSink, Overload, PoolConfig, RetryOn, Supervisor, ThreadHandler,
+    WorkerKind,
 };
 pub use error::PoolError;
 pub use history::{INCIDENTS_LIMIT, Incident};

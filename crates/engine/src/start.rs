@@ -1,9 +1,10 @@
 //! Starts worker processes through the keeper, and takes note of how they fare.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 
 use remuda_dispatch::{Exit, Offer, WorkerId};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -12,7 +13,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use crate::config::WorkerKind;
 use crate::core::Core;
 use crate::error::PoolError;
-use crate::keeper::{Event, Signal, Spawn, Status};
+use crate::keeper::{Event, Signal, Spawn, StartFailure, Status};
 use crate::link::filter::{self, FilterLink, GROUP_LINES, Pipes};
 use crate::link::process::{self, ProcessLink};
 use crate::link::{Link, Transport};
@@ -20,6 +21,10 @@ use crate::pool::Pool;
 
 /// How much of a worker's log is read at once, in bytes.
 const LOG_READ_SIZE: usize = 8 << 10;
+/// How often a log is read in a row, before others get their turn.
+const LOG_READS: usize = 32;
+/// The exit status of a worker that can't be configured (`EX_CONFIG`): another start won't help.
+const CONFIG_STATUS: i32 = 78;
 /// A worker whose socket has ended has so long to end itself before it is killed.
 const END_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -87,7 +92,11 @@ impl Core {
             remuda_net::spawn(process::read(pool.clone(), worker, conn));
             self.links.insert(Link::new(worker, number, slot, Transport::Process(link)));
         }
-        remuda_net::spawn(read_log(pool, worker, number, log));
+        let log = Rc::new(log);
+        if let Some(link) = self.links.of(worker) {
+            link.log = Some(log.clone());
+        }
+        remuda_net::spawn(follow_log(pool, worker, log));
         let Some(keeper) = &mut self.keeper else { return Err("there is no keeper".into()) };
         keeper.spawn(number, spawn).map_err(|error| error.to_string())
     }
@@ -111,6 +120,8 @@ impl Core {
             Event::StartFailed { id, error } => {
                 let Some(link) = self.links.numbered(id) else { return };
                 link.trouble = Some(error.to_string());
+                link.hopeless =
+                    !matches!(error.kind, StartFailure::NoResources | StartFailure::Other);
                 let worker = link.worker;
                 self.worker_gone(worker);
             }
@@ -145,6 +156,43 @@ impl Core {
         }
     }
 
+    /// A run that can do nothing without workers ends with a start that says that none will do
+    /// better.
+    pub(crate) fn end_if_hopeless(&mut self, link: &Link, exit: Exit) {
+        let hopeless = link.hopeless || exit == Exit::Status(CONFIG_STATUS);
+        let any_ready = self.history.was_any_ready() || self.links.iter().any(|link| link.ready);
+        if hopeless && !any_ready && self.config.dispatch.give_up {
+            let why = self.history.last_failed_start();
+            self.fail(PoolError::Hopeless { why });
+        }
+    }
+
+    /// Takes in what a worker printed; false if nothing more will come.
+    pub(crate) fn read_log(&mut self, worker: WorkerId) -> bool {
+        let Some(link) = self.links.of(worker) else { return false };
+        let Some(log) = &link.log else { return false };
+        let (number, sink) = (link.number, &self.config.logs);
+        // Until it is ready, its lines are kept: if it never is, they are part of the report.
+        let each = |line: &str| {
+            if link.ready {
+                sink.line(number, line);
+            }
+        };
+        let mut bytes = [0; LOG_READ_SIZE];
+        for _ in 0..LOG_READS {
+            match (&**log).read(&mut bytes) {
+                Ok(0) => {
+                    link.tail.end(each);
+                    return false;
+                }
+                Ok(read) => link.tail.feed(&bytes[..read], each),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() == ErrorKind::WouldBlock,
+            }
+        }
+        true
+    }
+
     /// A worker's socket, or a filter's stdout, has ended.
     pub(crate) fn worker_read_to_end(&mut self, worker: WorkerId) {
         let Some(link) = self.links.of(worker) else { return };
@@ -177,34 +225,13 @@ impl Core {
 }
 
 /// Reads what a worker prints until nobody holds the pipe's other end.
-async fn read_log(pool: Pool, worker: WorkerId, number: u64, mut log: File) {
-    let sink = pool.0.core.borrow().config.logs.clone();
-    let pool = std::rc::Rc::downgrade(&pool.0);
-    let mut bytes = [0; LOG_READ_SIZE];
-    loop {
-        if remuda_net::readable(&log).await.is_err() {
-            return;
-        }
-        let read = match log.read(&mut bytes) {
-            Ok(read) => read,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-            Err(_) => 0,
-        };
+async fn follow_log(pool: Pool, worker: WorkerId, log: Rc<File>) {
+    let pool = Rc::downgrade(&pool.0);
+    while remuda_net::readable(&*log).await.is_ok() {
         let Some(pool) = pool.upgrade() else { return };
-        let mut core = pool.core.borrow_mut();
-        let Some(link) = core.links.of(worker) else { return };
-        // Until it is ready, its lines are kept: if it never is, they are part of the report.
-        let ready = link.ready;
-        let each = |line: &str| {
-            if ready {
-                sink.line(number, line);
-            }
-        };
-        if read == 0 {
-            link.tail.end(each);
+        if !pool.core.borrow_mut().read_log(worker) {
             return;
         }
-        link.tail.feed(&bytes[..read], each);
     }
 }
 

@@ -12,14 +12,14 @@ use std::io::{ErrorKind, Read, Write};
 use std::rc::Rc;
 use std::time::Duration;
 
-use remuda_dispatch::{CallId, Code, Dispatch, Fault, Reply as Outcome, WorkerId};
+use remuda_dispatch::{CallId, Code, Dispatch, Exit, Fault, Reply as Outcome, WorkerId};
 use remuda_net::{Either3, Notifier};
 use remuda_protocol::{Raw, encode};
 
 use crate::core::Core;
 use crate::error::PoolError;
 use crate::job::{Answer, Form, Job, Origin, Span};
-use crate::link::asleep;
+use crate::link::{Link, Transport, asleep};
 use crate::pool::Pool;
 
 /// The most lines of a group.
@@ -34,6 +34,12 @@ pub(crate) struct FilterLink {
     groups: RefCell<VecDeque<Group>>,
     changed: Notifier,
     ending: Cell<bool>,
+    /// The number of the first line that was handed over and has no answer.
+    unanswered: Cell<Option<u64>>,
+    /// It has answered lines.
+    has_answered: Cell<bool>,
+    /// It has ended, and of what was written for it, it read nothing.
+    never_read: Cell<bool>,
 }
 
 /// Lines that are written together.
@@ -52,6 +58,9 @@ impl FilterLink {
             groups: RefCell::default(),
             changed: Notifier::new(),
             ending: Cell::new(false),
+            unanswered: Cell::new(None),
+            has_answered: Cell::new(false),
+            never_read: Cell::new(false),
         })
     }
 
@@ -94,10 +103,14 @@ pub(crate) async fn run(pool: Pool, worker: WorkerId, link: Rc<FilterLink>, pipe
         let trouble = match group {
             Some(group) => match talk.group(&pool, worker, &group).await {
                 Told::Answered => {
+                    link.has_answered.set(true);
                     pool.0.core.borrow_mut().group_answered(worker, &group, &mut talk);
                     None
                 }
-                Told::Ended => break,
+                Told::Ended => {
+                    link.unanswered.set(group.first);
+                    break;
+                }
                 Told::Trouble(trouble) => Some((trouble, group.first)),
             },
             None if link.ending.get() => {
@@ -122,6 +135,7 @@ pub(crate) async fn run(pool: Pool, worker: WorkerId, link: Rc<FilterLink>, pipe
             break;
         }
     }
+    link.never_read.set(talk.is_unread());
     drop(talk);
     pool.0.core.borrow_mut().worker_read_to_end(worker);
 }
@@ -186,6 +200,8 @@ struct Talk {
     chunk: Box<[u8]>,
     /// What it wrote and was not taken yet.
     answers: Vec<u8>,
+    /// How much was written, in bytes.
+    written: u64,
     /// How far line ends were counted, and how many there are.
     counted: usize,
     lines: usize,
@@ -194,7 +210,15 @@ struct Talk {
 impl Talk {
     fn with(stdin: File, stdout: File) -> Self {
         let chunk = vec![0; READ_SIZE].into_boxed_slice();
-        Self { stdin: Some(stdin), stdout, chunk, answers: Vec::new(), counted: 0, lines: 0 }
+        Self {
+            stdin: Some(stdin),
+            stdout,
+            chunk,
+            answers: Vec::new(),
+            written: 0,
+            counted: 0,
+            lines: 0,
+        }
     }
 
     /// Writes a group's lines while reading its answers, until they are all there.
@@ -294,9 +318,19 @@ impl Talk {
     /// Writes what the pipe takes. A filter that has closed its stdin is found out by its end.
     fn write_some(&mut self, lines: &[u8]) -> usize {
         match &mut self.stdin {
-            Some(stdin) if !lines.is_empty() => stdin.write(lines).unwrap_or(0),
+            Some(stdin) if !lines.is_empty() => {
+                let written = stdin.write(lines).unwrap_or(0);
+                self.written += written as u64;
+                written
+            }
             _ => 0,
         }
+    }
+
+    /// True if all that was written still stands in the pipe.
+    fn is_unread(&self) -> bool {
+        let unread = |stdin| rustix::io::ioctl_fionread(stdin).is_ok_and(|n| n == self.written);
+        self.stdin.as_ref().is_some_and(unread)
     }
 
     /// What stands behind the first `count` lines, if anything does.
@@ -378,6 +412,45 @@ impl Core {
         }
         self.dispatch.faulted(now, worker, Fault::Garbage);
         self.carry_out(&[]);
+    }
+
+    /// Judges a filter that has ended by itself, while its input was open.
+    pub(crate) fn filter_gone(&mut self, link: &Link, exit: Exit) {
+        let Transport::Filter(filter) = &link.transport else { return };
+        if filter.ending.get() || link.killed.is_some() || link.trouble.is_some() {
+            return;
+        }
+        let Exit::Status(status) = exit else { return };
+        let words = if status == 0 {
+            let which = filter
+                .unanswered
+                .get()
+                .map_or_else(String::new, |line| format!("line {line} got no answer: "));
+            format!(
+                "{which}the filter ended with status 0 while its input was open. It must answer \
+                 each line with one line until its input ends"
+            )
+        } else if filter.never_read.get() && !self.has_any_filter_answered() {
+            format!(
+                "the filter ended with status {status} before it read a line: run it by itself on \
+                 one line of the input to see why"
+            )
+        } else {
+            // It may have died of a line, as any worker may.
+            return;
+        };
+        match self.config.stop_at_wrong_filter {
+            true => self.fail(PoolError::Filter(words)),
+            false => tracing::warn!("{words}"),
+        }
+    }
+
+    fn has_any_filter_answered(&self) -> bool {
+        let answered = |link: &Link| match &link.transport {
+            Transport::Filter(filter) => filter.has_answered.get(),
+            Transport::Process(_) => false,
+        };
+        self.links.iter().any(answered)
     }
 }
 

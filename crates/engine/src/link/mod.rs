@@ -4,6 +4,7 @@ mod asleep;
 pub(crate) mod filter;
 pub(crate) mod process;
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -33,6 +34,10 @@ pub(crate) struct Link {
     pub(crate) killed: Option<KillReason>,
     /// What went wrong with it, where more is known than how it ended.
     pub(crate) trouble: Option<String>,
+    /// Another start would fail in the same way.
+    pub(crate) hopeless: bool,
+    /// The reading end of its stdout and stderr.
+    pub(crate) log: Option<Rc<File>>,
     pub(crate) tail: LogTail,
 }
 
@@ -58,6 +63,8 @@ impl Link {
             exit: None,
             killed: None,
             trouble: None,
+            hopeless: false,
+            log: None,
             tail: LogTail::default(),
         }
     }

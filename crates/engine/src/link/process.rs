@@ -169,6 +169,7 @@ impl Core {
                 self.dispatch.ready(now, worker, offer);
             }
             Err(error) => {
+                link.hopeless = true;
                 link.trouble = Some(match error {
                     HandshakeError::Refused { error, .. } => error,
                     error => error.to_string(),

@@ -122,10 +122,8 @@ impl<Up, Down> WorkerPool<Up, Down> {
     }
 
     fn recv_until(&mut self, deadline: Option<Instant>) -> Result<UpMsg<Up>, RecvTimeoutError> {
+        // Who calls has just found nothing.
         loop {
-            if let Some(message) = self.take() {
-                return Ok(message);
-            }
             if self.has_ended() {
                 return Err(RecvTimeoutError::Disconnected);
             }
@@ -133,7 +131,11 @@ impl<Up, Down> WorkerPool<Up, Down> {
                 self.arm_hook();
                 return Err(RecvTimeoutError::Timeout);
             }
-            self.hub.bell.wait(&self.hub.cores, ANSWER_PAUSES, deadline, || self.has_news());
+            let hub = &self.hub;
+            hub.bell.wait(&hub.cores, ANSWER_PAUSES, deadline, || self.has_news());
+            if let Some(message) = self.take() {
+                return Ok(message);
+            }
         }
     }
 

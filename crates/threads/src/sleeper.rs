@@ -25,7 +25,8 @@ const SPINS_MIN: usize = if cfg!(miri) { 1 } else { 8 };
 #[cfg(not(loom))]
 const PROBE_EVERY: usize = 32;
 
-/// Pauses between two looks at something whose answer is awaited.
+/// Pauses between two looks at something whose answer is awaited, at first. They become more as
+/// the wait gets longer: a look takes a cache line away from the one who is to write the answer.
 pub(crate) const ANSWER_PAUSES: usize = 1;
 /// Pauses between two looks for room in a full queue. Each look takes the line with the reader's
 /// position away from the reader, which makes room all the while.
@@ -109,7 +110,7 @@ impl Sleeper {
         self.state.swap(AWAKE, Ordering::AcqRel);
     }
 
-    /// Spins, with so many pauses between two looks, then parks as [`sleep`](Self::sleep) does.
+    /// Spins, with so many pauses between two looks and more as time goes on, then parks as [`sleep`](Self::sleep) does.
     pub(crate) fn wait(
         &self,
         cores: &Cores,
@@ -128,12 +129,17 @@ impl Sleeper {
         if !cores.are_many() {
             return false;
         }
-        for spin in 0..self.patience.next() {
+        let mut next_look = pauses;
+        for spin in 1..=self.patience.next() {
             crate::sync::pause();
-            if spin % pauses == 0 && ready() {
+            if spin < next_look {
+                continue;
+            }
+            if ready() {
                 self.patience.succeeded(spin);
                 return true;
             }
+            next_look = spin + pauses.max(spin / 2);
         }
         self.patience.failed();
         false

@@ -70,19 +70,18 @@ fn a_stop_meets_a_worker_that_waits_for_room() {
 
 #[test]
 fn a_stop_meets_two_workers_that_wait_for_room() {
-    for length in [0, 1] {
+    for (length, each) in [(0, 1), (1, 2)] {
         explore_three(move || {
             let mut pool: WorkerPool<u32, ()> = WorkerPool::new(length);
             for first in [0, 10] {
                 pool.execute(move |tx, _rx| {
-                    tx.send(first).unwrap();
-                    tx.send(first + 1).unwrap();
+                    (0..each).for_each(|number| tx.send(first + number).unwrap());
                 })
                 .unwrap();
             }
             let mut all = pool.stop_and_join();
             all.sort_unstable();
-            assert_eq!(all, [0, 1, 10, 11]);
+            assert_eq!(all, (0..each).chain((0..each).map(|n| 10 + n)).collect::<Vec<_>>());
         });
     }
 }

@@ -100,6 +100,19 @@ impl Geometry {
         len > COMPACT_MAX
     }
 
+    fn ring_size(self) -> u64 {
+        (u64::from(self.capacity) * self.stride() as u64).next_multiple_of(4096)
+    }
+
+    /// Bytes that two rings of this shape and their header take.
+    pub fn region_size(self) -> u64 {
+        HEADER_SIZE as u64 + 2 * self.ring_size()
+    }
+}
+
+/// Where things lie in memory that is shared between processes.
+#[cfg_attr(any(not(target_os = "linux"), loom), allow(dead_code, reason = "there is none here"))]
+impl Geometry {
     /// Where in its slot a payload begins.
     pub(crate) fn payload_offset(spread: bool) -> usize {
         if spread { LINE } else { WORD_SIZE }
@@ -113,15 +126,6 @@ impl Geometry {
     /// Where in the region the slots of ring `ring` (0 or 1) begin.
     pub(crate) fn slots_offset(self, ring: usize) -> usize {
         HEADER_SIZE + ring * self.ring_size() as usize
-    }
-
-    fn ring_size(self) -> u64 {
-        (u64::from(self.capacity) * self.stride() as u64).next_multiple_of(4096)
-    }
-
-    /// Bytes that two rings of this shape and their header take.
-    pub fn region_size(self) -> u64 {
-        HEADER_SIZE as u64 + 2 * self.ring_size()
     }
 }
 

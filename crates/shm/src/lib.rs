@@ -4,7 +4,8 @@
 //! the other messages of up to a slot's size. Under load a message costs no system call; a side
 //! that has nothing to do sleeps, and is woken.
 //!
-//! ```
+#![cfg_attr(feature = "tokio", doc = "```")]
+#![cfg_attr(not(feature = "tokio"), doc = "```ignore")]
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), remuda_shm::ShmError> {
 //! use bytes::Bytes;

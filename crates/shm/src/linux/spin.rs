@@ -50,11 +50,12 @@ impl Spin {
         let pauses = if stream { PAUSES_STREAM } else { 1 };
         loop {
             for _ in 0..LOOKS {
+                // First, since the caller has just looked.
+                (0..pauses).for_each(|_| spin_loop());
                 if ready() {
                     self.misses = 0;
                     return true;
                 }
-                (0..pauses).for_each(|_| spin_loop());
             }
             if begun.elapsed() >= limit {
                 self.misses = (self.misses + 1).min(MISSES_MAX);

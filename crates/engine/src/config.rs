@@ -88,6 +88,11 @@ pub struct PoolConfig {
     /// The most bytes of bodies in the queue and at workers together. Default: 256 MiB. A job that
     /// would go over it is refused as `queue_full`.
     pub max_bodies_bytes: usize,
+    /// The most bytes that all connections together may hold of lines without an end. Default: 256
+    /// MiB. A connection over its share is then not read until there is room.
+    pub max_unfinished_bytes: usize,
+    /// How often the workers' memory is looked at. Default: 1 s.
+    pub watch_tick: Duration,
     /// How the keeper is started.
     pub keeper: KeeperCommand,
     /// Whether the keeper uses a PID namespace.
@@ -108,6 +113,8 @@ impl PoolConfig {
             dispatch: remuda_dispatch::Config { num_workers: cores, ..Default::default() },
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
             max_bodies_bytes: 256 << 20,
+            max_unfinished_bytes: 256 << 20,
+            watch_tick: Duration::from_secs(1),
             keeper: KeeperCommand::default(),
             keeper_options: KeeperOptions::default(),
             stop_at_wrong_filter: false,

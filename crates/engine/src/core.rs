@@ -1,6 +1,8 @@
 //! The state of a pool, and the one place where what the dispatch wants is carried out.
 
+use std::collections::BTreeMap;
 use std::rc::Weak;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use remuda_dispatch::{
@@ -8,14 +10,18 @@ use remuda_dispatch::{
 };
 use remuda_net::Notifier;
 
-use crate::config::{KILL_GRACE, PoolConfig};
+use crate::config::{KILL_GRACE, PoolConfig, WorkerKind};
 use crate::error::PoolError;
+use crate::front::Clients;
+use crate::front::admin::ResetWaiter;
+use crate::front::listener::Listening;
 use crate::history::{History, Incident};
-use crate::job::{Answer, Form, Job, Origin};
+use crate::job::{Answer, Bodies, Body, Form, Job, Origin};
 use crate::keeper::{Keeper, Scope, Signal};
 use crate::link::Links;
 use crate::local::{Ended, Failed, Local};
 use crate::pool::Inner;
+use crate::timings::Timings;
 
 /// All that a pool knows.
 pub(crate) struct Core {
@@ -25,6 +31,25 @@ pub(crate) struct Core {
     pub(crate) keeper: Option<Keeper>,
     pub(crate) local: Local,
     pub(crate) history: History,
+    pub(crate) clients: Clients,
+    pub(crate) listeners: Vec<Listening>,
+    pub(crate) reset_waiters: Vec<ResetWaiter>,
+    pub(crate) reset_wanted: Option<Waker>,
+    /// What workers are, by the generation from which on they are it.
+    pub(crate) kinds: BTreeMap<u32, WorkerKind>,
+    /// What they will be from the next reset on.
+    pub(crate) next_kind: Option<WorkerKind>,
+    pub(crate) bodies: Bodies,
+    /// Bytes of the bodies that clients sent and that have not ended.
+    pub(crate) bodies_bytes: usize,
+    /// Bytes of lines that have no end yet, and how many clients are not read because of it.
+    pub(crate) unfinished: usize,
+    pub(crate) paused: usize,
+    pub(crate) counters: Counted,
+    pub(crate) timings: Timings,
+    /// By which a pool knows itself again.
+    pub(crate) instance: String,
+    is_drained: Option<Waker>,
     /// Why the pool ended before its time.
     pub(crate) fatal: Option<PoolError>,
     pub(crate) drained: bool,
@@ -56,6 +81,20 @@ impl Core {
             keeper,
             local: Local::default(),
             history: History::default(),
+            clients: Clients::default(),
+            listeners: Vec::new(),
+            reset_waiters: Vec::new(),
+            reset_wanted: None,
+            kinds: BTreeMap::from([(0, config.kind.clone())]),
+            next_kind: None,
+            bodies: Bodies::default(),
+            bodies_bytes: 0,
+            unfinished: 0,
+            paused: 0,
+            counters: Counted::default(),
+            timings: Timings::new(),
+            instance: format!("{seed:016x}"),
+            is_drained: None,
             fatal: None,
             drained: false,
             scratch: Vec::new(),
@@ -116,14 +155,18 @@ impl Core {
                 Action::Stop { worker } => self.stop_worker(worker),
                 Action::Kill { worker, reason } => self.kill_worker(worker, reason),
                 Action::GiveUp { starts } => self.give_up(starts),
-                Action::ResetDone { generation } => self.history.reset_done(generation, None),
-                Action::ResetFailed { generation, .. } => {
-                    let why = self.history.last_failed_start();
-                    self.history.reset_done(generation, Some(why));
+                Action::ResetDone { generation } => self.reset_ended(generation, None),
+                Action::ResetFailed { generation, worker, .. } => {
+                    let link = worker.and_then(|worker| self.links.of(worker));
+                    let why = self.history.why_not_ready(link);
+                    self.reset_ended(generation, Some(why));
                 }
                 Action::Drained => {
                     self.drained = true;
                     self.local.wake();
+                    if let Some(waiting) = self.is_drained.take() {
+                        waiting.wake();
+                    }
                 }
             }
         }
@@ -139,6 +182,9 @@ impl Core {
     pub(crate) fn fail(&mut self, error: PoolError) {
         self.fatal.get_or_insert(error);
         self.local.wake();
+        if let Some(waiting) = self.is_drained.take() {
+            waiting.wake();
+        }
     }
 
     fn give_up(&mut self, starts: u32) {
@@ -146,8 +192,29 @@ impl Core {
         self.fail(PoolError::NoWorker { starts, why });
     }
 
+    /// Ready once the pool has drained, or can't go on.
+    pub(crate) fn poll_drained(&mut self, waker: &Waker) -> Poll<Result<(), PoolError>> {
+        if let Some(error) = self.fatal.take() {
+            return Poll::Ready(Err(error));
+        }
+        if self.drained {
+            return Poll::Ready(Ok(()));
+        }
+        self.is_drained = Some(waker.clone());
+        Poll::Pending
+    }
+
     fn finish(&mut self, job: Job, outcome: &Outcome<Answer>, facts: Facts, line: &[u8]) {
+        if facts.started_at.is_some() {
+            self.timings.wait.record(facts.waited);
+            self.timings.run.record(facts.ran);
+        }
         match job.origin {
+            Origin::Client { .. } => {
+                self.finish_client(&job.origin, outcome, line);
+                self.bodies_bytes -= job.body.len();
+                self.bodies.take_back(job.body);
+            }
             Origin::Local(number) => {
                 let ended = match outcome {
                     Outcome::Done(answer) => Ended::Done(answer.body.bytes(line), answer.form),
@@ -156,7 +223,11 @@ impl Core {
                         Ended::Failed(Box::new(failed))
                     }
                 };
-                self.local.push(number, job.body, ended, facts);
+                let body = match job.body {
+                    Body::Shared(bytes) => bytes,
+                    Body::Own(bytes) => bytes.into(),
+                };
+                self.local.push(number, body, ended, facts);
             }
         }
     }
@@ -195,6 +266,17 @@ impl Core {
         });
     }
 
+    /// Looks how much memory the workers have.
+    pub(crate) fn sample_memory(&mut self) {
+        let now = self.now();
+        for link in self.links.iter().filter(|link| link.ready) {
+            if let Some(bytes) = link.pid.and_then(crate::start::resident_bytes) {
+                self.dispatch.memory(now, link.worker, bytes);
+            }
+        }
+        self.carry_out(&[]);
+    }
+
     /// Signals a worker and all that descends from it. One that is gone is left alone.
     pub(crate) fn signal(&mut self, worker: WorkerId, signal: Signal) {
         let Some(link) = self.links.of(worker) else { return };
@@ -224,8 +306,15 @@ impl Core {
     }
 }
 
+/// What the engine itself counts.
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    /// Connections that were accepted.
+    pub(crate) connections: u64,
+}
+
 /// Why a job failed, in words.
-fn failed(
+pub(crate) fn failed(
     code: remuda_dispatch::Code,
     cause: &Cause<Answer>,
     may_have_run: bool,

@@ -26,6 +26,41 @@ pub enum PoolError {
         /// What the last of them said.
         why: String,
     },
+    /// A listener can't be opened.
+    #[error("cannot listen at {address}: {source}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// Why the system refused.
+        source: std::io::Error,
+    },
+    /// Another pool listens there.
+    #[error("{address} is in use by process {pid}: stop it, or listen elsewhere with --listen")]
+    InUse {
+        /// Where.
+        address: String,
+        /// The process that listens there.
+        pid: i32,
+    },
+    /// A listener that strangers could reach.
+    #[error(
+        "{0} can be reached from other machines: give it a token (token_file=PATH), or say --insecure"
+    )]
+    Unguarded(String),
+    /// The directory of sockets is not this user's alone.
+    #[error("{} is not a directory that only its owner may use: remove it, or set its mode to 0700", .0.display())]
+    UnsafeDirectory(std::path::PathBuf),
+    /// A token can't be read.
+    #[error("cannot read the token in {}: {source}", path.display())]
+    Token {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An address of a kind that this build can't listen at.
+    #[error("cannot listen at {0}: only unix: and tcp: addresses are supported")]
+    Unsupported(String),
     /// No worker ever became ready, and another start would fail as this one did.
     #[error("no worker can be started: {why}")]
     Hopeless {

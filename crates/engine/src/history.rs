@@ -65,12 +65,11 @@ impl Incident {
     }
 }
 
-/// The last incidents, and how resets ended.
+/// The last incidents.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     incidents: VecDeque<Incident>,
     was_any_ready: bool,
-    resets: Vec<(u32, Option<String>)>,
 }
 
 impl History {
@@ -101,14 +100,18 @@ impl History {
             .map_or_else(|| "nothing is known of it".to_owned(), Incident::explain)
     }
 
-    /// A reset ended, well or with a reason.
-    pub(crate) fn reset_done(&mut self, generation: u32, failed: Option<String>) {
-        self.resets.push((generation, failed));
-    }
-
-    /// How the reset ended that made this generation, once it has.
-    pub(crate) fn take_reset(&mut self, generation: u32) -> Option<Option<String>> {
-        let place = self.resets.iter().position(|(made, _)| *made == generation)?;
-        Some(self.resets.swap_remove(place).1)
+    /// Why a worker that is still there, or the last one that is gone, was not ready.
+    pub(crate) fn why_not_ready(&self, link: Option<&mut Link>) -> String {
+        match link {
+            Some(link) => {
+                let exit = link.exit.unwrap_or(Exit::Unknown);
+                let mut incident = Incident::of(link, exit, Duration::ZERO);
+                if incident.trouble.is_none() && link.exit.is_none() {
+                    incident.trouble = Some("the worker was not ready in time".to_owned());
+                }
+                incident.explain()
+            }
+            None => self.last_failed_start(),
+        }
     }
 }

@@ -6,13 +6,18 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use remuda_dispatch::Payload;
+use remuda_protocol::IdBuf;
+
+use crate::front::ClientKey;
 
 /// A body, and who asked.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) body: Bytes,
+    pub(crate) body: Body,
     /// The body is plain text, to be handed over as a JSON string; else it is JSON.
     pub(crate) text: bool,
+    /// Through how many pools it came already.
+    pub(crate) hops: u32,
     pub(crate) origin: Origin,
 }
 
@@ -21,6 +26,67 @@ pub(crate) struct Job {
 pub(crate) enum Origin {
     /// The program that the pool is part of, on the pool's own thread; the number is its own.
     Local(u64),
+    /// A program on a connection.
+    Client {
+        client: ClientKey,
+        /// Where the client keeps it.
+        place: u32,
+        /// The id that it gave, if it did.
+        id: Option<IdBuf>,
+        /// The turn of a reply without an id.
+        order: Option<u64>,
+    },
+}
+
+/// The bytes of a body.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// A part of what was read.
+    Shared(Bytes),
+    /// A copy, in memory that is used again.
+    Own(Vec<u8>),
+}
+
+impl std::ops::Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Own(bytes) => bytes,
+        }
+    }
+}
+
+/// How many buffers are kept for the next bodies.
+const SPARE_BUFFERS: usize = 1024;
+/// A buffer that has grown larger is given back to the system.
+const SPARE_CAPACITY: usize = 64 << 10;
+
+/// Buffers of bodies that have ended, for those that come.
+#[derive(Debug, Default)]
+pub(crate) struct Bodies {
+    spare: Vec<Vec<u8>>,
+}
+
+impl Bodies {
+    /// A copy of `bytes`.
+    pub(crate) fn copy(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut buffer = self.spare.pop().unwrap_or_default();
+        buffer.extend_from_slice(bytes);
+        buffer
+    }
+
+    /// The body is not needed any more.
+    pub(crate) fn take_back(&mut self, body: Body) {
+        if let Body::Own(mut buffer) = body
+            && self.spare.len() < SPARE_BUFFERS
+            && buffer.capacity() <= SPARE_CAPACITY
+        {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
 }
 
 /// Keys the fingerprints of bodies: a client can't choose bodies that collide.

@@ -4,6 +4,7 @@
 mod config;
 mod core;
 mod error;
+mod front;
 mod history;
 mod job;
 pub mod keeper;
@@ -12,14 +13,18 @@ mod local;
 mod logs;
 mod pool;
 mod start;
+mod timings;
 
 pub use config::{
     Delivery, KILL_GRACE, LogSink, Overload, PoolConfig, RetryOn, Supervisor, ThreadHandler,
     WorkerKind,
 };
 pub use error::PoolError;
+pub use front::bind::{runtime_directory, runtime_directory_path};
+pub use front::listener::Listen;
 pub use history::{INCIDENTS_LIMIT, Incident};
 pub use job::Form;
 pub use local::{End, Failed, Finished, FinishedJob};
 pub use pool::{NewJob, Pool};
-pub use remuda_dispatch::{Code, Drain, Exit, Facts, RefusedReason, Snapshot};
+pub use remuda_dispatch::{Code, Drain, Exit, Facts, RefusedReason, ResetRefused, Snapshot};
+pub use timings::BUCKETS;

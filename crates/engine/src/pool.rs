@@ -5,16 +5,18 @@ use std::future::poll_fn;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::{Rc, Weak};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
-use remuda_dispatch::{Drain, JobOptions, RefusedReason, Snapshot};
+use remuda_dispatch::{Drain, JobOptions, RefusedReason, ResetRefused, Snapshot};
 use remuda_net::Either;
 
 use crate::config::{PoolConfig, WorkerKind};
 use crate::core::Core;
 use crate::error::PoolError;
+use crate::front::client::WATCH_EVERY;
 use crate::history::Incident;
-use crate::job::{Job, Origin};
+use crate::job::{Body, Job, Origin};
 use crate::keeper::{Event, Keeper};
 use crate::local::Finished;
 
@@ -61,6 +63,9 @@ impl Pool {
         let pool = Self(Rc::new(Inner { core: RefCell::new(core) }));
         pool.0.core.borrow_mut().me = Rc::downgrade(&pool.0);
         remuda_net::spawn(keep_time(Rc::downgrade(&pool.0)));
+        remuda_net::spawn(watch_clients(Rc::downgrade(&pool.0)));
+        let tick = pool.0.core.borrow().config.watch_tick;
+        remuda_net::spawn(watch_memory(Rc::downgrade(&pool.0), tick));
         if let Some(keeper) = &pool.0.core.borrow().keeper {
             let socket = keeper.as_fd().try_clone_to_owned().map_err(|source| {
                 PoolError::Keeper(crate::keeper::KeeperError::Unreachable { source })
@@ -79,7 +84,8 @@ impl Pool {
     pub fn submit(&self, job: NewJob) -> Result<(), RefusedReason> {
         let core = &mut *self.0.core.borrow_mut();
         let now = core.now();
-        let job = Job { body: job.body, text: job.text, origin: Origin::Local(job.number) };
+        let origin = Origin::Local(job.number);
+        let job = Job { body: Body::Shared(job.body), text: job.text, hops: 0, origin };
         let options = JobOptions::default();
         core.dispatch.submit(now, job, options).map(|_| ()).map_err(|refused| refused.reason)
     }
@@ -107,6 +113,62 @@ impl Pool {
             }
         })
         .await
+    }
+
+    /// Finishes what was accepted, within `destroy_timeout`, and ends; new jobs get `draining`.
+    pub fn shut_down(&self) {
+        let core = &mut *self.0.core.borrow_mut();
+        core.drain_all();
+        core.carry_out(&[]);
+    }
+
+    /// Waits until the pool has drained.
+    ///
+    /// # Errors
+    /// The pool can't go on.
+    pub async fn drained(&self) -> Result<(), PoolError> {
+        poll_fn(|context| self.0.core.borrow_mut().poll_drained(context.waker())).await
+    }
+
+    /// Takes another configuration: what workers are holds from their next start, limits at once.
+    /// The keeper and the limits of bodies stay as they are.
+    ///
+    /// # Errors
+    /// Options that don't fit together: nothing is changed then.
+    pub fn configure(&self, config: PoolConfig) -> Result<(), PoolError> {
+        let core = &mut *self.0.core.borrow_mut();
+        let now = core.now();
+        core.dispatch.configure(now, config.dispatch.clone())?;
+        core.config.dispatch = config.dispatch;
+        core.carry_out(&[]);
+        core.next_kind = Some(config.kind);
+        Ok(())
+    }
+
+    /// Replaces all workers, one after the other, without a gap. How it ends is logged.
+    ///
+    /// # Errors
+    /// A reset is going on, or the pool drains.
+    pub fn reset(&self) -> Result<(), ResetRefused> {
+        let core = &mut *self.0.core.borrow_mut();
+        core.begin_reset()?;
+        core.carry_out(&[]);
+        Ok(())
+    }
+
+    /// Waits until a client asks for a reset; answer by [`Pool::reset`] or [`Pool::refuse_reset`].
+    pub async fn reset_wanted(&self) {
+        poll_fn(|context| self.0.core.borrow_mut().poll_reset_wanted(context.waker())).await;
+    }
+
+    /// Tells clients who asked for a reset why none begins.
+    pub fn refuse_reset(&self, why: &str) {
+        self.0.core.borrow_mut().refuse_resets(remuda_protocol::Code::Internal, why);
+    }
+
+    /// The pool at this moment, as the `status` request gives it.
+    pub fn status(&self) -> serde_json::Value {
+        self.0.core.borrow().status()
     }
 
     /// How many jobs would be accepted now.
@@ -175,6 +237,24 @@ async fn keep_time(pool: Weak<Inner>) {
         {
             inner.core.borrow_mut().tick();
         }
+    }
+}
+
+/// Looks after clients that are too slow.
+async fn watch_clients(pool: Weak<Inner>) {
+    loop {
+        remuda_net::sleep(WATCH_EVERY).await;
+        let Some(inner) = pool.upgrade() else { return };
+        inner.core.borrow_mut().watch_clients();
+    }
+}
+
+/// Looks how much memory the workers have.
+async fn watch_memory(pool: Weak<Inner>, tick: Duration) {
+    loop {
+        remuda_net::sleep(tick).await;
+        let Some(inner) = pool.upgrade() else { return };
+        inner.core.borrow_mut().sample_memory();
     }
 }
 

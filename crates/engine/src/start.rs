@@ -30,9 +30,9 @@ const END_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Core {
     /// Starts a worker. Whatever goes wrong is a start that failed.
-    pub(crate) fn start_worker(&mut self, worker: WorkerId, slot: u32, _generation: u32) {
+    pub(crate) fn start_worker(&mut self, worker: WorkerId, slot: u32, generation: u32) {
         let number = self.next_number();
-        if let Err(error) = self.try_start(worker, number, slot) {
+        if let Err(error) = self.try_start(worker, number, slot, generation) {
             let now = self.now();
             if self.links.of(worker).is_none() {
                 let link = Link::new(worker, number, slot, Transport::Filter(FilterLink::new()));
@@ -52,9 +52,16 @@ impl Core {
         }
     }
 
-    fn try_start(&mut self, worker: WorkerId, number: u64, slot: u32) -> Result<(), String> {
+    fn try_start(
+        &mut self,
+        worker: WorkerId,
+        number: u64,
+        slot: u32,
+        generation: u32,
+    ) -> Result<(), String> {
         let Some(pool) = self.me.upgrade().map(Pool) else { return Ok(()) };
-        let (mut spawn, is_filter) = match &self.config.kind {
+        let kind = self.kinds.range(..=generation).next_back().map(|(_, kind)| kind);
+        let (mut spawn, is_filter) = match kind.unwrap_or(&self.config.kind) {
             WorkerKind::Process { program, args, env } => {
                 let mut spawn = Spawn::new(program.clone());
                 spawn.args.clone_from(args);
@@ -254,4 +261,11 @@ fn never_waits(end: OwnedFd) -> rustix::io::Result<File> {
 
 fn no_descriptors(error: impl std::fmt::Display) -> String {
     format!("no pipe or socket for another worker ({error}): raise the limit of open files")
+}
+
+/// How much memory a process has, in bytes.
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * rustix::param::page_size() as u64)
 }

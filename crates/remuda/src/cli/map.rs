@@ -165,7 +165,7 @@ pub(crate) fn run(args: MapArgs) -> ExitCode {
     }
     pool.dispatch.delivery = args.delivery();
     pool.dispatch.poison_after = args.poison_after;
-    pool.dispatch.supervisor.exec_ttl = args.timeout;
+    pool.dispatch.supervisor.exec_ttl = args.timeout.or(pool.dispatch.supervisor.exec_ttl);
     let halt = match (args.on_error, args.halt) {
         (OnErrorArg::Halt, None) => Some(Halt::NOW_AT_FIRST_FAILURE),
         (_, halt) => halt.and_then(|HaltArg(halt)| halt),

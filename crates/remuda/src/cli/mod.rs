@@ -1,11 +1,19 @@
 //! The command line: one file a command.
 
+mod address;
+mod admin;
 pub(crate) mod builtin;
+mod call;
+mod config_file;
+mod connection;
 pub(crate) mod exit;
 mod interpreter;
+mod log;
 mod map;
 pub(crate) mod number;
 mod pool;
+mod serve;
+mod systemd;
 mod worker;
 
 use std::ffi::OsString;
@@ -27,6 +35,8 @@ Examples:
   git ls-files -z | remuda map -0 --builtin sha256      what sha256sum prints, in parallel
   seq 1000 | remuda map --python work.py:handle          a Python function, kept warm
   remuda map -a urls.txt -k -- ./my-worker               an own program that speaks the protocol
+  remuda serve --python examples/upper.py:upper &        the same for other programs
+  remuda call abc                                        one job to it
 
 Exit status: 0 all jobs succeeded, 1 to 100 that many failed, 101 more than 100 failed,
 130 interrupted, 255 any other error.";
@@ -35,6 +45,16 @@ Exit status: 0 all jobs succeeded, 1 to 100 that many failed, 101 more than 100 
 enum Command {
     /// Run the lines of stdin (or of a file) through a pool of warm workers
     Map(Box<map::MapArgs>),
+    /// Serve a pool of warm workers to other programs, until it is stopped
+    Serve(Box<serve::ServeArgs>),
+    /// Send one job to a running pool, and print its result
+    Call(call::CallArgs),
+    /// Say how a running pool is
+    Status(admin::StatusArgs),
+    /// Replace the workers of a running pool, without a gap
+    Reset(admin::AdminArgs),
+    /// Let a running pool finish what it has, and end
+    Stop(admin::AdminArgs),
 }
 
 /// Runs the command that `args` name.
@@ -50,5 +70,13 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
     };
     match cli.command {
         Command::Map(args) => map::run(*args),
+        Command::Serve(args) => {
+            log::start(args.log_json);
+            serve::run(*args)
+        }
+        Command::Call(args) => call::run(&args),
+        Command::Status(args) => admin::status(&args),
+        Command::Reset(args) => admin::reset(&args),
+        Command::Stop(args) => admin::stop(&args),
     }
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use remuda_engine::keeper::PidNamespace;
-use remuda_engine::{PoolConfig, WorkerKind};
+use remuda_engine::{Delivery, PoolConfig, RetryOn, WorkerKind};
 
+use crate::cli::config_file::{PoolTable, Text};
 use crate::cli::number;
 
 /// The pool's options, by RoadRunner's names where they mean the same.
@@ -24,6 +25,22 @@ pub(crate) struct PoolArgs {
     /// How long a worker may take to end [default: 60s]
     #[arg(long, value_name = "TIME", value_parser = number::duration, env = "REMUDA_DESTROY_TIMEOUT")]
     destroy_timeout: Option<Duration>,
+
+    /// How long a new worker may take to be ready in a reset [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = number::duration, env = "REMUDA_RESET_TIMEOUT")]
+    reset_timeout: Option<Duration>,
+
+    /// Replace a worker that had no job for so long
+    #[arg(long, value_name = "TIME", value_parser = number::duration, env = "REMUDA_IDLE_TTL")]
+    idle_ttl: Option<Duration>,
+
+    /// Kill a worker whose job runs for longer
+    #[arg(long, value_name = "TIME", value_parser = number::duration, env = "REMUDA_EXEC_TTL")]
+    exec_ttl: Option<Duration>,
+
+    /// How often the workers' memory is looked at [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = number::duration, env = "REMUDA_WATCH_TICK")]
+    watch_tick: Option<Duration>,
 
     /// Replace a worker at this age
     #[arg(long, value_name = "TIME", value_parser = number::duration, env = "REMUDA_TTL")]
@@ -56,7 +73,47 @@ enum PidNamespaceArg {
 /// The largest `--max-body-bytes`: 1 GiB.
 const MAX_BODY_BYTES_LIMIT: u64 = 1 << 30;
 
+/// The shortest `--watch-tick`.
+const WATCH_TICK_MIN: Duration = Duration::from_millis(10);
+
+/// At least once: a job of a lost worker is tried so many times in all.
+pub(crate) fn retrying(tries: u32) -> Delivery {
+    match tries {
+        0 | 1 => Delivery::AtMostOnce,
+        tries => Delivery::AtLeastOnce {
+            tries,
+            retry_on: RetryOn { lost: true, timeout: false, error: false },
+        },
+    }
+}
+
 impl PoolArgs {
+    /// These options, and where they say nothing, those of a file.
+    pub(crate) fn or(&self, file: &PoolTable) -> Result<Self, String> {
+        let duration = |own: Option<Duration>, other: &Option<Text>| match (own, other) {
+            (None, Some(text)) => text.duration().map(Some),
+            (own, _) => Ok(own),
+        };
+        let bytes = |own: Option<u64>, other: &Option<Text>| match (own, other) {
+            (None, Some(text)) => text.bytes().map(Some),
+            (own, _) => Ok(own),
+        };
+        let supervisor = &file.supervisor;
+        Ok(Self {
+            max_jobs: self.max_jobs.or(file.max_jobs),
+            allocate_timeout: duration(self.allocate_timeout, &file.allocate_timeout)?,
+            destroy_timeout: duration(self.destroy_timeout, &file.destroy_timeout)?,
+            reset_timeout: duration(self.reset_timeout, &file.reset_timeout)?,
+            ttl: duration(self.ttl, &supervisor.ttl)?,
+            idle_ttl: duration(self.idle_ttl, &supervisor.idle_ttl)?,
+            exec_ttl: duration(self.exec_ttl, &supervisor.exec_ttl)?,
+            watch_tick: duration(self.watch_tick, &supervisor.watch_tick)?,
+            max_worker_memory: bytes(self.max_worker_memory, &supervisor.max_worker_memory)?,
+            max_body_bytes: bytes(self.max_body_bytes, &file.max_body_bytes)?,
+            pid_namespace: self.pid_namespace,
+        })
+    }
+
     /// A pool of such workers with these options.
     pub(crate) fn config(&self, kind: WorkerKind) -> Result<PoolConfig, String> {
         let mut config = PoolConfig::new(kind);
@@ -68,7 +125,12 @@ impl PoolArgs {
         if let Some(time) = self.destroy_timeout {
             dispatch.destroy_timeout = time;
         }
+        if let Some(time) = self.reset_timeout {
+            dispatch.reset_timeout = time;
+        }
         dispatch.supervisor.ttl = self.ttl;
+        dispatch.supervisor.idle_ttl = self.idle_ttl;
+        dispatch.supervisor.exec_ttl = self.exec_ttl;
         dispatch.supervisor.max_worker_memory = self.max_worker_memory;
         if let Some(bytes) = self.max_body_bytes {
             if !(1..=MAX_BODY_BYTES_LIMIT).contains(&bytes) {
@@ -77,6 +139,9 @@ impl PoolArgs {
                 ));
             }
             config.max_body_bytes = bytes as usize;
+        }
+        if let Some(time) = self.watch_tick {
+            config.watch_tick = time.max(WATCH_TICK_MIN);
         }
         config.keeper_options.pid_namespace = match self.pid_namespace {
             PidNamespaceArg::Auto => PidNamespace::Auto,

@@ -1,0 +1,180 @@
+//! Opens the sockets of listeners: nobody's socket is taken over, and a stale file is replaced.
+
+use std::fs;
+use std::io;
+use std::net::{TcpListener, ToSocketAddrs};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use remuda_protocol::Access;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+
+use crate::error::PoolError;
+
+/// The permissions of a socket unless its address says otherwise.
+const MODE_DEFAULT: u32 = 0o600;
+
+/// The file of a socket, removed when the listener ends.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    /// Which file it was: another that took its place is left alone.
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.ino() == self.inode) {
+            // One that is gone already needs no removing.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn failed(path: &Path, source: io::Error) -> PoolError {
+    PoolError::Listen { address: format!("unix:{}", path.display()), source }
+}
+
+/// Opens a Unix socket, under a lock of its directory.
+pub(crate) fn unix(path: &Path, access: &Access) -> Result<(UnixListener, SocketFile), PoolError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let lock = open(directory, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| failed(path, errno.into()))?;
+    flock(&lock, FlockOperation::LockExclusive).map_err(|errno| failed(path, errno.into()))?;
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.file_type().is_socket() => match UnixStream::connect(path) {
+            Ok(holder) => {
+                let pid = rustix::net::sockopt::socket_peercred(&holder)
+                    .map_or(0, |cred| cred.pid.as_raw_nonzero().get());
+                return Err(PoolError::InUse { address: format!("unix:{}", path.display()), pid });
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                fs::remove_file(path).map_err(|error| failed(path, error))?;
+            }
+            Err(error) => return Err(failed(path, error)),
+        },
+        Ok(_) => {
+            let error = io::Error::other("there is a file of that name that is no socket");
+            return Err(failed(path, error));
+        }
+        Err(_) => {}
+    }
+    // The file has no permissions for others from its first moment.
+    let mask = rustix::process::umask(Mode::from_raw_mode(0o177));
+    let bound = UnixListener::bind(path);
+    rustix::process::umask(mask);
+    let listener = bound.map_err(|error| failed(path, error))?;
+    let inode = fs::symlink_metadata(path).map_err(|error| failed(path, error))?.ino();
+    let file = SocketFile { path: path.to_owned(), inode };
+    if let Some(group) = &access.group {
+        let gid = group_number(group).ok_or_else(|| {
+            failed(path, io::Error::other(format!("there is no group `{group}`")))
+        })?;
+        std::os::unix::fs::chown(path, None, Some(gid)).map_err(|error| failed(path, error))?;
+    }
+    let mode = access.mode.unwrap_or(if access.group.is_some() { 0o660 } else { MODE_DEFAULT });
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+        .map_err(|error| failed(path, error))?;
+    Ok((listener, file))
+}
+
+/// The number of a group, by name or number.
+fn group_number(group: &str) -> Option<u32> {
+    if let Ok(number) = group.parse() {
+        return Some(number);
+    }
+    let groups = fs::read_to_string("/etc/group").ok()?;
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == group).then(|| fields.nth(1)?.parse().ok()).flatten()
+    })
+}
+
+/// Opens a TCP socket. One that others than this machine reach must be `guarded`.
+pub(crate) fn tcp(host: &str, port: u16, guarded: bool) -> Result<TcpListener, PoolError> {
+    let failed = |source| PoolError::Listen { address: format!("tcp:{host}:{port}"), source };
+    let addresses: Vec<_> = (host, port).to_socket_addrs().map_err(failed)?.collect();
+    if !guarded && addresses.iter().any(|address| !address.ip().is_loopback()) {
+        return Err(PoolError::Unguarded(format!("tcp:{host}:{port}")));
+    }
+    TcpListener::bind(&addresses[..]).map_err(failed)
+}
+
+/// The token in a file: its first line.
+pub(crate) fn read_token(path: &Path) -> Result<String, PoolError> {
+    let text = fs::read_to_string(path)
+        .map_err(|source| PoolError::Token { path: path.to_owned(), source })?;
+    let token = text.lines().next().unwrap_or_default().trim().to_owned();
+    if token.is_empty() {
+        let source = io::Error::other("its first line is empty");
+        return Err(PoolError::Token { path: path.to_owned(), source });
+    }
+    Ok(token)
+}
+
+/// The directory of sockets that have no other place, `$XDG_RUNTIME_DIR/remuda` or
+/// `/tmp/remuda-UID`: made with mode 0700 if it is not there, and refused if another user's or open
+/// to others.
+///
+/// # Errors
+/// The directory can't be made or isn't safe.
+pub fn runtime_directory() -> Result<PathBuf, PoolError> {
+    let path = runtime_directory_path();
+    match fs::DirBuilder::new().recursive(false).create(&path) {
+        Ok(()) => {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o700))
+                .map_err(|error| failed(&path, error))?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(failed(&path, error)),
+    }
+    let meta = fs::symlink_metadata(&path).map_err(|error| failed(&path, error))?;
+    let own = rustix::process::geteuid().as_raw();
+    if !meta.is_dir() || meta.uid() != own || meta.mode() & 0o077 != 0 {
+        return Err(PoolError::UnsafeDirectory(path));
+    }
+    Ok(path)
+}
+
+/// Where that directory is, whether or not it is there.
+pub fn runtime_directory_path() -> PathBuf {
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| Path::new(dir).is_dir()) {
+        Some(dir) => PathBuf::from(dir).join("remuda"),
+        None => PathBuf::from(format!("/tmp/remuda-{}", rustix::process::geteuid().as_raw())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_in_use_names_its_holder_and_a_stale_one_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let (listener, file) = unix(&path, &Access::default()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        match unix(&path, &Access::default()) {
+            Err(PoolError::InUse { pid, .. }) => assert_eq!(pid as u32, std::process::id()),
+            other => panic!("{other:?}"),
+        }
+        std::mem::forget(file);
+        drop(listener);
+        let (_listener, file) = unix(&path, &Access::default()).unwrap();
+        drop(file);
+        assert!(!path.exists());
+        fs::write(&path, "precious").unwrap();
+        assert!(unix(&path, &Access::default()).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn tcp_off_loopback_needs_a_guard() {
+        assert!(matches!(tcp("0.0.0.0", 0, false), Err(PoolError::Unguarded(_))));
+        assert!(tcp("127.0.0.1", 0, false).is_ok());
+    }
+}

@@ -1,0 +1,390 @@
+//! A client on a connection: its requests are read here, and become jobs.
+
+use std::time::Duration;
+
+use remuda_dispatch::{JobId, JobOptions};
+use remuda_net::{CloseReason, ConnCtx, Either, ParseResult};
+use remuda_protocol::{
+    Accepting, BadRequest, Call, Code, FirstBytes, Id, IdBuf, LineScan, MAX_ENVELOPE_BYTES,
+    MAX_HANDSHAKE_BYTES, MAX_HOPS, Op, Payload, Request, Verdict, encode, first_bytes, salvage_id,
+};
+
+use crate::core::Core;
+use crate::front::ClientKey;
+use crate::front::listener::Gate;
+use crate::front::reply::Unnamed;
+use crate::job::{Body, Job, Origin};
+use crate::pool::Pool;
+
+/// How long a line may take from its first byte to its end; a slower sender is cut. Between lines
+/// there is no limit: a person may type.
+pub(crate) const LINE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may take no byte of what is sent to it, until it is cut.
+pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the two are looked at.
+pub(crate) const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// A client.
+pub(crate) struct Client {
+    pub(crate) conn: ConnCtx,
+    gate: Gate,
+    scan: LineScan,
+    greeted: bool,
+    /// Nothing more is read: it is about to be closed.
+    closing: bool,
+    discarding: bool,
+    /// The jobs that it waits for. A job knows its place.
+    places: Vec<Option<Pending>>,
+    free: Vec<u32>,
+    pub(crate) pending: u32,
+    pub(crate) unnamed: Unnamed,
+    /// Bytes of a line that has no end yet, and since when.
+    unfinished: usize,
+    unfinished_since: Option<Duration>,
+    pub(crate) paused: bool,
+    /// What was unsent when it was last looked at, and since when it didn't shrink.
+    unsent: (usize, Duration),
+}
+
+/// A job that a client waits for.
+struct Pending {
+    job: JobId,
+    id: Option<IdBuf>,
+}
+
+impl Client {
+    pub(crate) fn new(conn: ConnCtx, gate: Gate) -> Self {
+        Self {
+            conn,
+            gate,
+            scan: LineScan::new(MAX_HANDSHAKE_BYTES),
+            greeted: false,
+            closing: false,
+            discarding: false,
+            places: Vec::new(),
+            free: Vec::new(),
+            pending: 0,
+            unnamed: Unnamed::default(),
+            unfinished: 0,
+            unfinished_since: None,
+            paused: false,
+            unsent: (0, Duration::ZERO),
+        }
+    }
+
+    /// Whether it may reset and stop the pool.
+    pub(crate) fn is_admin(&self) -> bool {
+        self.gate.admin
+    }
+
+    fn place(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            (self.places.len() - 1) as u32
+        })
+    }
+
+    fn set(&mut self, place: u32, pending: Pending) {
+        if let Some(slot) = self.places.get_mut(place as usize) {
+            *slot = Some(pending);
+            self.pending += 1;
+        }
+    }
+
+    /// The job of that place has ended.
+    pub(crate) fn release(&mut self, place: u32) {
+        if self.places.get_mut(place as usize).and_then(Option::take).is_some() {
+            self.free.push(place);
+            self.pending -= 1;
+        }
+    }
+
+    fn job_with_id(&self, id: Id<'_>) -> Option<JobId> {
+        let is = |pending: &&Pending| pending.id.as_ref().is_some_and(|own| own.as_id() == id);
+        self.places.iter().flatten().find(is).map(|pending| pending.job)
+    }
+
+    fn jobs(&self) -> impl Iterator<Item = JobId> {
+        self.places.iter().flatten().map(|pending| pending.job)
+    }
+}
+
+/// Serves a connection until its client is gone.
+pub(crate) async fn serve(pool: Pool, conn: ConnCtx, gate: Gate) {
+    let key = {
+        let core = &mut *pool.0.core.borrow_mut();
+        core.counters.connections += 1;
+        core.clients.insert(Client::new(conn, gate))
+    };
+    loop {
+        let mut read = |bytes: &[u8]| pool.0.core.borrow_mut().read_client(key, bytes);
+        if conn.with_data(&mut read).await == 0 {
+            break;
+        }
+        if pool.0.core.borrow_mut().clients.of(key).is_none_or(|client| client.closing) {
+            break;
+        }
+    }
+    // One that only closed its sending half still waits for its answers.
+    if conn.closed_by() == Some(CloseReason::Eof) {
+        let answered = std::future::poll_fn(|context| {
+            pool.0.core.borrow_mut().poll_answered(key, context.waker())
+        });
+        if let Either::First(()) = remuda_net::select(conn.peer_gone(), answered).await {
+            tracing::debug!("a client left without waiting for its answers");
+        }
+    }
+    conn.close();
+    pool.0.core.borrow_mut().client_gone(key);
+}
+
+impl Core {
+    /// Takes in the requests that are whole in `bytes`.
+    fn read_client(&mut self, key: ClientKey, bytes: &[u8]) -> ParseResult {
+        let mut used = 0;
+        loop {
+            let Some(client) = self.clients.of(key) else {
+                return ParseResult::Consumed(bytes.len());
+            };
+            if client.closing {
+                return ParseResult::Consumed(bytes.len());
+            }
+            let rest = &bytes[used..];
+            if client.discarding {
+                let (skipped, ended) = client.scan.discard(rest);
+                used += skipped;
+                client.discarding = !ended;
+                if !ended {
+                    break;
+                }
+                continue;
+            }
+            match client.scan.next(rest) {
+                Ok(Some(end)) => {
+                    used += end + 1;
+                    self.client_line(key, &rest[..end]);
+                }
+                Ok(None) => {
+                    if !client.greeted && first_bytes(rest) == FirstBytes::Foreign {
+                        self.client_is_foreign(key);
+                        return ParseResult::Consumed(bytes.len());
+                    }
+                    break;
+                }
+                Err(_) => self.client_line_too_long(key, rest),
+            }
+        }
+        self.note_unfinished(key, bytes.len() - used);
+        self.carry_out(&[]);
+        if used == 0 { ParseResult::NeedMore } else { ParseResult::Consumed(used) }
+    }
+
+    fn client_line(&mut self, key: ClientKey, line: &[u8]) {
+        let Some(client) = self.clients.of(key) else { return };
+        if !client.greeted {
+            if first_bytes(line) == FirstBytes::Foreign {
+                self.client_is_foreign(key);
+            } else {
+                self.greet(key, line);
+            }
+            return;
+        }
+        // A person who presses Enter once too often has asked for nothing.
+        if line.iter().all(u8::is_ascii_whitespace) {
+            return;
+        }
+        match Request::parse(line) {
+            Ok(request) => self.client_request(key, &request),
+            Err(BadRequest { code, id, message }) => {
+                self.reply_error(key, id.as_ref().map(IdBuf::as_id), code, &message);
+            }
+        }
+    }
+
+    fn greet(&mut self, key: ClientKey, line: &[u8]) {
+        let offer = self.offer();
+        let max_line = self.config.max_body_bytes.saturating_add(MAX_ENVELOPE_BYTES);
+        let Some(client) = self.clients.of(key) else { return };
+        self.scratch.clear();
+        let accepting = Accepting::new(&offer).token(client.gate.token.as_deref());
+        match accepting.first_line(line, &mut self.scratch) {
+            Verdict::Accepted => {
+                client.greeted = true;
+                client.scan.set_max_line(max_line);
+            }
+            Verdict::Refused(code) => {
+                client.closing = true;
+                tracing::debug!(%code, "a connection was refused");
+            }
+        }
+        super::send_or_cut(client.conn, &self.scratch);
+    }
+
+    fn client_is_foreign(&mut self, key: ClientKey) {
+        let message = "this is a pool that speaks JSON lines, not HTTP or TLS: the first line must \
+                       be {\"op\":\"handshake\",\"version\":\"1\"}";
+        self.reply_error(key, None, Code::HandshakeRequired, message);
+        if let Some(client) = self.clients.of(key) {
+            client.closing = true;
+        }
+    }
+
+    fn client_line_too_long(&mut self, key: ClientKey, beginning: &[u8]) {
+        let limit = self.config.max_body_bytes;
+        let Some(client) = self.clients.of(key) else { return };
+        if !client.greeted {
+            client.closing = true;
+            self.reply_error(key, None, Code::HandshakeRequired, "the first line is too long");
+            return;
+        }
+        client.discarding = true;
+        let id = salvage_id(beginning);
+        let message = format!("the request is larger than max_body_bytes ({limit}) allows");
+        self.reply_error(key, id.as_ref().map(IdBuf::as_id), Code::BodyTooLarge, &message);
+    }
+
+    fn client_request(&mut self, key: ClientKey, request: &Request<'_>) {
+        match &request.op {
+            Op::Call(call) => self.client_call(key, request.id, call),
+            Op::Cancel => {
+                let now = self.now();
+                let Some(client) = self.clients.of(key) else { return };
+                if let Some(job) = request.id.and_then(|id| client.job_with_id(id)) {
+                    self.dispatch.cancel(now, job);
+                }
+            }
+            Op::Status => self.client_status(key, request.id),
+            Op::Reset => self.client_reset(key, request.id),
+            Op::Shutdown => self.client_shutdown(key, request.id),
+            Op::Handshake { .. } => {
+                let offer = self.offer();
+                self.reply(key, None, |out| encode::offer(out, request.id, &offer));
+            }
+        }
+    }
+
+    fn client_call(&mut self, key: ClientKey, id: Option<Id<'_>>, call: &Call<'_>) {
+        let refusal = match call.payload {
+            Payload::Many(_) => Some("this pool declared no `batch`: send one `body` a call"),
+            Payload::One(_) if call.hops > MAX_HOPS => {
+                Some("the call came through too many pools: they are attached in a circle")
+            }
+            Payload::One(body) if body.as_bytes().len() > self.config.max_body_bytes => {
+                let limit = self.config.max_body_bytes;
+                let message = format!("the body is larger than max_body_bytes ({limit})");
+                self.reply_error(key, id, Code::BodyTooLarge, &message);
+                return;
+            }
+            Payload::One(_) => None,
+        };
+        if let Some(message) = refusal {
+            self.reply_error(key, id, Code::BadRequest, message);
+            return;
+        }
+        let Payload::One(body) = call.payload else { return };
+        if self.bodies_bytes + body.as_bytes().len() > self.config.max_bodies_bytes {
+            self.reply_error(
+                key,
+                id,
+                Code::QueueFull,
+                "the bodies in the queue are at their limit",
+            );
+            return;
+        }
+        let now = self.now();
+        let body = Body::Own(self.bodies.copy(body.as_bytes()));
+        let Some(client) = self.clients.of(key) else { return };
+        let place = client.place();
+        let order = id.is_none().then(|| client.unnamed.begin());
+        let id = id.map(Id::to_owned);
+        let origin = Origin::Client { client: key, place, id: id.clone(), order };
+        let job = Job { body, text: false, hops: call.hops, origin };
+        let deadline = call.timeout_ms.map(|ms| now.saturating_add(Duration::from_millis(ms)));
+        let options = JobOptions { deadline, ..JobOptions::default() };
+        self.bodies_bytes += job.body.len();
+        match self.dispatch.submit(now, job, options) {
+            Ok(job) => client.set(place, Pending { job, id }),
+            Err(refused) => {
+                client.free.push(place);
+                self.refuse(refused.payload, refused.reason);
+            }
+        }
+    }
+
+    /// Keeps account of lines that have no end yet. One that holds more than its share while all
+    /// together hold too much is not read until there is room.
+    fn note_unfinished(&mut self, key: ClientKey, bytes: usize) {
+        let now = self.now();
+        let clients = self.clients.len().max(1);
+        let Some(client) = self.clients.of(key) else { return };
+        self.unfinished = self.unfinished - client.unfinished + bytes;
+        client.unfinished_since = match bytes {
+            0 => None,
+            _ => Some(client.unfinished_since.unwrap_or(now)),
+        };
+        let ended = bytes < client.unfinished;
+        client.unfinished = bytes;
+        let limit = self.config.max_unfinished_bytes;
+        if self.unfinished > limit && bytes > limit / clients {
+            client.paused = true;
+            client.conn.pause_recv();
+            self.paused += 1;
+        } else if ended && self.paused > 0 && self.unfinished <= limit {
+            self.resume_paused();
+        }
+    }
+
+    fn resume_paused(&mut self) {
+        for (_, client) in self.clients.iter_mut().filter(|(_, client)| client.paused) {
+            client.paused = false;
+            client.conn.resume_recv();
+        }
+        self.paused = 0;
+    }
+
+    /// The client waits for nothing any more: what it asked for and nobody else wants is dropped.
+    pub(crate) fn client_gone(&mut self, key: ClientKey) {
+        let now = self.now();
+        let Some(client) = self.clients.remove(key) else { return };
+        self.unfinished -= client.unfinished;
+        if client.paused {
+            self.paused -= 1;
+        }
+        for job in client.jobs() {
+            self.dispatch.cancel(now, job);
+        }
+        if self.paused > 0 && self.unfinished <= self.config.max_unfinished_bytes {
+            self.resume_paused();
+        }
+        self.carry_out(&[]);
+    }
+
+    /// Cuts clients that send a line too slowly, or don't take what is sent to them.
+    pub(crate) fn watch_clients(&mut self) {
+        let now = self.now();
+        let mut slow = Vec::new();
+        for (key, client) in self.clients.iter_mut() {
+            let unsent = client.conn.unsent();
+            if unsent == 0 || unsent < client.unsent.0 {
+                client.unsent = (unsent, now);
+            } else if client.unsent.0 == 0 {
+                client.unsent = (unsent, now);
+            } else if now - client.unsent.1 > WRITE_TIMEOUT {
+                tracing::info!("a client that takes no answers was cut");
+                client.conn.close();
+            }
+            let since = client.unfinished_since.filter(|_| !client.closing);
+            if since.is_some_and(|since| now - since > LINE_TIMEOUT) {
+                slow.push(key);
+            }
+        }
+        for key in slow {
+            let message = "the line took too long to arrive: send it as a whole";
+            self.reply_error(key, None, Code::BadRequest, message);
+            if let Some(client) = self.clients.of(key) {
+                client.closing = true;
+                client.conn.close();
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Who calls the pool from outside: listeners, their connections, and what is asked of them.
+
+pub(crate) mod admin;
+pub(crate) mod bind;
+pub(crate) mod client;
+pub(crate) mod listener;
+pub(crate) mod reply;
+
+use remuda_net::ConnCtx;
+
+use client::Client;
+
+/// The name of a connection's client; one that is gone is mistaken for no other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ClientKey {
+    index: u32,
+    generation: u32,
+}
+
+/// The clients of a pool.
+#[derive(Default)]
+pub(crate) struct Clients {
+    places: Vec<(u32, Option<Client>)>,
+    free: Vec<u32>,
+    count: usize,
+}
+
+impl Clients {
+    pub(crate) fn insert(&mut self, client: Client) -> ClientKey {
+        self.count += 1;
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push((0, None));
+            (self.places.len() - 1) as u32
+        });
+        let place = &mut self.places[index as usize];
+        place.1 = Some(client);
+        ClientKey { index, generation: place.0 }
+    }
+
+    pub(crate) fn of(&mut self, key: ClientKey) -> Option<&mut Client> {
+        let (generation, client) = self.places.get_mut(key.index as usize)?;
+        if *generation == key.generation { client.as_mut() } else { None }
+    }
+
+    pub(crate) fn remove(&mut self, key: ClientKey) -> Option<Client> {
+        let (generation, client) = self.places.get_mut(key.index as usize)?;
+        if *generation != key.generation {
+            return None;
+        }
+        let client = client.take()?;
+        *generation = generation.wrapping_add(1);
+        self.free.push(key.index);
+        self.count -= 1;
+        Some(client)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// All of them, with their names.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (ClientKey, &mut Client)> {
+        self.places.iter_mut().enumerate().filter_map(|(index, (generation, client))| {
+            let key = ClientKey { index: index as u32, generation: *generation };
+            Some((key, client.as_mut()?))
+        })
+    }
+}
+
+/// Sends what a connection takes; one that doesn't take it is cut.
+pub(crate) fn send_or_cut(conn: ConnCtx, bytes: &[u8]) {
+    if conn.send_nowait(bytes).is_err() {
+        conn.close();
+    }
+}

@@ -1,0 +1,158 @@
+//! What is sent to clients: results and failures, each to whom and as it was asked.
+
+use std::collections::VecDeque;
+use std::task::{Poll, Waker};
+
+use remuda_dispatch::{Cause, Outcome, RefusedReason};
+use remuda_protocol::{Code, Id, IdBuf, encode, json_string};
+
+use crate::core::Core;
+use crate::front::{ClientKey, send_or_cut};
+use crate::job::{Answer, Form, Job, Origin};
+
+/// Replies without an id go out in the order of their requests: one that is early waits here.
+#[derive(Default)]
+pub(crate) struct Unnamed {
+    first: u64,
+    waiting: VecDeque<Option<Vec<u8>>>,
+    answered: Option<Waker>,
+}
+
+impl Unnamed {
+    /// A request without an id came in: the number of its reply.
+    pub(crate) fn begin(&mut self) -> u64 {
+        self.waiting.push_back(None);
+        self.first + self.waiting.len() as u64 - 1
+    }
+
+    /// The reply of that number is there; appends to `out` all that may go out now.
+    fn answer(&mut self, number: u64, reply: &[u8], out: &mut Vec<u8>) {
+        if let Some(place) = self.waiting.get_mut((number - self.first) as usize) {
+            *place = Some(reply.to_vec());
+        }
+        while let Some(Some(reply)) = self.waiting.front() {
+            out.extend_from_slice(reply);
+            self.waiting.pop_front();
+            self.first += 1;
+        }
+    }
+}
+
+impl Core {
+    /// A client's job has ended.
+    pub(crate) fn finish_client(
+        &mut self,
+        origin: &Origin,
+        outcome: &Outcome<Answer>,
+        line: &[u8],
+    ) {
+        let Origin::Client { client: key, place, id, order } = origin else { return };
+        self.scratch.clear();
+        write_outcome(&mut self.scratch, id.as_ref().map(IdBuf::as_id), outcome, line);
+        let Some(client) = self.clients.of(*key) else { return };
+        client.release(*place);
+        let done = client.pending == 0;
+        if let Some(number) = order {
+            let mut ready = Vec::new();
+            client.unnamed.answer(*number, &self.scratch, &mut ready);
+            send_or_cut(client.conn, &ready);
+        } else {
+            send_or_cut(client.conn, &self.scratch);
+        }
+        if done && let Some(waiting) = client.unnamed.answered.take() {
+            waiting.wake();
+        }
+    }
+
+    /// A client's job was not accepted.
+    pub(crate) fn refuse(&mut self, job: Job, reason: RefusedReason) {
+        self.bodies_bytes -= job.body.len();
+        if let Origin::Client { client, id, order, .. } = &job.origin {
+            let code = protocol_code(reason.code());
+            let message = reason.to_string();
+            let id = id.as_ref().map(IdBuf::as_id);
+            self.reply(*client, *order, |out| encode::error(out, id, code, &message));
+        }
+        self.bodies.take_back(job.body);
+    }
+
+    /// Sends a failure; one without an id has its turn.
+    pub(crate) fn reply_error(
+        &mut self,
+        key: ClientKey,
+        id: Option<Id<'_>>,
+        code: Code,
+        message: &str,
+    ) {
+        let Some(client) = self.clients.of(key) else { return };
+        let order = id.is_none().then(|| client.unnamed.begin());
+        self.reply(key, order, |out| encode::error(out, id, code, message));
+    }
+
+    /// Sends what `write` writes, in its turn if it has one.
+    pub(crate) fn reply(
+        &mut self,
+        key: ClientKey,
+        order: Option<u64>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.scratch.clear();
+        write(&mut self.scratch);
+        let Some(client) = self.clients.of(key) else { return };
+        match order {
+            Some(number) => {
+                let mut ready = Vec::new();
+                client.unnamed.answer(number, &self.scratch, &mut ready);
+                send_or_cut(client.conn, &ready);
+            }
+            None => send_or_cut(client.conn, &self.scratch),
+        }
+    }
+
+    /// Ready once the client waits for no answer.
+    pub(crate) fn poll_answered(&mut self, key: ClientKey, waker: &Waker) -> Poll<()> {
+        match self.clients.of(key) {
+            Some(client) if client.pending > 0 => {
+                client.unnamed.answered = Some(waker.clone());
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+}
+
+/// Appends the reply that an outcome makes.
+fn write_outcome(out: &mut Vec<u8>, id: Option<Id<'_>>, outcome: &Outcome<Answer>, line: &[u8]) {
+    match outcome {
+        Outcome::Done(answer) => {
+            let bytes = answer.body.bytes(line);
+            match answer.form {
+                Form::Json => encode::result(out, id, bytes),
+                Form::Text => {
+                    let written = encode::result_with(out, id, |out| json_string(out, bytes));
+                    if written.is_err() {
+                        let message = "the filter's answer is not UTF-8, which JSON can't carry";
+                        encode::error(out, id, Code::HandlerError, message);
+                    }
+                }
+            }
+        }
+        Outcome::Failed { code, cause: Cause::Pool(reason), .. } => {
+            encode::error(out, id, protocol_code(*code), &reason.to_string());
+        }
+        Outcome::Failed { code, cause: Cause::Peer(answer), .. } => {
+            let failed = crate::core::failed(*code, &Cause::Peer(*answer), true, line);
+            let fault = encode::Fault {
+                code: protocol_code(*code),
+                error: &failed.message,
+                traceback: failed.traceback.as_deref(),
+            };
+            encode::fault(out, id, &fault);
+        }
+    }
+}
+
+/// The protocol's name for a code of the dispatch.
+pub(crate) fn protocol_code(code: remuda_dispatch::Code) -> Code {
+    Code::parse(code.as_str()).unwrap_or(Code::Internal)
+}

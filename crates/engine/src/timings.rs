@@ -1,0 +1,63 @@
+//! How long jobs waited and ran, as histograms.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+/// The longest time that is told apart from longer ones, in microseconds: a day.
+const HIGHEST_US: u64 = 86_400_000_000;
+/// The bounds of the buckets that are shown to Prometheus, in seconds.
+pub const BUCKETS: [f64; 16] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    10.0, 60.0,
+];
+
+/// Waiting and running times of the jobs that have run.
+#[derive(Debug)]
+pub(crate) struct Timings {
+    pub(crate) wait: Times,
+    pub(crate) run: Times,
+}
+
+/// One histogram, in microseconds.
+#[derive(Debug)]
+pub(crate) struct Times {
+    histogram: Option<Histogram<u64>>,
+    sum: Duration,
+}
+
+impl Timings {
+    pub(crate) fn new() -> Self {
+        Self { wait: Times::new(), run: Times::new() }
+    }
+}
+
+impl Times {
+    fn new() -> Self {
+        // These bounds are ones that a histogram can have.
+        Self { histogram: Histogram::new_with_bounds(1, HIGHEST_US, 2).ok(), sum: Duration::ZERO }
+    }
+
+    pub(crate) fn record(&mut self, time: Duration) {
+        self.sum += time;
+        if let Some(histogram) = &mut self.histogram {
+            histogram.saturating_record((time.as_micros() as u64).max(1));
+        }
+    }
+
+    /// Median, 99th percentile and largest, in microseconds, and how many there were.
+    pub(crate) fn summary(&self) -> Value {
+        let Some(histogram) = &self.histogram else { return Value::Null };
+        let buckets: Vec<u64> =
+            BUCKETS.iter().map(|bound| histogram.count_between(0, (bound * 1e6) as u64)).collect();
+        json!({
+            "count": histogram.len(),
+            "sum_us": self.sum.as_micros() as u64,
+            "p50": histogram.value_at_quantile(0.5),
+            "p99": histogram.value_at_quantile(0.99),
+            "max": histogram.max(),
+            "buckets": buckets,
+        })
+    }
+}

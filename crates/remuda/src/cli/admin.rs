@@ -1,0 +1,187 @@
+//! `remuda status`, `remuda reset` and `remuda stop`: one question to a running pool each.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Args;
+use remuda_protocol::{Answer, Id, Reply, encode};
+use serde_json::Value;
+
+use crate::cli::connection::Connection;
+use crate::cli::exit;
+use crate::cli::number::grouped;
+
+/// Which pool is asked.
+#[derive(Debug, Args)]
+pub(crate) struct AdminArgs {
+    /// Where the pool is [default: REMUDA_ADDR, else the socket of this user]
+    #[arg(long, value_name = "ADDR")]
+    to: Option<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which pool is asked, and for what of its status.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    admin: AdminArgs,
+
+    /// Print the last exits and failures of workers
+    #[arg(long)]
+    events: bool,
+}
+
+/// The status for a request that the pool refused.
+const REFUSED: u8 = 1;
+/// The number by which the request is known.
+const ID: Option<Id<'static>> = Some(Id::Number(1));
+
+/// `remuda status`.
+pub(crate) fn status(args: &StatusArgs) -> ExitCode {
+    let data = match ask(&args.admin, |out| encode::status(out, ID)) {
+        Ok(data) => data,
+        Err(status) => return status,
+    };
+    let shown = if args.events { &data["events"] } else { &data };
+    let text = match (args.admin.json, args.events) {
+        (true, _) => format!("{shown:#}\n"),
+        (false, true) => events(shown),
+        (false, false) => table(shown),
+    };
+    // A reader that has gone wants no more.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
+}
+
+/// `remuda reset`.
+pub(crate) fn reset(args: &AdminArgs) -> ExitCode {
+    finish(args, "all workers are new", ask(args, |out| encode::reset(out, ID)))
+}
+
+/// `remuda stop`.
+pub(crate) fn stop(args: &AdminArgs) -> ExitCode {
+    finish(
+        args,
+        "the pool finishes what it has, and ends",
+        ask(args, |out| encode::shutdown(out, ID)),
+    )
+}
+
+fn finish(args: &AdminArgs, done: &str, answer: Result<Value, ExitCode>) -> ExitCode {
+    match answer {
+        Ok(_) => {
+            match args.json {
+                true => println!("{{\"ok\":true}}"),
+                false => eprintln!("remuda: {done}"),
+            }
+            ExitCode::SUCCESS
+        }
+        Err(status) => status,
+    }
+}
+
+/// Asks one thing; the error is the status to exit with, after why was told.
+fn ask(args: &AdminArgs, write: impl FnOnce(&mut Vec<u8>)) -> Result<Value, ExitCode> {
+    let mut request = Vec::new();
+    write(&mut request);
+    let line = Connection::open(args.to.as_deref())
+        .and_then(|mut connection| connection.ask(&request))
+        .map_err(exit::error)?;
+    match Reply::parse(&line).map(|reply| reply.answer) {
+        Ok(Answer::Status(data) | Answer::Other { data, .. }) => {
+            data.parse().map_err(|error| exit::error(format!("the pool's answer: {error}")))
+        }
+        Ok(Answer::Error(failure)) => {
+            let (code, error) = (failure.code_text.decode(), failure.error.decode());
+            eprintln!("remuda: {code}: {error}");
+            Err(REFUSED.into())
+        }
+        Ok(_) => Err(exit::error("the pool answered with something else")),
+        Err(error) => Err(exit::error(format!("the pool's answer can't be read: {error}"))),
+    }
+}
+
+/// The status for people.
+fn table(status: &Value) -> String {
+    let number = |value: &Value| value.as_u64().map_or_else(|| "-".to_owned(), grouped);
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let mut out = String::new();
+    let mut line = |words: String| {
+        out.push_str(words.trim_end());
+        out.push('\n');
+    };
+    line(format!(
+        "pool {} pid {}, up {}, on {}",
+        text(&status["phase"]),
+        status["pid"],
+        seconds(&status["uptime_ms"]),
+        text(&status["backend"]),
+    ));
+    let failed: u64 = status["jobs"]["failed"]
+        .as_object()
+        .map_or(0, |codes| codes.values().filter_map(Value::as_u64).sum());
+    line(format!(
+        "jobs {} accepted, {} done, {} failed; {} queued, {} running",
+        number(&status["jobs"]["accepted"]),
+        number(&status["jobs"]["done"]),
+        grouped(failed),
+        number(&status["queued"]),
+        number(&status["in_flight"]),
+    ));
+    line(format!(
+        "waited p50 {} us, p99 {} us; ran p50 {} us, p99 {} us",
+        number(&status["wait_us"]["p50"]),
+        number(&status["wait_us"]["p99"]),
+        number(&status["run_us"]["p50"]),
+        number(&status["run_us"]["p99"]),
+    ));
+    line(String::new());
+    line(format!(
+        "{:>6} {:>4} {:>8} {:<9} {:>10} {:>9} {:>9} {:>9}",
+        "worker", "slot", "pid", "state", "jobs", "age", "memory", "job age"
+    ));
+    for worker in status["workers"].as_array().into_iter().flatten() {
+        let memory = worker["memory"].as_u64();
+        line(format!(
+            "{:>6} {:>4} {:>8} {:<9} {:>10} {:>9} {:>9} {:>9}",
+            plain(&worker["worker"]),
+            plain(&worker["slot"]),
+            plain(&worker["pid"]),
+            text(&worker["state"]),
+            number(&worker["jobs"]),
+            seconds(&worker["age_ms"]),
+            memory.map_or_else(|| "-".to_owned(), |bytes| format!("{} MiB", bytes >> 20)),
+            seconds(&worker["job_age_ms"]),
+        ));
+    }
+    out
+}
+
+/// The last exits and failures for people.
+fn events(events: &Value) -> String {
+    let mut out = String::new();
+    for event in events.as_array().into_iter().flatten() {
+        out.push_str(&format!(
+            "{:>10} worker {} (slot {}): {}\n",
+            seconds(&event["at_ms"]),
+            plain(&event["worker"]),
+            plain(&event["slot"]),
+            event["what"].as_str().unwrap_or_default(),
+        ));
+    }
+    if out.is_empty() {
+        out.push_str("no worker has ended\n");
+    }
+    out
+}
+
+fn plain(value: &Value) -> String {
+    if value.is_null() { "-".to_owned() } else { value.to_string() }
+}
+
+fn seconds(ms: &Value) -> String {
+    ms.as_u64().map_or_else(|| "-".to_owned(), |ms| format!("{}.{}s", ms / 1000, ms % 1000 / 100))
+}

@@ -1,0 +1,112 @@
+//! `remuda call`: one job to a running pool.
+
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use remuda_protocol::encode::{self, CallFields};
+use remuda_protocol::{Answer, Id, Raw, Reply, json_string, unescape};
+
+use crate::cli::connection::Connection;
+use crate::cli::{exit, number};
+
+/// Send one job to a running pool, and print its result.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct CallArgs {
+    /// The job; `-` reads it from stdin
+    #[arg(value_name = "BODY|-", allow_hyphen_values = true)]
+    body: String,
+
+    /// Where the pool is [default: REMUDA_ADDR, else the socket of this user]
+    #[arg(long, value_name = "ADDR")]
+    to: Option<String>,
+
+    /// The job and the result are JSON values
+    #[arg(long)]
+    json: bool,
+
+    /// How long the job may take, waiting included: seconds, or 150ms, 2s, 5m
+    #[arg(long, value_name = "TIME", value_parser = number::duration)]
+    timeout: Option<Duration>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  remuda call abc
+  remuda call --json '{\"text\":\"abc\"}'
+  remuda call --to tcp:127.0.0.1:7000 - < body.txt
+
+Exit status: 0 the result was printed, 1 the job failed, 255 any other error.";
+
+/// The status for a job that failed.
+const JOB_FAILED: u8 = 1;
+
+/// Runs the command.
+pub(crate) fn run(args: &CallArgs) -> ExitCode {
+    let body = match body(args) {
+        Ok(body) => body,
+        Err(message) => return exit::error(message),
+    };
+    let answer = Connection::open(args.to.as_deref()).and_then(|mut connection| {
+        let mut request = Vec::new();
+        let timeout_ms = args.timeout.map(|time| time.as_millis() as u64);
+        let fields = CallFields { timeout_ms, hops: 0 };
+        encode::call(&mut request, Some(Id::Number(1)), &body, &fields);
+        connection.ask(&request)
+    });
+    let line = match answer {
+        Ok(line) => line,
+        Err(error) => return exit::error(error),
+    };
+    match Reply::parse(&line).map(|reply| reply.answer) {
+        Ok(Answer::Result(result)) => print(result, args.json),
+        Ok(Answer::Error(failure)) => {
+            let (code, error) = (failure.code_text.decode(), failure.error.decode());
+            eprintln!("remuda: {code}: {error}");
+            if let Some(traceback) = failure.traceback {
+                eprint!("{}", traceback.decode());
+            }
+            JOB_FAILED.into()
+        }
+        Ok(_) => exit::error("the pool answered with something else than a result"),
+        Err(error) => exit::error(format!("the pool's answer can't be read: {error}")),
+    }
+}
+
+/// The body as JSON.
+fn body(args: &CallArgs) -> Result<Vec<u8>, String> {
+    let mut bytes = args.body.clone().into_bytes();
+    if args.body == "-" {
+        bytes.clear();
+        io::stdin()
+            .lock()
+            .read_to_end(&mut bytes)
+            .map_err(|e| format!("cannot read stdin: {e}"))?;
+        if !args.json && bytes.ends_with(b"\n") {
+            bytes.pop();
+        }
+    }
+    if args.json {
+        Raw::new(&bytes).map_err(|error| format!("the job is not a JSON value: {error}"))?;
+        return Ok(bytes);
+    }
+    let mut json = Vec::with_capacity(bytes.len() + 2);
+    json_string(&mut json, &bytes).map_err(|_| "the job is not UTF-8".to_owned())?;
+    Ok(json)
+}
+
+fn print(result: Raw<'_>, json: bool) -> ExitCode {
+    let text = match unescape(result.as_str()) {
+        Ok(text) if !json => text,
+        _ => result.as_str().into(),
+    };
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n")) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            exit::error(format!("cannot write the result: {error}"))
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}

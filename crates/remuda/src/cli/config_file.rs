@@ -1,0 +1,209 @@
+//! `remuda.toml`: the options of `serve` in a file.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::cli::number;
+use crate::cli::worker::WorkerArgs;
+
+/// What a file says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ConfigFile {
+    pub(crate) listen: Vec<String>,
+    worker: WorkerTable,
+    pub(crate) pool: PoolTable,
+}
+
+/// `[worker]`: one of these.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct WorkerTable {
+    command: Vec<String>,
+    stdio: bool,
+    python: Option<String>,
+    python_bin: Option<String>,
+    node: Option<String>,
+    node_bin: Option<String>,
+    builtin: Option<String>,
+    threads: bool,
+}
+
+/// `[pool]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct PoolTable {
+    pub(crate) num_workers: Option<u32>,
+    pub(crate) max_jobs: Option<u64>,
+    pub(crate) max_queue_size: Option<u32>,
+    pub(crate) retries: Option<u32>,
+    pub(crate) allocate_timeout: Option<Text>,
+    pub(crate) destroy_timeout: Option<Text>,
+    pub(crate) reset_timeout: Option<Text>,
+    pub(crate) max_body_bytes: Option<Text>,
+    pub(crate) supervisor: SupervisorTable,
+}
+
+/// `[pool.supervisor]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct SupervisorTable {
+    pub(crate) watch_tick: Option<Text>,
+    pub(crate) ttl: Option<Text>,
+    pub(crate) idle_ttl: Option<Text>,
+    pub(crate) exec_ttl: Option<Text>,
+    pub(crate) max_worker_memory: Option<Text>,
+}
+
+/// A time or a size: a number, or text with a unit.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Text {
+    Text(String),
+    Whole(u64),
+    Number(f64),
+}
+
+impl Text {
+    pub(crate) fn duration(&self) -> Result<std::time::Duration, String> {
+        number::duration(&self.to_string())
+    }
+
+    pub(crate) fn bytes(&self) -> Result<u64, String> {
+        number::bytes(&self.to_string())
+    }
+}
+
+impl std::fmt::Display for Text {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Whole(number) => number.fmt(f),
+            Self::Number(number) => number.fmt(f),
+        }
+    }
+}
+
+/// The names that each table may hold.
+const NAMES: [(&str, &[&str]); 4] = [
+    ("", &["listen", "worker", "pool"]),
+    (
+        "worker",
+        &["command", "stdio", "python", "python_bin", "node", "node_bin", "builtin", "threads"],
+    ),
+    (
+        "pool",
+        &[
+            "num_workers",
+            "max_jobs",
+            "max_queue_size",
+            "retries",
+            "allocate_timeout",
+            "destroy_timeout",
+            "reset_timeout",
+            "max_body_bytes",
+            "supervisor",
+        ],
+    ),
+    ("pool.supervisor", &["watch_tick", "ttl", "idle_ttl", "exec_ttl", "max_worker_memory"]),
+];
+
+/// Reads the file; without one, nothing is said.
+pub(crate) fn read(path: Option<&Path>) -> Result<ConfigFile, String> {
+    let Some(path) = path else { return Ok(ConfigFile::default()) };
+    let name = path.display();
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("cannot read {name}: {error}"))?;
+    parse(&text).map_err(|error| format!("{name}: {error}"))
+}
+
+fn parse(text: &str) -> Result<ConfigFile, String> {
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+    check("", &table)?;
+    table.try_into().map_err(|error: toml::de::Error| error.to_string().trim_end().to_owned())
+}
+
+/// Refuses a name that is not an option, and names the nearest one that is.
+fn check(path: &str, table: &toml::Table) -> Result<(), String> {
+    let tables: BTreeMap<&str, &[&str]> = NAMES.into_iter().collect();
+    let Some(known) = tables.get(path) else { return Ok(()) };
+    for (name, value) in table {
+        let full = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        if !known.contains(&name.as_str()) {
+            let nearest = known
+                .iter()
+                .max_by(|a, b| similar(name, a).total_cmp(&similar(name, b)))
+                .copied()
+                .unwrap_or_default();
+            return Err(format!("there is no option `{full}`; did you mean `{nearest}`?"));
+        }
+        if let toml::Value::Table(inner) = value {
+            check(&full, inner)?;
+        }
+    }
+    Ok(())
+}
+
+fn similar(a: &str, b: &str) -> f64 {
+    strsim::jaro_winkler(a, b)
+}
+
+impl ConfigFile {
+    /// The worker: what the command line says, or else the file.
+    pub(crate) fn worker(&self, args: &WorkerArgs) -> Result<WorkerArgs, String> {
+        if args.is_given() {
+            return Ok(args.clone());
+        }
+        let table = &self.worker;
+        let mut worker = args.clone();
+        worker.command = table.command.iter().map(OsString::from).collect();
+        worker.stdio |= table.stdio;
+        worker.python.clone_from(&table.python);
+        worker.node.clone_from(&table.node);
+        worker.threads |= table.threads;
+        if worker.python_bin.is_none() {
+            worker.python_bin = table.python_bin.as_ref().map(OsString::from);
+        }
+        if let Some(bin) = &table.node_bin {
+            worker.node_bin = bin.into();
+        }
+        if let Some(name) = &table.builtin {
+            let builtin = clap::ValueEnum::from_str(name, false);
+            worker.builtin =
+                Some(builtin.map_err(|_| format!("there is no built-in worker `{name}`"))?);
+        }
+        Ok(worker)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read() {
+        let file = parse(
+            "listen = [\"unix:/run/x.sock\"]\n[worker]\npython = \"a.py:f\"\n[pool]\nnum_workers = 3\n\
+             allocate_timeout = 2.5\n[pool.supervisor]\nttl = \"1h\"\nmax_worker_memory = \"1G\"\n",
+        )
+        .unwrap();
+        assert_eq!(file.pool.num_workers, Some(3));
+        assert_eq!(
+            file.pool.allocate_timeout.unwrap().duration(),
+            Ok(std::time::Duration::from_millis(2500))
+        );
+        assert_eq!(file.pool.supervisor.max_worker_memory.unwrap().bytes(), Ok(1 << 30));
+    }
+
+    #[test]
+    fn an_unknown_name_is_an_error_that_names_the_nearest() {
+        let error = parse("[pool]\nnum_worker = 3\n").unwrap_err();
+        assert_eq!(error, "there is no option `pool.num_worker`; did you mean `num_workers`?");
+        let error = parse("[pool.supervisor]\nexec_tl = 3\n").unwrap_err();
+        assert!(error.contains("`exec_ttl`"), "{error}");
+        assert!(parse("[pool]\nnum_workers = \"many\"\n").is_err());
+    }
+}

@@ -1,0 +1,149 @@
+//! A blocking connection to a pool, for the commands that ask one thing.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use remuda_protocol::{Address, Connecting, Framer, HandshakeError, Offer};
+
+use crate::cli::address;
+
+/// How long a pool may take to be reached and to shake hands.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most bytes that an answer may have.
+const ANSWER_LIMIT: usize = 1 << 30;
+
+/// A connection on which hands were shaken.
+pub(crate) struct Connection {
+    stream: Stream,
+    framer: Framer,
+    pub(crate) offer: Offer,
+}
+
+/// What can go wrong on the way to a pool.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectionError {
+    #[error("{0}")]
+    Address(String),
+    #[error(
+        "no pool answers at {tried}: start one with `remuda serve`, or say where it is with --to or REMUDA_ADDR"
+    )]
+    NoPool { tried: String },
+    #[error("{address}: {source}")]
+    Handshake { address: String, source: HandshakeError },
+    #[error("{address}: {source}")]
+    Io { address: String, source: io::Error },
+    #[error("the pool closed the connection without an answer")]
+    Closed,
+    #[error("cannot read the token in {path}: {source}")]
+    Token { path: String, source: io::Error },
+}
+
+enum Stream {
+    Unix(UnixStream),
+    Tcp(TcpStream),
+}
+
+impl Connection {
+    /// Reaches the pool at `to`, or where pools are by default.
+    pub(crate) fn open(to: Option<&str>) -> Result<Self, ConnectionError> {
+        let addresses = address::to_try(to).map_err(ConnectionError::Address)?;
+        let mut tried = Vec::new();
+        for address in &addresses {
+            match Stream::open(address) {
+                Ok(stream) => return Self::greet(stream, address),
+                Err(error) => tried.push(format!("{address} ({})", plain(&error))),
+            }
+        }
+        Err(ConnectionError::NoPool { tried: tried.join(", ") })
+    }
+
+    fn greet(stream: Stream, address: &Address) -> Result<Self, ConnectionError> {
+        let name = address.to_string();
+        let io = |source| ConnectionError::Io { address: name.clone(), source };
+        let token = token(address)?;
+        let mut first = Vec::new();
+        let connecting = Connecting::start(token.as_deref(), &mut first);
+        let mut connection =
+            Self { stream, framer: Framer::new(ANSWER_LIMIT), offer: Offer::default() };
+        connection.stream.set_read_timeout(Some(CONNECT_TIMEOUT)).map_err(io)?;
+        connection.send(&first).map_err(io)?;
+        let line = connection.line().map_err(io)?.ok_or(ConnectionError::Closed)?;
+        connection.offer = connecting
+            .answer(&line)
+            .map_err(|source| ConnectionError::Handshake { address: name.clone(), source })?;
+        connection.stream.set_read_timeout(None).map_err(io)?;
+        Ok(connection)
+    }
+
+    /// Sends whole lines.
+    pub(crate) fn send(&mut self, lines: &[u8]) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Unix(stream) => stream.write_all(lines),
+            Stream::Tcp(stream) => stream.write_all(lines),
+        }
+    }
+
+    /// Sends a request, and waits for its answer.
+    pub(crate) fn ask(&mut self, request: &[u8]) -> Result<Vec<u8>, ConnectionError> {
+        let io = |source| ConnectionError::Io { address: "the pool".into(), source };
+        self.send(request).map_err(io)?;
+        self.line().map_err(io)?.ok_or(ConnectionError::Closed)
+    }
+
+    /// The next line, or nothing at the end.
+    fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(line) = self.framer.next_line().map_err(io::Error::other)? {
+                return Ok(Some(line.to_vec()));
+            }
+            let spare = self.framer.spare();
+            let read = match &mut self.stream {
+                Stream::Unix(stream) => stream.read(spare)?,
+                Stream::Tcp(stream) => stream.read(spare)?,
+            };
+            if read == 0 {
+                return Ok(None);
+            }
+            self.framer.filled(read);
+        }
+    }
+}
+
+impl Stream {
+    fn open(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Unix { path, .. } => UnixStream::connect(path).map(Self::Unix),
+            Address::Tcp { host, port, .. } => {
+                let stream = TcpStream::connect((host.as_str(), *port))?;
+                stream.set_nodelay(true)?;
+                Ok(Self::Tcp(stream))
+            }
+            _ => Err(io::Error::other("this command reaches unix: and tcp: addresses")),
+        }
+    }
+
+    fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Unix(stream) => stream.set_read_timeout(timeout),
+            Self::Tcp(stream) => stream.set_read_timeout(timeout),
+        }
+    }
+}
+
+/// The token that the address names a file of, or the environment's.
+pub(crate) fn token(address: &Address) -> Result<Option<String>, ConnectionError> {
+    let Some(path) = &address.access().token_file else {
+        return Ok(std::env::var("REMUDA_TOKEN").ok().filter(|token| !token.is_empty()));
+    };
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConnectionError::Token { path: path.display().to_string(), source })?;
+    Ok(Some(text.lines().next().unwrap_or_default().trim().to_owned()))
+}
+
+/// What the system says of an error, without its number.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}

@@ -23,6 +23,10 @@ mod spin;
 mod surface;
 #[cfg(feature = "tokio")]
 mod tasks;
+#[cfg(feature = "tokio")]
+mod turn;
+#[cfg(not(feature = "tokio"))]
+#[path = "linux/thread_turn.rs"]
 mod turn;
 
 pub use face::SpscFace;

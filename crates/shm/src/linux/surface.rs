@@ -127,10 +127,6 @@ macro_rules! sends_and_receives {
             /// # Errors
             ///
             /// As [`Sender::send_blocking`](crate::Sender::send_blocking).
-            ///
-            /// # Panics
-            ///
-            /// In a task of tokio, when another caller has its turn.
             pub fn send_blocking(&self, pkt: &[u8]) -> Result<(), ShmError> {
                 self.sender.take_blocking().send_blocking(pkt)
             }
@@ -141,20 +137,12 @@ macro_rules! sends_and_receives {
             /// # Errors
             ///
             /// As [`Sender::send_batch_blocking`](crate::Sender::send_batch_blocking).
-            ///
-            /// # Panics
-            ///
-            /// In a task of tokio, when another caller has its turn.
             pub fn send_batch_blocking<M: AsRef<[u8]>>(&self, pkts: &[M]) -> Result<(), ShmError> {
                 self.sender.take_blocking().send_batch_blocking(pkts)
             }
 
             /// Receives one message, and blocks the thread until there is one. `None` when the
             /// pair is closed.
-            ///
-            /// # Panics
-            ///
-            /// In a task of tokio, when another caller has its turn.
             pub fn recv_blocking(&self) -> Option<::bytes::Bytes> {
                 self.receiver.take_blocking().recv_blocking()
             }

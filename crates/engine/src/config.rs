@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use remuda_protocol::{DEFAULT_MAX_BODY_BYTES, Raw};
+use remuda_protocol::{Address, DEFAULT_MAX_BODY_BYTES, Raw};
 
 pub use remuda_dispatch::{Delivery, Overload, RetryOn, Supervisor};
 
@@ -37,12 +37,14 @@ pub enum WorkerKind {
     },
     /// A function that runs on threads of this process.
     Threads(ThreadHandler),
+    /// None of its own: the pool has only the peers that it is attached to.
+    None,
 }
 
 impl WorkerKind {
     /// True if its workers are processes, for which a keeper is needed.
     pub(crate) fn has_processes(&self) -> bool {
-        !matches!(self, Self::Threads(_))
+        !matches!(self, Self::Threads(_) | Self::None)
     }
 }
 
@@ -81,6 +83,9 @@ pub struct PoolConfig {
     pub kind: WorkerKind,
     /// The directory that workers run in. Default: the pool's own.
     pub cwd: Option<PathBuf>,
+    /// Workers and pools that run already and are workers of this pool, too. Unix and TCP
+    /// addresses. Default: none.
+    pub attach: Vec<Address>,
     /// The dispatch's options: workers, queue, delivery, supervision.
     pub dispatch: remuda_dispatch::Config,
     /// The most bytes that a body or a result may have. Default: 16 MiB.
@@ -110,6 +115,7 @@ impl PoolConfig {
         Self {
             kind,
             cwd: None,
+            attach: Vec::new(),
             dispatch: remuda_dispatch::Config { num_workers: cores, ..Default::default() },
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
             max_bodies_bytes: 256 << 20,

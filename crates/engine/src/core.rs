@@ -21,6 +21,7 @@ use crate::keeper::{Keeper, Scope, Signal};
 use crate::link::Links;
 use crate::local::{Ended, Failed, Local};
 use crate::pool::Inner;
+use crate::remote::RemoteJobs;
 use crate::timings::Timings;
 
 /// All that a pool knows.
@@ -40,6 +41,7 @@ pub(crate) struct Core {
     /// What they will be from the next reset on.
     pub(crate) next_kind: Option<WorkerKind>,
     pub(crate) bodies: Bodies,
+    pub(crate) remote_jobs: RemoteJobs,
     /// Bytes of the bodies that clients sent and that have not ended.
     pub(crate) bodies_bytes: usize,
     /// Bytes of lines that have no end yet, and how many clients are not read because of it.
@@ -88,6 +90,7 @@ impl Core {
             kinds: BTreeMap::from([(0, config.kind.clone())]),
             next_kind: None,
             bodies: Bodies::default(),
+            remote_jobs: RemoteJobs::default(),
             bodies_bytes: 0,
             unfinished: 0,
             paused: 0,
@@ -228,6 +231,9 @@ impl Core {
                     Body::Own(bytes) => bytes.into(),
                 };
                 self.local.push(number, body, ended, facts);
+            }
+            Origin::Remote { number, reply } => {
+                self.finish_remote(number, reply, job.body.len(), outcome, line);
             }
         }
     }

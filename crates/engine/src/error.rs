@@ -34,6 +34,14 @@ pub enum PoolError {
         /// Why the system refused.
         source: std::io::Error,
     },
+    /// A peer that can't be a worker of this pool.
+    #[error("cannot attach to {address}: {trouble}")]
+    Attach {
+        /// Where it is.
+        address: String,
+        /// What is wrong with it.
+        trouble: String,
+    },
     /// Another pool listens there.
     #[error("{address} is in use by process {pid}: stop it, or listen elsewhere with --listen")]
     InUse {

@@ -9,6 +9,7 @@ use remuda_dispatch::Payload;
 use remuda_protocol::IdBuf;
 
 use crate::front::ClientKey;
+use crate::remote::ReplyTo;
 
 /// A body, and who asked.
 #[derive(Debug)]
@@ -35,6 +36,13 @@ pub(crate) enum Origin {
         id: Option<IdBuf>,
         /// The turn of a reply without an id.
         order: Option<u64>,
+    },
+    /// Another thread of the program that the pool is part of.
+    Remote {
+        /// By which it is cancelled.
+        number: u64,
+        /// Where the result goes.
+        reply: ReplyTo,
     },
 }
 

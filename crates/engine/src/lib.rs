@@ -12,6 +12,7 @@ mod link;
 mod local;
 mod logs;
 mod pool;
+mod remote;
 mod start;
 mod timings;
 
@@ -26,5 +27,6 @@ pub use history::{INCIDENTS_LIMIT, Incident};
 pub use job::Form;
 pub use local::{End, Failed, Finished, FinishedJob};
 pub use pool::{NewJob, Pool};
+pub use remote::{Health, REMOTE_REQUESTS_LIMIT, Remote, RemoteError, RemoteReply};
 pub use remuda_dispatch::{Code, Drain, Exit, Facts, RefusedReason, ResetRefused, Snapshot};
 pub use timings::BUCKETS;

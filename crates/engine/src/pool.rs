@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use remuda_dispatch::{Drain, JobOptions, RefusedReason, ResetRefused, Snapshot};
 use remuda_net::Either;
+use remuda_protocol::Address;
 
 use crate::config::{PoolConfig, WorkerKind};
 use crate::core::Core;
@@ -18,6 +19,7 @@ use crate::front::client::WATCH_EVERY;
 use crate::history::Incident;
 use crate::job::{Body, Job, Origin};
 use crate::keeper::{Event, Keeper};
+use crate::link::attached;
 use crate::local::Finished;
 
 /// A pool of warm workers, on the runtime of the thread that started it. It is not `Send`; clones
@@ -54,9 +56,14 @@ impl Pool {
     /// Options that don't fit together, or a keeper that can't be started. A worker that can't be
     /// started is no error here: it is tried again, as the configuration says.
     pub fn start(config: PoolConfig) -> Result<Self, PoolError> {
-        let keeper = match &config.kind {
-            WorkerKind::Threads(_) => None,
-            _ => Some(Keeper::start(config.keeper.clone(), config.keeper_options.clone())?),
+        for address in &config.attach {
+            if !matches!(address, Address::Unix { .. } | Address::Tcp { .. }) {
+                return Err(PoolError::Unsupported(address.to_string()));
+            }
+        }
+        let keeper = match config.kind.has_processes() {
+            false => None,
+            true => Some(Keeper::start(config.keeper.clone(), config.keeper_options.clone())?),
         };
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0u8);
         let core = Core::new(config, keeper, seed)?;
@@ -72,8 +79,23 @@ impl Pool {
             })?;
             remuda_net::spawn(hear_keeper(Rc::downgrade(&pool.0), socket));
         }
+        pool.attach_all()?;
         pool.0.core.borrow_mut().tick();
         Ok(pool)
+    }
+
+    fn attach_all(&self) -> Result<(), PoolError> {
+        let core = &mut *self.0.core.borrow_mut();
+        let now = core.now();
+        for address in core.config.attach.clone() {
+            let token = match &address.access().token_file {
+                Some(path) => Some(crate::front::bind::read_token(path)?),
+                None => std::env::var("REMUDA_TOKEN").ok().filter(|token| !token.is_empty()),
+            };
+            let worker = core.dispatch.attach(now);
+            remuda_net::spawn(attached::keep(Rc::downgrade(&self.0), worker, address, token));
+        }
+        Ok(())
     }
 
     /// Hands in a job. It is sent to a worker when [`Pool::flush`] is called, or anything else

@@ -73,7 +73,9 @@ impl Core {
                 spawn.args.clone_from(args);
                 (spawn, true)
             }
-            WorkerKind::Threads(_) => return Err("threads are not started by the keeper".into()),
+            WorkerKind::Threads(_) | WorkerKind::None => {
+                return Err("threads are not started by the keeper".into());
+            }
         };
         spawn.cwd.clone_from(&self.config.cwd);
         spawn.env.push(("REMUDA_WORKER_ID".into(), Some(number.to_string().into())));

@@ -1,6 +1,7 @@
 //! The pool's side of each worker: what it is told, and what is known of it.
 
 mod asleep;
+pub(crate) mod attached;
 pub(crate) mod filter;
 pub(crate) mod process;
 
@@ -9,6 +10,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use remuda_dispatch::{CallId, Dispatch, Exit, KillReason, WorkerId};
+use remuda_net::Notifier;
 
 use crate::job::{Answer, Job};
 use crate::logs::LogTail;
@@ -32,6 +34,8 @@ pub(crate) struct Link {
     pub(crate) exit: Option<Exit>,
     /// Why the pool killed it.
     pub(crate) killed: Option<KillReason>,
+    /// For a peer that the pool attached to: told once hands were shaken.
+    pub(crate) attached: Option<Notifier>,
     /// What went wrong with it, where more is known than how it ended.
     pub(crate) trouble: Option<String>,
     /// Another start would fail in the same way.
@@ -62,6 +66,7 @@ impl Link {
             read_to_end: false,
             exit: None,
             killed: None,
+            attached: None,
             trouble: None,
             hopeless: false,
             log: None,

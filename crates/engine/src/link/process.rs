@@ -24,16 +24,41 @@ pub(crate) struct ProcessLink {
     connecting: Option<Connecting>,
     /// The rest of a line over the limit is thrown away.
     discarding: bool,
+    /// It is a peer that this pool attached to: calls carry how many pools they came through.
+    attached: bool,
 }
 
 impl ProcessLink {
     /// Sends the handshake on a socket that a worker has the other end of.
     pub(crate) fn open(conn: ConnCtx, scratch: &mut Vec<u8>) -> remuda_net::Result<Self> {
+        Self::greet(conn, None, scratch, false)
+    }
+
+    /// Sends the handshake to a peer that runs already.
+    pub(crate) fn attach(
+        conn: ConnCtx,
+        token: Option<&str>,
+        scratch: &mut Vec<u8>,
+    ) -> remuda_net::Result<Self> {
+        Self::greet(conn, token, scratch, true)
+    }
+
+    fn greet(
+        conn: ConnCtx,
+        token: Option<&str>,
+        scratch: &mut Vec<u8>,
+        attached: bool,
+    ) -> remuda_net::Result<Self> {
         scratch.clear();
-        let connecting = Connecting::start(None, scratch);
+        let connecting = Some(Connecting::start(token, scratch));
         conn.send_nowait(scratch)?;
         let scan = LineScan::new(MAX_HANDSHAKE_BYTES);
-        Ok(Self { conn, scan, connecting: Some(connecting), discarding: false })
+        Ok(Self { conn, scan, connecting, discarding: false, attached })
+    }
+
+    /// Ends the connection: what is read then is its end.
+    pub(crate) fn close(&self) {
+        self.conn.close();
     }
 
     pub(crate) fn send(
@@ -47,12 +72,14 @@ impl ProcessLink {
         let id = Some(Id::Number(call.number()));
         let Some((first, remaining)) = jobs.next() else { return };
         let timeout_ms = remaining.map(|time| time.as_millis() as u64);
-        let fields = CallFields { timeout_ms, hops: 0 };
+        let hops = if self.attached { first.hops + 1 } else { 0 };
+        let fields = CallFields { timeout_ms, hops };
         match jobs.next() {
             None => encode::call_with(scratch, id, &fields, |out| write_body(out, first)),
             Some((second, _)) => {
                 let jobs = [first, second].into_iter().chain(jobs.map(|(job, _)| job));
-                encode::calls_with(scratch, id, &CallFields::default(), jobs, write_body);
+                let fields = CallFields { timeout_ms: None, hops };
+                encode::calls_with(scratch, id, &fields, jobs, write_body);
             }
         }
         self.transmit(scratch);
@@ -65,7 +92,10 @@ impl ProcessLink {
     }
 
     pub(crate) fn stop(&self) {
-        self.conn.shutdown_write();
+        match self.attached {
+            true => self.conn.close(),
+            false => self.conn.shutdown_write(),
+        }
     }
 
     /// A socket that doesn't take it is one whose end is about to be read: the job is judged then.
@@ -88,14 +118,19 @@ fn write_body(out: &mut Vec<u8>, job: &Job) {
 
 /// Reads what the worker sends, until it ends.
 pub(crate) async fn read(pool: Pool, worker: WorkerId, conn: ConnCtx) {
+    read_attached(pool.clone(), worker, conn).await;
+    conn.close();
+    pool.0.core.borrow_mut().worker_read_to_end(worker);
+}
+
+/// Reads what a peer sends, until the link is down.
+pub(crate) async fn read_attached(pool: Pool, worker: WorkerId, conn: ConnCtx) {
     loop {
         let mut core = |bytes: &[u8]| pool.0.core.borrow_mut().read_worker(worker, bytes);
         if conn.with_data(&mut core).await == 0 {
-            break;
+            return;
         }
     }
-    conn.close();
-    pool.0.core.borrow_mut().worker_read_to_end(worker);
 }
 
 impl Core {
@@ -151,10 +186,19 @@ impl Core {
     fn handshake_answered(&mut self, worker: WorkerId, connecting: Connecting, line: &[u8]) {
         let now = self.now();
         let max_line = self.config.max_body_bytes.saturating_add(MAX_ENVELOPE_BYTES);
+        let instance = self.instance.clone();
         let Some(link) = self.links.of(worker) else { return };
         match connecting.answer(line) {
+            Ok(offer) if link.attached.is_some() && offer.instance == instance => {
+                link.hopeless = true;
+                link.trouble = Some("it is this pool itself".to_owned());
+                self.cut(worker);
+            }
             Ok(offer) => {
                 link.ready = true;
+                if let Some(shaken) = &link.attached {
+                    shaken.notify();
+                }
                 let (number, sink) = (link.number, self.config.logs.clone());
                 link.tail.lines().for_each(|line| sink.line(number, line));
                 if let Transport::Process(process) = &mut link.transport {
@@ -169,12 +213,14 @@ impl Core {
                 self.dispatch.ready(now, worker, offer);
             }
             Err(error) => {
-                link.hopeless = true;
+                // A pool that drains refuses, too, and is there again later.
+                link.hopeless = link.attached.is_none()
+                    || matches!(error, HandshakeError::VersionMismatch { .. });
                 link.trouble = Some(match error {
                     HandshakeError::Refused { error, .. } => error,
                     error => error.to_string(),
                 });
-                self.signal(worker, crate::keeper::Signal::Kill);
+                self.cut(worker);
             }
         }
     }
@@ -206,8 +252,20 @@ impl Core {
             && let Some(link) = self.links.of(worker)
         {
             link.trouble = Some(format!("the worker broke the protocol: {fault}"));
+            if link.attached.is_some() {
+                self.cut(worker);
+            }
         }
         Ok(())
+    }
+
+    /// Makes an end with a worker that can't be used: kills it, or leaves a peer alone.
+    fn cut(&mut self, worker: WorkerId) {
+        let Some(link) = self.links.of(worker) else { return };
+        match &link.transport {
+            Transport::Process(process) if process.attached => process.close(),
+            _ => self.signal(worker, crate::keeper::Signal::Kill),
+        }
     }
 
     fn worker_garbage(&mut self, worker: WorkerId, line: &[u8], what: &str) {
@@ -217,7 +275,11 @@ impl Core {
         let trouble = format!("the worker sent what is no reply ({what}): {shown:?}");
         tracing::warn!(worker = link.number, "{trouble}");
         link.trouble = Some(trouble);
+        let attached = link.attached.is_some();
         self.dispatch.faulted(now, worker, Fault::Garbage);
+        if attached {
+            self.cut(worker);
+        }
     }
 
     /// A result over the limit fails its own job, if it can be told which that is.
@@ -226,7 +288,7 @@ impl Core {
         let Some(link) = self.links.of(worker) else { return };
         if !link.ready {
             link.trouble = Some("its answer to the handshake is too long".into());
-            self.signal(worker, crate::keeper::Signal::Kill);
+            self.cut(worker);
             return;
         }
         let message = format!(

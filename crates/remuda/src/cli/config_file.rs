@@ -30,6 +30,7 @@ struct WorkerTable {
     node_bin: Option<String>,
     builtin: Option<String>,
     threads: bool,
+    attach: Vec<String>,
 }
 
 /// `[pool]`.
@@ -92,7 +93,17 @@ const NAMES: [(&str, &[&str]); 4] = [
     ("", &["listen", "worker", "pool"]),
     (
         "worker",
-        &["command", "stdio", "python", "python_bin", "node", "node_bin", "builtin", "threads"],
+        &[
+            "command",
+            "stdio",
+            "python",
+            "python_bin",
+            "node",
+            "node_bin",
+            "builtin",
+            "threads",
+            "attach",
+        ],
     ),
     (
         "pool",
@@ -164,6 +175,7 @@ impl ConfigFile {
         worker.python.clone_from(&table.python);
         worker.node.clone_from(&table.node);
         worker.threads |= table.threads;
+        worker.attach.clone_from(&table.attach);
         if worker.python_bin.is_none() {
             worker.python_bin = table.python_bin.as_ref().map(OsString::from);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
-use remuda_engine::{Delivery, RetryOn};
+use remuda_engine::{Delivery, RetryOn, WorkerKind};
 
 use crate::cli::worker::WorkerArgs;
 use crate::cli::{exit, number, pool::PoolArgs};
@@ -160,7 +160,13 @@ pub(crate) fn run(args: MapArgs) -> ExitCode {
         Ok(pool) => pool,
         Err(message) => return exit::error(message),
     };
-    if let Some(jobs) = args.jobs {
+    match args.worker.attached() {
+        Ok(attach) => pool.attach = attach,
+        Err(message) => return exit::error(message),
+    }
+    if matches!(pool.kind, WorkerKind::None) {
+        pool.dispatch.num_workers = 0;
+    } else if let Some(jobs) = args.jobs {
         pool.dispatch.num_workers = u32::from(jobs);
     }
     pool.dispatch.delivery = args.delivery();

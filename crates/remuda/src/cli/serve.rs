@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use remuda_engine::{Listen, LogSink, Overload, Pool, PoolConfig, PoolError, runtime_directory};
+use remuda_engine::{
+    Listen, LogSink, Overload, Pool, PoolConfig, PoolError, WorkerKind, runtime_directory,
+};
 use remuda_net::{Config as NetConfig, Either3};
 use remuda_protocol::Address;
 use sd_notify::NotifyState;
@@ -107,8 +109,14 @@ fn configure(args: &ServeArgs) -> Result<Serve, String> {
     let file = crate::cli::config_file::read(args.config.as_deref())?;
     let worker = file.worker(&args.worker)?;
     let mut pool = args.pool.or(&file.pool)?.config(worker.kind()?)?;
+    pool.attach = worker.attached()?;
+    if matches!(pool.kind, WorkerKind::None) {
+        pool.dispatch.num_workers = 0;
+    }
     let dispatch = &mut pool.dispatch;
-    if let Some(workers) = args.num_workers.or(file.pool.num_workers) {
+    if let Some(workers) = args.num_workers.or(file.pool.num_workers)
+        && dispatch.num_workers > 0
+    {
         dispatch.num_workers = workers;
     }
     if let Some(size) = args.max_queue_size.or(file.pool.max_queue_size) {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 use remuda_engine::WorkerKind;
+use remuda_protocol::Address;
 
 use crate::cli::builtin::Builtin;
 use crate::cli::interpreter;
@@ -31,6 +32,10 @@ pub(crate) struct WorkerArgs {
     /// Run the built-in worker on threads of this process instead of processes
     #[arg(long, requires = "builtin")]
     pub(crate) threads: bool,
+
+    /// A worker or a whole pool that is already running; may be given several times
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) attach: Vec<String>,
 
     /// The Python to run [default: that of the active virtual environment, else python3]
     #[arg(long, value_name = "PATH", env = "REMUDA_PYTHON_BIN")]
@@ -61,6 +66,7 @@ pub(crate) fn describe(kind: &WorkerKind) -> String {
         WorkerKind::Process { program, args, .. } => words(program, args),
         WorkerKind::Filter { program, args } => format!("--stdio {}", words(program, args)),
         WorkerKind::Threads(_) => "threads".to_owned(),
+        WorkerKind::None => "attached peers alone".to_owned(),
     }
 }
 
@@ -74,6 +80,14 @@ impl WorkerArgs {
             || self.python.is_some()
             || self.node.is_some()
             || self.builtin.is_some()
+            || !self.attach.is_empty()
+    }
+
+    /// The peers to attach to.
+    pub(crate) fn attached(&self) -> Result<Vec<Address>, String> {
+        let parse =
+            |text: &String| text.parse().map_err(|error| format!("--attach {text}: {error}"));
+        self.attach.iter().map(parse).collect()
     }
 
     /// The one kind of worker that was asked for.
@@ -85,10 +99,11 @@ impl WorkerArgs {
             self.builtin.is_some(),
         ];
         match asked.iter().filter(|asked| **asked).count() {
+            0 if !self.attach.is_empty() => return Ok(WorkerKind::None),
             0 => {
                 return Err("no worker given: end the command with `-- COMMAND ARGS...`, or use \
                             --stdio -- COMMAND, --python FILE.py:FUNCTION, --node \
-                            FILE.mjs:FUNCTION or --builtin NAME"
+                            FILE.mjs:FUNCTION, --builtin NAME or --attach ADDR"
                     .into());
             }
             1 => {}

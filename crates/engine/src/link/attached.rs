@@ -1,0 +1,195 @@
+//! The link to a peer that runs already, a worker or a whole pool, kept by the reconnect loop.
+//!
+//! The pool neither starts nor ends such a peer, and never tells it to shut down. While it is
+//! away, it takes no job and costs nothing.
+
+use std::pin::pin;
+use std::rc::Weak;
+use std::time::Duration;
+
+use remuda_backoff::Backoff;
+use remuda_dispatch::{Exit, WorkerId};
+use remuda_net::{ConnCtx, Either3, NetError, Notifier};
+use remuda_protocol::Address;
+use remuda_reconnect::{ConnResult, LocalConnector, Retry, RunResult, Sleep};
+
+use crate::error::PoolError;
+use crate::link::process::{self, ProcessLink};
+use crate::link::{Link, Transport};
+use crate::pool::{Inner, Pool};
+
+/// How long a peer may take to be reached, and to shake hands.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Keeps the link to the peer at `address`, for as long as the pool lives.
+pub(crate) async fn keep(
+    pool: Weak<Inner>,
+    worker: WorkerId,
+    address: Address,
+    token: Option<String>,
+) {
+    let retry = Retry::new(Backoff::new(remuda_reconnect::random_seed()), NetSleep::new());
+    let name = address.to_string();
+    let attached = Attached { pool: pool.clone(), worker, address, name, token, retry };
+    if let Err(error) = remuda_reconnect::run(attached).await
+        && let Some(inner) = pool.upgrade()
+    {
+        let core = &mut *inner.core.borrow_mut();
+        let now = core.now();
+        core.dispatch.detach(now, worker);
+        core.fail(error);
+        core.carry_out(&[]);
+    }
+}
+
+/// A peer, as the loop drives it.
+struct Attached {
+    pool: Weak<Inner>,
+    worker: WorkerId,
+    address: Address,
+    name: String,
+    token: Option<String>,
+    retry: Retry<NetSleep>,
+}
+
+impl LocalConnector for Attached {
+    type ConnType = ConnCtx;
+    type Error = PoolError;
+
+    async fn connect(&mut self) -> ConnResult<ConnCtx, PoolError> {
+        self.retry.connecting();
+        match remuda_net::timeout(CONNECT_TIMEOUT, connect(&self.address)).await {
+            Ok(Ok(conn)) => ConnResult::Connected(conn),
+            Ok(Err(error)) => {
+                self.retry.failed(error);
+                ConnResult::Reconnect
+            }
+            Err(_) => {
+                self.retry.failed("it could not be reached in time");
+                ConnResult::Reconnect
+            }
+        }
+    }
+
+    async fn run(&mut self, conn: ConnCtx) -> RunResult<PoolError> {
+        let Some(pool) = self.pool.upgrade().map(Pool) else { return RunResult::Exit(Ok(())) };
+        let shaken = Notifier::new();
+        if let Err(error) = open(&pool, self.worker, conn, self.token.as_deref(), &shaken) {
+            self.retry.failed(error);
+            return RunResult::Reconnect;
+        }
+        let mut read = pin!(process::read_attached(pool.clone(), self.worker, conn));
+        let silence = remuda_net::sleep(CONNECT_TIMEOUT);
+        match remuda_net::select3(shaken.notified(), silence, &mut read).await {
+            Either3::First(()) => {
+                self.retry.connected();
+                tracing::info!("attached to {}", self.name);
+                read.await;
+            }
+            Either3::Second(()) => self.retry.failed("it did not answer the handshake"),
+            Either3::Third(()) => {}
+        }
+        conn.close();
+        self.ended(&pool)
+    }
+
+    async fn retry_delay(&mut self) -> RunResult<PoolError> {
+        if self.pool.upgrade().is_none() {
+            return RunResult::Exit(Ok(()));
+        }
+        match self.retry.delay().await {
+            Ok(()) => RunResult::Reconnect,
+            // The backoff has no end.
+            Err(_) => RunResult::Exit(Ok(())),
+        }
+    }
+
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+}
+
+impl Attached {
+    /// The link is down: its jobs are judged.
+    fn ended(&mut self, pool: &Pool) -> RunResult<PoolError> {
+        let core = &mut *pool.0.core.borrow_mut();
+        let now = core.now();
+        let link = core.links.remove(self.worker);
+        core.dispatch.exited(now, self.worker, Exit::Unknown);
+        core.carry_out(&[]);
+        match link {
+            Some(link) if link.ready => {
+                tracing::info!("the link to {} is down", self.name);
+                RunResult::Reconnect
+            }
+            Some(Link { trouble: Some(trouble), hopeless: true, .. }) => {
+                RunResult::Exit(Err(PoolError::Attach { address: self.name.clone(), trouble }))
+            }
+            Some(Link { trouble: Some(trouble), .. }) => {
+                self.retry.failed(trouble);
+                RunResult::Reconnect
+            }
+            _ => RunResult::Reconnect,
+        }
+    }
+}
+
+/// Sends the handshake on a connection to a peer.
+fn open(
+    pool: &Pool,
+    worker: WorkerId,
+    conn: ConnCtx,
+    token: Option<&str>,
+    shaken: &Notifier,
+) -> remuda_net::Result<()> {
+    let core = &mut *pool.0.core.borrow_mut();
+    let process = ProcessLink::attach(conn, token, &mut core.scratch)?;
+    let number = core.next_number();
+    let mut link = Link::new(worker, number, 0, Transport::Process(process));
+    link.attached = Some(shaken.clone());
+    core.links.insert(link);
+    Ok(())
+}
+
+/// Connects; a name is looked up each time.
+async fn connect(address: &Address) -> remuda_net::Result<ConnCtx> {
+    match address {
+        Address::Tcp { host, port, .. } => {
+            let mut failed = NetError::PeerGone(std::io::ErrorKind::AddrNotAvailable);
+            for address in remuda_net::resolve(host, *port).await? {
+                match remuda_net::connect(address)?.await {
+                    Ok(conn) => return Ok(conn),
+                    Err(error) => failed = error,
+                }
+            }
+            Err(failed)
+        }
+        address => {
+            let path = address.unix_path().unwrap_or_else(|| std::path::Path::new(""));
+            remuda_net::connect_unix(path)?.await
+        }
+    }
+}
+
+/// Sleeping on the runtime, for the reconnect loop.
+struct NetSleep {
+    origin: std::time::Instant,
+}
+
+impl NetSleep {
+    fn new() -> Self {
+        Self { origin: remuda_net::now() }
+    }
+}
+
+impl Sleep for NetSleep {
+    type Sleeping = remuda_net::Sleep;
+
+    fn now(&self) -> Duration {
+        remuda_net::now().saturating_duration_since(self.origin)
+    }
+
+    fn sleep(&self, time: Duration) -> remuda_net::Sleep {
+        remuda_net::sleep(time)
+    }
+}

@@ -1,0 +1,181 @@
+//! Where a pool listens, and how it is found: the default socket, one that is in use, a stale one.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "support/serve.rs"]
+mod serve;
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::process::Command;
+
+use serve::{Serve, remuda, text};
+
+fn echo_at_default(dir: &std::path::Path) -> Command {
+    let mut command = remuda();
+    command.env("XDG_RUNTIME_DIR", dir).args(["serve", "-j1", "--builtin", "echo", "--threads"]);
+    command
+}
+
+/// `--threads` needs no keeper, so that these tests start in an instant.
+fn serve_default(dir: &std::path::Path) -> Serve {
+    let mut serve = Serve::spawn(echo_at_default(dir));
+    serve.listening();
+    serve
+}
+
+fn call(dir: &std::path::Path, args: &[&str]) -> std::process::Output {
+    remuda().env("XDG_RUNTIME_DIR", dir).arg("call").args(args).output().unwrap()
+}
+
+#[test]
+fn the_default_socket_lies_in_the_runtime_directory_and_is_the_owners_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut serve = serve_default(dir.path());
+    let folder = dir.path().join("remuda");
+    let socket = folder.join("default.sock");
+    assert_eq!(serve.addresses, [format!("unix:{}", socket.display())]);
+    assert_eq!(std::fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
+    let meta = std::fs::symlink_metadata(&socket).unwrap();
+    assert!(meta.file_type().is_socket());
+    assert_eq!(meta.mode() & 0o777, 0o600);
+
+    let output = call(dir.path(), &["abc"]);
+    assert_eq!((text(&output.stdout).as_str(), output.status.code()), ("abc\n", Some(0)));
+    let output = call(dir.path(), &["--json", r#"{"a": [1, "x"]}"#]);
+    assert_eq!(text(&output.stdout), "{\"a\": [1, \"x\"]}\n");
+
+    // The default socket is the one by which the pool is administered.
+    let stop = remuda().env("XDG_RUNTIME_DIR", dir.path()).arg("stop").output().unwrap();
+    assert!(stop.status.success(), "{}", text(&stop.stderr));
+    assert_eq!(serve.wait_end().code(), Some(0));
+    assert!(!socket.exists(), "the socket's file is gone with the pool");
+}
+
+#[test]
+fn remuda_addr_names_the_address_for_serve_and_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}/own.sock", dir.path().display());
+    let mut command = remuda();
+    command.env("REMUDA_ADDR", &address).args(["serve", "-j1", "--builtin=echo", "--threads"]);
+    let mut serve = Serve::spawn(command);
+    serve.listening();
+    let mut call = remuda();
+    let output = call.env("REMUDA_ADDR", &address).args(["call", "abc"]).output().unwrap();
+    assert_eq!(text(&output.stdout), "abc\n");
+}
+
+#[test]
+fn a_call_without_a_pool_says_which_addresses_it_tried() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = call(dir.path(), &["abc"]);
+    assert_eq!(output.status.code(), Some(255));
+    let socket = dir.path().join("remuda/default.sock");
+    let said = text(&output.stderr);
+    assert!(said.contains(&format!("unix:{}", socket.display())), "{said}");
+    assert!(said.contains("remuda serve"), "it says what to do: {said}");
+
+    let mut named = remuda();
+    let output = named.args(["call", "--to=tcp:127.0.0.1:1", "abc"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(255));
+    assert!(text(&output.stderr).contains("tcp:127.0.0.1:1"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_second_pool_at_the_same_address_refuses_and_names_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = serve_default(dir.path());
+    let output = echo_at_default(dir.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(255));
+    let said = text(&output.stderr);
+    assert!(said.contains(&format!("process {}", first.pid())), "{said}");
+    assert_eq!(text(&call(dir.path(), &["still"]).stdout), "still\n");
+}
+
+#[test]
+fn a_socket_that_a_killed_pool_left_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = serve_default(dir.path());
+    first.signal("KILL");
+    first.wait_end();
+    let socket = dir.path().join("remuda/default.sock");
+    assert!(socket.exists(), "a killed pool can't remove its socket's file");
+    let _second = serve_default(dir.path());
+    assert_eq!(text(&call(dir.path(), &["abc"]).stdout), "abc\n");
+}
+
+#[test]
+fn of_many_that_replace_a_stale_socket_one_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = serve_default(dir.path());
+    first.signal("KILL");
+    first.wait_end();
+    let rivals: Vec<Serve> = (0..6).map(|_| Serve::spawn(echo_at_default(dir.path()))).collect();
+    let mut winners = Vec::new();
+    for mut rival in rivals {
+        let said = rival.wait_line("remuda: ");
+        if said.contains("listening at") {
+            winners.push(rival);
+        } else {
+            assert!(said.contains("is in use by process"), "{said}");
+            assert_eq!(rival.wait_end().code(), Some(255));
+        }
+    }
+    assert_eq!(winners.len(), 1, "exactly one listens");
+    assert_eq!(text(&call(dir.path(), &["abc"]).stdout), "abc\n");
+}
+
+#[test]
+fn a_directory_that_others_may_use_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("remuda");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = echo_at_default(dir.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(255));
+    let said = text(&output.stderr);
+    assert!(said.contains("0700") && said.contains(&folder.display().to_string()), "{said}");
+
+    // A link to a directory that is safe is not safe: another could have made it.
+    std::fs::remove_dir(&folder).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), &folder).unwrap();
+    let output = echo_at_default(dir.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(255), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_directory_of_another_user_is_refused() {
+    if !serve::is_root() {
+        return serve::skipped("another user's directory: only root can make one");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("remuda");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+    std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
+    let output = echo_at_default(dir.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(255), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("precious");
+    std::fs::write(&path, "data").unwrap();
+    let mut command = remuda();
+    command.args(["serve", "-j1", "--builtin=echo", "--threads"]);
+    let output = command.arg(format!("--listen=unix:{}", path.display())).output().unwrap();
+    assert_eq!(output.status.code(), Some(255));
+    assert!(text(&output.stderr).contains("no socket"), "{}", text(&output.stderr));
+    assert_eq!(std::fs::read(&path).unwrap(), b"data");
+}
+
+#[test]
+fn several_addresses_are_served_at_once() {
+    let serve = Serve::start(&["-j1", "--builtin=echo", "--threads", "-l", "tcp:127.0.0.1:0"]);
+    let address = serve.address(1);
+    assert!(!address.ends_with(":0"), "the port that was chosen is told: {address}");
+    let mut call = remuda();
+    let output = call.args(["call", "--to", &address, "abc"]).output().unwrap();
+    assert_eq!(text(&output.stdout), "abc\n");
+    assert_eq!(text(&serve.run("call", &["def"]).stdout), "def\n");
+}

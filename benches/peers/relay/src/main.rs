@@ -1,0 +1,94 @@
+//! Measures what a hop costs with nothing parsed: client -> relay -> worker -> relay -> client over
+//! Unix sockets, three processes, all asleep while they wait. Prints the median round trip.
+
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+const MESSAGE_BYTES: usize = 112;
+const WARM_UP: Duration = Duration::from_millis(500);
+const MEASURED: Duration = Duration::from_secs(2);
+
+fn main() -> std::io::Result<()> {
+    let mut args = std::env::args().skip(1);
+    match (args.next().as_deref(), args.next(), args.next()) {
+        (Some("relay"), Some(own), Some(worker)) => relay(&own, &worker),
+        (Some("worker"), Some(own), _) => worker(&own),
+        _ => measure(),
+    }
+}
+
+fn worker(own: &str) -> std::io::Result<()> {
+    let (mut peer, _) = UnixListener::bind(own)?.accept()?;
+    pass_on(&mut peer, None)
+}
+
+fn relay(own: &str, worker: &str) -> std::io::Result<()> {
+    let listener = UnixListener::bind(own)?;
+    let mut worker = connect(worker);
+    let (mut client, _) = listener.accept()?;
+    pass_on(&mut client, Some(&mut worker))
+}
+
+/// Gives back what comes, by way of `through` if there is one.
+fn pass_on(peer: &mut UnixStream, mut through: Option<&mut UnixStream>) -> std::io::Result<()> {
+    let mut message = [0; 4096];
+    loop {
+        let mut n = peer.read(&mut message)?;
+        if n == 0 {
+            return Ok(());
+        }
+        if let Some(through) = &mut through {
+            through.write_all(&message[..n])?;
+            n = through.read(&mut message)?;
+        }
+        peer.write_all(&message[..n])?;
+    }
+}
+
+fn measure() -> std::io::Result<()> {
+    let folder = std::env::temp_dir().join(format!("relay-{}", std::process::id()));
+    std::fs::create_dir(&folder)?;
+    let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let (own, behind) = (path("relay"), path("worker"));
+    let mut worker = start(&["worker", &behind])?;
+    let mut relay = start(&["relay", &own, &behind])?;
+    let mut link = connect(&own);
+    let message = [b'x'; MESSAGE_BYTES];
+    let mut answer = [0; 4096];
+    let mut round = || -> std::io::Result<Duration> {
+        let started = Instant::now();
+        link.write_all(&message)?;
+        link.read(&mut answer).map(|_| started.elapsed())
+    };
+    let warm = Instant::now();
+    while warm.elapsed() < WARM_UP {
+        round()?;
+    }
+    let mut times = Vec::new();
+    let begun = Instant::now();
+    while begun.elapsed() < MEASURED {
+        times.push(round()?);
+    }
+    times.sort_unstable();
+    println!("{{\"figure\":{:.2}}}", times[times.len() / 2].as_nanos() as f64 / 1000.0);
+    drop(link);
+    worker.wait()?;
+    relay.wait()?;
+    std::fs::remove_dir_all(folder)
+}
+
+fn start(args: &[&str]) -> std::io::Result<Child> {
+    Command::new(std::env::current_exe()?).args(args).spawn()
+}
+
+/// Connects as soon as somebody listens.
+fn connect(path: &str) -> UnixStream {
+    loop {
+        match UnixStream::connect(path) {
+            Ok(stream) => return stream,
+            Err(_) => std::thread::yield_now(),
+        }
+    }
+}

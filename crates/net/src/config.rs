@@ -109,9 +109,10 @@ pub struct Config {
     /// Entries of io_uring's submission queue. Default 256. 8 to 32,768, rounded up to a
     /// power of two.
     pub uring_entries: u32,
-    /// Buffers that io_uring receives into. Default 256. 2 to 32,768, a power of two.
+    /// Buffers that io_uring receives into. Default 128. 2 to 32,768, a power of two. Their
+    /// memory is taken as it is first used.
     pub uring_buffers: u16,
-    /// Bytes of each of them. Default 16 KiB. 1 KiB to 1 MiB.
+    /// Bytes of each of them. Default 64 KiB. 1 KiB to 1 MiB.
     pub uring_buffer_bytes: u32,
     /// Runs what [`spawn_blocking`](crate::spawn_blocking) is given. Default: a pool of at
     /// most four threads that end when they were idle for ten seconds.
@@ -138,8 +139,8 @@ impl Default for Config {
             tls_server: None,
             tls_client: None,
             uring_entries: 256,
-            uring_buffers: 256,
-            uring_buffer_bytes: 16 << 10,
+            uring_buffers: 128,
+            uring_buffer_bytes: 64 << 10,
             blocking: Arc::new(SmallPool::default()),
         }
     }

@@ -34,20 +34,23 @@ pub(crate) fn sendable(state: &mut State, key: Key, len: usize) -> Result<&mut C
 
 /// Accepts a copy; returns how far the stream will be when it has gone out.
 pub(crate) fn copied(key: Key, data: &[u8]) -> Result<u64> {
-    let accepted = runtime::with_io(|state, _| {
-        sendable(state, key, data.len())?;
+    let accepted = runtime::with_io(|state, driver| {
+        let encrypts = sendable(state, key, data.len())?.tls.is_some();
         if !state.send_pool.has_room(data.len()) {
             return Err(state.send_pool.exhausted());
         }
-        if let Some(sent) = state.with_tls(key, |tls, queue| tls.send(data, queue)) {
-            sent?;
+        if encrypts {
+            state.with_tls(key, |tls, queue| tls.send(data, queue)).unwrap_or(Ok(()))?;
             return state.conns.get(key).map(|conn| conn.send.queued).ok_or(NetError::Closed);
         }
-        // Borrowed anew, beside the pool.
+        let gone = driver.send_directly(state, key, data);
         let conn = state.conns.get_mut(key).ok_or(NetError::Closed)?;
-        conn.send.push_copied(data, &mut state.send_pool)?;
+        // There is room for it: that was looked at before anything was sent.
+        conn.send.push_copied(&data[gone..], &mut state.send_pool)?;
         let end = conn.send.queued;
-        state.mark_dirty(key);
+        if conn.send.has_chunks() {
+            state.mark_dirty(key);
+        }
         Ok(end)
     });
     accepted.unwrap_or(Err(NetError::NoRuntime))

@@ -116,6 +116,17 @@ impl SendQueue {
         !self.chunks.is_empty()
     }
 
+    /// How many pieces wait here.
+    pub(crate) fn pieces(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// So many bytes went to the kernel without having been queued.
+    pub(crate) fn passed(&mut self, count: usize) {
+        self.queued += count as u64;
+        self.sent += count as u64;
+    }
+
     pub(crate) fn push_copied(&mut self, data: &[u8], pool: &mut SendPool) -> Result<()> {
         if data.is_empty() {
             return Ok(());

@@ -1,6 +1,7 @@
 //! The seam between the runtime and what does its input and output. The runtime keeps the
 //! state of connections; a driver moves bytes between them and the kernel.
 
+mod direct;
 mod mio;
 mod ring_slice;
 mod uring;
@@ -85,6 +86,11 @@ impl Driver {
     /// Gives the kernel what is queued, as far as it takes it.
     pub(crate) fn flush(&mut self, state: &mut State, key: Key) {
         each!(self, driver => driver.flush(state, key));
+    }
+
+    /// Has the kernel take a large `data` at once, as far as it does; returns how far.
+    pub(crate) fn send_directly(&mut self, state: &mut State, key: Key, data: &[u8]) -> usize {
+        direct::send(state, key, data)
     }
 
     /// The owner closed it. It goes when its unsent bytes are gone, or at once if `abandon`.

@@ -6,7 +6,7 @@ import string
 import sys
 
 LINES = 200_000
-LINES_FEW = 20_000
+LINES_FEW = 2_000
 LINE_BYTES = 60
 
 
@@ -30,7 +30,6 @@ def rows(root: pathlib.Path, peers: pathlib.Path):
     python = sys.executable
     peer_python = str(peers / "python/bin/python")
     ours_many = [remuda, "map", "-j", "2", "-a", many, "-o", "/dev/null", "--python", "examples/upper.py:upper"]
-    ours_few = [remuda, "map", "-j", "2", "-a", few, "-o", "/dev/null", "--python", "examples/upper.py:upper"]
     node_many = [remuda, "map", "-j", "2", "-a", many, "-o", "/dev/null", "--node", "examples/upper.mjs:upper"]
 
     def pool(kind, *arguments):
@@ -49,9 +48,10 @@ def rows(root: pathlib.Path, peers: pathlib.Path):
         Row("map-piscina", "200,000 lines upper-cased by two Node workers (map, whole command)", node_many,
             ["node", str(programs / "piscina.mjs"), str(peers / "node"), many], "piscina 5.3.2", "jobs/s", "rate",
             LINES, "at least 2", ("node",)),
-        Row("map-xargs", "20,000 lines (the peer: one process a job)", ours_few,
-            ["sh", "-c", f"head -2000 {few} | xargs -P2 -n1 sh -c 'echo \"$0\"' >/dev/null; echo '{{\"figure\":0}}' >/dev/null"],
-            "xargs -P2 -n1 (2,000 lines)", "s", "time", 0, ""),
+        Row("map-xargs", "2,000 lines (Remuda starts Python; the peer a process for each line)",
+            [remuda, "map", "-j", "2", "-a", few, "-o", "/dev/null", "--python", "examples/upper.py:upper"],
+            ["sh", "-c", f"xargs -a {few} -P2 -n1 /bin/echo > /dev/null"], "xargs -P2 -n1 /bin/echo", "jobs/s", "rate",
+            LINES_FEW),
         Row("serve-relay", "one call in flight through `serve` to a Rust worker, p50", serve("remuda-rust", remuda),
             [relay], "bare blocking relay over Unix sockets", "us", "time", 0, "at most 1.2"),
         Row("serve-mosec-64", "64 calls in flight through `serve` to two Python workers", serve("remuda-64", remuda),

@@ -15,7 +15,7 @@ use crate::sync::full_fence;
 const LOOKAHEAD: u32 = 4;
 /// So many messages in a row without an empty look are a backlog. Without one, fetching ahead
 /// would take lines from the producer while it writes them.
-const BACKLOG: u32 = 2 * LOOKAHEAD;
+const BACKLOG: u32 = 64;
 
 /// The consuming side of a ring.
 #[derive(Debug)]
@@ -174,6 +174,12 @@ impl<S: Storage> Consumer<S> {
             self.slot = 0;
         }
         self.streak.set(self.streak.get().saturating_add(1));
+        self.look_ahead();
+    }
+
+    /// Fetches a message further behind, while there is a backlog.
+    #[inline]
+    fn look_ahead(&self) {
         if self.streak.get() > BACKLOG {
             let ahead = self.slot + LOOKAHEAD;
             let capacity = self.geometry.capacity();

@@ -131,7 +131,9 @@ impl PoolConfig {
 
 /// Takes a line that a worker printed. It must not block for long: the pool waits for it.
 #[derive(Clone)]
-pub struct LogSink(Arc<dyn Fn(u64, &str) + Send + Sync>);
+pub struct LogSink(Arc<LogFunction>);
+
+type LogFunction = dyn Fn(u64, &str) + Send + Sync;
 
 impl LogSink {
     /// Calls `sink` with the worker's number and the line, without its line break.

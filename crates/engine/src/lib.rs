@@ -28,5 +28,7 @@ pub use job::Form;
 pub use local::{End, Failed, Finished, FinishedJob};
 pub use pool::{NewJob, Pool};
 pub use remote::{Health, REMOTE_REQUESTS_LIMIT, Remote, RemoteError, RemoteReply};
-pub use remuda_dispatch::{Code, Drain, Exit, Facts, RefusedReason, ResetRefused, Snapshot};
+pub use remuda_dispatch::{
+    Code, Drain, Exit, Facts, RefusedReason, ResetRefused, RestartReason, Snapshot, WorkerState,
+};
 pub use timings::BUCKETS;

@@ -92,8 +92,8 @@ impl Core {
             remuda_net::spawn(filter::run(pool.clone(), worker, filter.clone(), pipes));
             self.links.insert(Link::new(worker, number, slot, Transport::Filter(filter)));
         } else {
-            let (ours, theirs) = UnixStream::pair().map_err(|e| no_descriptors(e))?;
-            spawn.stdout = Some(their_log.try_clone().map_err(|e| no_descriptors(e))?);
+            let (ours, theirs) = UnixStream::pair().map_err(no_descriptors)?;
+            spawn.stdout = Some(their_log.try_clone().map_err(no_descriptors)?);
             spawn.stderr = Some(their_log);
             spawn.socket = Some(theirs.into());
             let conn = remuda_net::adopt_unix(ours).map_err(|error| error.to_string())?;

@@ -365,9 +365,8 @@ impl Core {
         let mut slow = Vec::new();
         for (key, client) in self.clients.iter_mut() {
             let unsent = client.conn.unsent();
-            if unsent == 0 || unsent < client.unsent.0 {
-                client.unsent = (unsent, now);
-            } else if client.unsent.0 == 0 {
+            let (before, _) = client.unsent;
+            if before == 0 || unsent < before {
                 client.unsent = (unsent, now);
             } else if now - client.unsent.1 > WRITE_TIMEOUT {
                 tracing::info!("a client that takes no answers was cut");

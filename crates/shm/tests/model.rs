@@ -195,7 +195,7 @@ fn run(capacity: u32, slot_size: u32, steps: Vec<Step>) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 6 } else { 300 },
+        cases: if cfg!(miri) { 6 } else { 120 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
@@ -214,7 +214,7 @@ proptest! {
 #[test]
 fn many_messages_through_three_slots_keep_their_order() {
     let (mut producer, mut consumer) = heap(3, 8).unwrap();
-    let count: u64 = if cfg!(miri) { 500 } else { 200_000 };
+    let count: u64 = if cfg!(miri) { 500 } else { 50_000 };
     let sender = std::thread::spawn(move || {
         for i in 0..count {
             while producer.push(&i.to_le_bytes()) == Err(PushError::Full) {

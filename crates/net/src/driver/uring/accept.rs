@@ -14,6 +14,12 @@ use crate::state::State;
 use super::UringDriver;
 use super::name::{self, Kind};
 
+/// The connection's descriptor that an accept brought.
+pub(super) fn descriptor(result: i32) -> Option<OwnedFd> {
+    // SAFETY: the kernel made this descriptor for us and told nobody else of it.
+    (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result) })
+}
+
 impl UringDriver {
     pub(crate) fn listen(&mut self, state: &mut State, key: Key) -> Result<()> {
         if let Some(listener) = state.listeners.get(key) {
@@ -29,6 +35,7 @@ impl UringDriver {
         if listener.resting || listener.closing || std::mem::replace(&mut listener.armed, true) {
             return;
         }
+        self.accepting += 1;
         let fd = Fd(listener.fd.as_raw_fd());
         let entry = opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build();
         self.push(Kind::Accept, key, entry);
@@ -57,10 +64,10 @@ impl UringDriver {
         result: i32,
         more: bool,
     ) {
-        let fd = (result >= 0).then(|| {
-            // SAFETY: the kernel made this descriptor for us and told nobody else of it.
-            unsafe { OwnedFd::from_raw_fd(result) }
-        });
+        if !more {
+            self.accepting = self.accepting.saturating_sub(1);
+        }
+        let fd = descriptor(result);
         let key = state.listeners.key_at(index).filter(|key| name::is_same(*key, serial));
         let Some(key) = key else { return };
         if let Some(fd) = fd {

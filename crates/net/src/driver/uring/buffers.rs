@@ -45,7 +45,15 @@ pub(super) struct Buffers {
     tail: u16,
     /// Buffers that the kernel has.
     provided: u16,
+    /// Buffers that it may have. The ring is filled in turn, so a wide one walks through memory
+    /// that is in no cache any more: it is widened only when it was found empty.
+    window: u16,
+    /// Buffers that wait here, the one used last on top.
+    reserve: Vec<u16>,
 }
+
+/// How wide the window is at first.
+const FIRST_WINDOW: u16 = 8;
 
 impl Buffers {
     /// Makes the buffers and provides all of them.
@@ -55,17 +63,21 @@ impl Buffers {
         // SAFETY: the entries are page-aligned, zeroed memory for `count` of them, which is a
         // power of two, and live until the group was unregistered or the ring is gone.
         unsafe { submitter.register_buf_ring_with_flags(entries.start as u64, count, GROUP, 0) }?;
-        let mut buffers = Self { entries, memory, count, size, tail: 0, provided: 0 };
-        for buffer in 0..count {
-            buffers.stage(buffer);
-        }
-        buffers.publish();
+        let (window, reserve) = (FIRST_WINDOW.min(count), (0..count).rev().collect());
+        let mut buffers =
+            Self { entries, memory, count, size, tail: 0, provided: 0, window, reserve };
+        buffers.provide();
         Ok(buffers)
     }
 
-    /// Whether at least half of the buffers are the kernel's: enough to keep some back.
+    /// Whether more than half of the buffers are in nobody's hands: enough to keep some back.
     pub(super) fn are_plenty(&self) -> bool {
-        self.provided > self.count / 2
+        usize::from(self.provided) + self.reserve.len() > usize::from(self.count / 2)
+    }
+
+    /// The kernel found none for one connection.
+    pub(super) fn were_too_few(&mut self) {
+        self.window = self.window.saturating_add(1).min(self.count);
     }
 
     pub(super) fn any_provided(&self) -> bool {
@@ -84,13 +96,21 @@ impl Buffers {
 
     /// Hands buffers back to the kernel.
     pub(super) fn give_back(&mut self, slices: &mut Vec<RingSlice>) {
-        if slices.is_empty() {
-            return;
+        self.reserve.extend(slices.drain(..).map(|slice| slice.buffer));
+        self.provide();
+    }
+
+    /// Fills the window.
+    fn provide(&mut self) {
+        let before = self.tail;
+        while self.provided < self.window
+            && let Some(buffer) = self.reserve.pop()
+        {
+            self.stage(buffer);
         }
-        for slice in slices.drain(..) {
-            self.stage(slice.buffer);
+        if self.tail != before {
+            self.publish();
         }
-        self.publish();
     }
 
     fn stage(&mut self, buffer: u16) {

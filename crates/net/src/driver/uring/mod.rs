@@ -37,6 +37,8 @@ pub(crate) struct UringDriver {
     in_flight: ManuallyDrop<InFlight>,
     /// Receives that the kernel may still write for, and that aren't over.
     receiving: usize,
+    /// Accepts that aren't over: each holds its listener open.
+    accepting: usize,
     /// Connections whose receive found no buffer.
     starved: Vec<Key>,
     completions: Vec<cqueue::Entry>,
@@ -60,6 +62,7 @@ impl UringDriver {
             buffers: ManuallyDrop::new(buffers),
             in_flight: ManuallyDrop::default(),
             receiving: 0,
+            accepting: 0,
             starved: Vec::new(),
             completions: Vec::new(),
             done: Vec::new(),
@@ -277,6 +280,23 @@ fn make_blocking(conn: &mut crate::conn::Conn) {
     let _ = rustix::io::ioctl_fionbio(&conn.fd, false);
 }
 
+impl UringDriver {
+    /// A completion after the end: what the operation held is let go of.
+    fn last_completion(&mut self, completion: &cqueue::Entry) {
+        let (kind, index, _) = name::unpack(completion.user_data());
+        let over = usize::from(!cqueue::more(completion.flags()));
+        match kind {
+            Kind::Recv => self.receiving = self.receiving.saturating_sub(over),
+            Kind::Accept => {
+                self.accepting = self.accepting.saturating_sub(over);
+                drop(accept::descriptor(completion.result()));
+            }
+            Kind::Send => drop(self.in_flight.finish(index as usize, 0, &mut self.done)),
+            _ => {}
+        }
+    }
+}
+
 /// How often the end of the driver asks for completions before it gives up on the rest.
 const LAST_TURNS: usize = 100;
 const LAST_WAIT: Duration = Duration::from_millis(20);
@@ -286,7 +306,7 @@ impl Drop for UringDriver {
     /// (it always has), the memory is leaked: it must not be used for anything else.
     fn drop(&mut self) {
         let mut turns = 0;
-        while self.in_flight.count + self.receiving > 0 && turns < LAST_TURNS {
+        while self.in_flight.count + self.receiving + self.accepting > 0 && turns < LAST_TURNS {
             turns += 1;
             let all = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
             self.push(Kind::Ignored, Key { index: 0, serial: 0 }, all);
@@ -296,14 +316,7 @@ impl Drop for UringDriver {
             let mut completions = std::mem::take(&mut self.completions);
             self.ring.completions(&mut completions);
             for completion in completions.drain(..) {
-                let (kind, index, _) = name::unpack(completion.user_data());
-                if kind == Kind::Recv && !cqueue::more(completion.flags()) {
-                    self.receiving = self.receiving.saturating_sub(1);
-                }
-                if kind == Kind::Send {
-                    let send = self.in_flight.finish(index as usize, 0, &mut self.done);
-                    drop(send);
-                }
+                self.last_completion(&completion);
             }
         }
         let idle = self.in_flight.count + self.receiving == 0;

@@ -95,6 +95,7 @@ impl UringDriver {
             _ if result > 0 => {}
             libc::ENOBUFS => {
                 // No buffer was left. Arming it at once would spin: it waits for one.
+                self.buffers.were_too_few();
                 conn.driver.listed = true;
                 self.starved.push(key);
             }

@@ -1,6 +1,6 @@
 //! Sending.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use remuda_net::{Config, NetError, ParseResult, spawn_with_handle, yield_now};
 
@@ -242,6 +242,80 @@ async fn take_all_now(conn: remuda_net::ConnCtx) -> Vec<u8> {
     taken
 }
 
+async fn forwarding_copies_only_where_it_must() {
+    // With next to no pool for copies, a forward that copies fails.
+    let config = Config { send_slab_bytes: 512, send_pool_bytes: 512, ..same_driver() };
+    run_beside(config, || async {
+        let (front, mut client) = half_pair();
+        let (back, mut server) = half_pair();
+        let copies = remuda_net::backend() == Some(remuda_net::Backend::Mio);
+        let message = [5_u8; 4_000];
+        client.write_all(&message).unwrap();
+        let mut outcome = Ok(());
+        front
+            .with_data(|data| {
+                assert_eq!(data.len(), message.len());
+                outcome = back.forward_recv_buf(data);
+                // The buffer has gone: a second forward of it is a copy anywhere.
+                assert!(back.forward_recv_buf(data).is_err());
+                ParseResult::Consumed(data.len())
+            })
+            .await;
+        assert_eq!(outcome.is_err(), copies, "{outcome:?}");
+        if !copies {
+            back.flushed(0).await.unwrap();
+            let mut received = [0; 4_000];
+            server.read_exact(&mut received).unwrap();
+            assert_eq!(received, message);
+        }
+        // What came in two reads lies in the connection's own memory, and is copied anywhere.
+        client.write_all(&message).unwrap();
+        let mut calls = 0;
+        front
+            .with_data(|data| {
+                calls += 1;
+                if calls == 1 {
+                    client.write_all(&message).unwrap();
+                    return ParseResult::NeedMore;
+                }
+                assert!(matches!(
+                    back.forward_recv_buf(data),
+                    Err(NetError::SendPoolExhausted { .. })
+                ));
+                ParseResult::Consumed(data.len())
+            })
+            .await;
+        // So is what was never received.
+        assert!(back.forward_recv_buf(&message).is_err());
+    });
+}
+
+async fn a_peer_that_resets_ends_every_kind_of_wait() {
+    for operation in 0..6 {
+        let (conn, peer) = tcp_pair();
+        let waiting = spawn_with_handle(async move {
+            match operation {
+                0 => drop(conn.with_data(|_| ParseResult::NeedMore).await),
+                1 => drop(conn.with_bytes(|_| ParseResult::NeedMore).await),
+                2 => conn.recv_ready().await,
+                3 => conn.peer_gone().await,
+                4 => assert!(conn.send(&vec![1; 32 << 20]).unwrap().await.is_err()),
+                _ => {
+                    conn.send_nowait(&vec![1; 32 << 20]).unwrap();
+                    assert!(conn.flushed(0).await.is_err());
+                }
+            }
+        });
+        yield_now().await;
+        yield_now().await;
+        assert!(!waiting.is_finished(), "operation {operation}");
+        socket2::SockRef::from(&peer).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        drop(peer);
+        waiting.await.unwrap();
+        conn.close();
+    }
+}
+
 async fn a_thousand_sends_of_one_turn_are_few_calls() {
     let (conn, mut peer) = half_pair();
     for _ in 0..1_000 {
@@ -268,5 +342,7 @@ on_both_drivers!(
     a_tcp_peer_that_resets_while_we_send_is_an_error,
     cancel_ends_a_wait_for_sending_and_keeps_the_stream_whole,
     forwarding_to_itself_and_to_another_keeps_the_bytes,
+    forwarding_copies_only_where_it_must,
+    a_peer_that_resets_ends_every_kind_of_wait,
     a_thousand_sends_of_one_turn_are_few_calls,
 );

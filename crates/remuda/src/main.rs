@@ -3,6 +3,7 @@
 
 mod builtin;
 mod cli;
+mod http;
 mod map;
 
 use std::ffi::OsString;

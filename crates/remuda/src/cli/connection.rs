@@ -40,7 +40,8 @@ pub(crate) enum ConnectionError {
     Token { path: String, source: io::Error },
 }
 
-enum Stream {
+/// The socket below.
+pub(crate) enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
 }
@@ -75,6 +76,11 @@ impl Connection {
             .map_err(|source| ConnectionError::Handshake { address: name.clone(), source })?;
         connection.stream.set_read_timeout(None).map_err(io)?;
         Ok(connection)
+    }
+
+    /// The socket, for who reads and writes it otherwise. No answer may be on its way.
+    pub(crate) fn into_stream(self) -> Stream {
+        self.stream
     }
 
     /// Sends whole lines.

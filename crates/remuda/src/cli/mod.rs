@@ -2,6 +2,7 @@
 
 mod address;
 mod admin;
+mod bench;
 pub(crate) mod builtin;
 mod call;
 mod config_file;
@@ -55,6 +56,8 @@ enum Command {
     Reset(admin::AdminArgs),
     /// Let a running pool finish what it has, and end
     Stop(admin::AdminArgs),
+    /// Load a running pool, and print how long its calls take
+    Bench(bench::BenchArgs),
 }
 
 /// Runs the command that `args` name.
@@ -78,5 +81,6 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
         Command::Status(args) => admin::status(&args),
         Command::Reset(args) => admin::reset(&args),
         Command::Stop(args) => admin::stop(&args),
+        Command::Bench(args) => bench::run(&args),
     }
 }

@@ -1,0 +1,174 @@
+//! `remuda bench`: loads a running pool, and prints how long its calls take.
+
+mod load;
+mod report;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use remuda_net::Config as NetConfig;
+use remuda_protocol::{Raw, json_string};
+
+use crate::cli::connection::Connection;
+use crate::cli::{exit, number};
+use load::{End, Load, Pace, Plan};
+
+/// Load a running pool, and print how long its calls take.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct BenchArgs {
+    /// Where the pool is [default: REMUDA_ADDR, else the socket of this user]
+    #[arg(long, value_name = "ADDR")]
+    to: Option<String>,
+
+    /// Measure so many calls
+    #[arg(short = 'n', long, value_name = "N", conflicts_with = "duration",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    calls: Option<u64>,
+
+    /// Measure for so long [default: 10s]
+    #[arg(short = 'd', long, value_name = "TIME", value_parser = number::duration)]
+    duration: Option<Duration>,
+
+    /// Closed loop: keep N calls in flight, each followed by the next [default: 1]
+    #[arg(short = 'i', long, value_name = "N", conflicts_with = "rate",
+          value_parser = clap::value_parser!(u32).range(1..=IN_FLIGHT_MAX as i64))]
+    in_flight: Option<u32>,
+
+    /// Open loop: R calls a second, whether or not answers come; a call's time counts from when
+    /// it was due
+    #[arg(short = 'r', long, value_name = "R", value_parser = rate)]
+    rate: Option<f64>,
+
+    /// Spread the calls over C connections
+    #[arg(short = 'c', long, value_name = "C", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
+    connections: u32,
+
+    /// The job, as text
+    #[arg(
+        long,
+        value_name = "TEXT",
+        conflicts_with = "body_json",
+        default_value = "sixty bytes of text, which is about what a short job carries"
+    )]
+    body: String,
+
+    /// The job, as a JSON value
+    #[arg(long, value_name = "JSON")]
+    body_json: Option<String>,
+
+    /// Call for so long before the measurement begins
+    #[arg(long, value_name = "TIME", value_parser = number::duration, default_value = "1s")]
+    warmup: Duration,
+
+    /// How long each call may take, waiting included
+    #[arg(long, value_name = "TIME", value_parser = number::duration)]
+    timeout: Option<Duration>,
+
+    /// Print the figures as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  remuda bench                                 10 s, one call after the other
+  remuda bench -i 64 -n 1000000 --json
+  remuda bench -r 5000 -d 30s -c 8             5,000 calls a second, come what may
+
+Exit status: 0 every call had its result, 1 some had not, 255 any other error.";
+
+/// How long it measures unless it is told.
+const DURATION: Duration = Duration::from_secs(10);
+/// The most calls in flight, in the closed loop; in the open loop, more wait here for their turn.
+const IN_FLIGHT_MAX: u32 = 1 << 18;
+/// The most connections.
+const CONNECTIONS_MAX: i64 = 4096;
+/// The highest rate, in calls a second.
+const RATE_MAX: f64 = 1e8;
+/// The status if some calls had no result.
+const CALLS_FAILED: u8 = 1;
+
+/// Runs the command.
+pub(crate) fn run(args: &BenchArgs) -> ExitCode {
+    let plan = match plan(args) {
+        Ok(plan) => plan,
+        Err(message) => return exit::error(message),
+    };
+    let mut connections = Vec::with_capacity(args.connections as usize);
+    for _ in 0..args.connections {
+        match Connection::open(args.to.as_deref()) {
+            Ok(connection) => connections.push(connection),
+            Err(error) => return exit::error(error),
+        }
+    }
+    let pool = connections.first().map_or(0, |connection| connection.offer.pid);
+    let in_flight = match plan.pace {
+        Pace::Closed { in_flight } => in_flight as usize,
+        Pace::Open { .. } => IN_FLIGHT_MAX as usize,
+    };
+    let default = NetConfig::default();
+    let send_limit = (plan.body.len() + 128).saturating_mul(in_flight);
+    let send_limit = send_limit.clamp(default.send_limit, SEND_LIMIT_MAX);
+    let net = NetConfig { send_limit, ..default };
+    let shown = std::io::stderr().is_terminal();
+    let measured = remuda_net::run_local(net, async move {
+        let streams = connections.into_iter().map(Connection::into_stream);
+        Ok::<_, remuda_net::NetError>(Load::start(plan, streams)?.finish(shown).await)
+    });
+    let measured = match measured.and_then(|measured| measured) {
+        Ok(measured) => measured,
+        Err(error) => return exit::error(error),
+    };
+    if args.json {
+        println!("{}", report::json(&measured, pool));
+    } else {
+        print!("{}", report::text(&measured, pool));
+    }
+    if measured.failures() == 0 { ExitCode::SUCCESS } else { CALLS_FAILED.into() }
+}
+
+/// The most bytes that may wait to be sent on a connection.
+const SEND_LIMIT_MAX: usize = 4 << 30;
+
+fn plan(args: &BenchArgs) -> Result<Plan, String> {
+    let body = match &args.body_json {
+        Some(json) => Raw::new(json.as_bytes())
+            .map_err(|error| format!("--body-json is not a JSON value: {error}"))?
+            .as_bytes()
+            .to_vec(),
+        None => {
+            let mut body = Vec::new();
+            json_string(&mut body, args.body.as_bytes()).map_err(|error| error.to_string())?;
+            body
+        }
+    };
+    let pace = match args.rate {
+        Some(rate) => Pace::Open { rate },
+        None => Pace::Closed { in_flight: args.in_flight.unwrap_or(1) },
+    };
+    if let Pace::Closed { in_flight } = pace
+        && in_flight < args.connections
+    {
+        return Err(format!(
+            "{} connections need as many calls in flight: say --in-flight {0}",
+            args.connections
+        ));
+    }
+    let end = match args.calls {
+        Some(calls) => End::Calls(calls),
+        None => End::After(args.duration.unwrap_or(DURATION)),
+    };
+    let timeout_ms = args.timeout.map(|time| time.as_millis() as u64);
+    Ok(Plan { pace, end, warmup: args.warmup, body, timeout_ms, in_flight_max: IN_FLIGHT_MAX })
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if rate > 0.0 && rate <= RATE_MAX => Ok(rate),
+        _ => Err(format!("`{text}` is no rate: give calls a second, at most {RATE_MAX}")),
+    }
+}

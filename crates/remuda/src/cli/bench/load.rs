@@ -1,0 +1,464 @@
+//! The load: calls that are sent when they are due, and answers that are timed.
+//!
+//! All is on one thread. Once it runs, a call costs no allocation: a call's id is the place where
+//! its due time is kept, and lines are written into one buffer a connection.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use remuda_net::{ConnCtx, Either, NetError, Notifier, ParseResult};
+use remuda_protocol::encode::{self, CallFields};
+use remuda_protocol::{Answer, Id, LineScan, Reply};
+
+use crate::cli::connection::Stream;
+use crate::cli::number::grouped;
+
+/// How long answers are waited for after the last call was sent.
+const ANSWERS_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often progress is shown.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+/// The longest time that is told apart from longer ones, in nanoseconds: an hour.
+const HIGHEST_NS: u64 = 3_600_000_000_000;
+/// Digits of a time that are kept.
+const DIGITS: u8 = 3;
+/// The most bytes of an answer.
+const ANSWER_LIMIT: usize = 1 << 30;
+const SIGINT: i32 = 2;
+
+/// What is to be done.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) pace: Pace,
+    pub(super) end: End,
+    pub(super) warmup: Duration,
+    pub(super) body: Vec<u8>,
+    pub(super) timeout_ms: Option<u64>,
+    /// In the open loop, calls that are due beyond so many in flight are sent later.
+    pub(super) in_flight_max: u32,
+}
+
+/// When calls are due.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Pace {
+    /// When another has been answered.
+    Closed { in_flight: u32 },
+    /// So many a second.
+    Open { rate: f64 },
+}
+
+/// When the measurement ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum End {
+    Calls(u64),
+    After(Duration),
+}
+
+/// What was measured.
+pub(super) struct Measured {
+    pub(super) plan: Plan,
+    pub(super) connections: usize,
+    /// What did the input and output.
+    pub(super) backend: &'static str,
+    /// From the end of the warm-up to the last answer.
+    pub(super) elapsed: Duration,
+    /// Times of the calls that had a result, in nanoseconds.
+    pub(super) done: Histogram<u64>,
+    /// Times of those that were answered with a failure.
+    pub(super) refused: Histogram<u64>,
+    pub(super) failed: BTreeMap<String, u64>,
+}
+
+impl Measured {
+    /// How many calls had no result.
+    pub(super) fn failures(&self) -> u64 {
+        self.failed.values().sum()
+    }
+}
+
+/// A connection and its calls.
+struct Lane {
+    conn: ConnCtx,
+    scan: LineScan,
+    /// When the call with that id was due.
+    due: Vec<Instant>,
+    free: Vec<u32>,
+    in_flight: u32,
+    /// In the closed loop, so many are kept in flight.
+    share: u32,
+    out: Vec<u8>,
+    lost: bool,
+}
+
+struct State {
+    lanes: Vec<Lane>,
+    in_flight: u32,
+    /// Calls that were sent, in the warm-up too, and those of them that are measured.
+    sent: u64,
+    sent_measured: u64,
+    start: Instant,
+    measure_from: Instant,
+    last_answer: Instant,
+    stopped: bool,
+    next_lane: usize,
+    measured: Measured,
+}
+
+/// A load that runs.
+pub(super) struct Load {
+    state: Rc<RefCell<State>>,
+    done: Notifier,
+}
+
+impl Load {
+    /// Begins to call over these connections.
+    pub(super) fn start(
+        plan: Plan,
+        streams: impl Iterator<Item = Stream>,
+    ) -> Result<Self, NetError> {
+        let mut lanes = Vec::new();
+        for stream in streams {
+            let conn = match stream {
+                Stream::Unix(stream) => remuda_net::adopt_unix(stream)?,
+                Stream::Tcp(stream) => remuda_net::adopt_tcp(stream)?,
+            };
+            lanes.push(Lane::new(conn));
+        }
+        let connections = lanes.len();
+        if let Pace::Closed { in_flight } = plan.pace {
+            for (place, lane) in lanes.iter_mut().enumerate() {
+                let (each, rest) =
+                    (in_flight as usize / connections, in_flight as usize % connections);
+                lane.share = (each + usize::from(place < rest)) as u32;
+            }
+        }
+        let start = Instant::now();
+        let measure_from = start + plan.warmup;
+        let (done, refused) = (times(), times());
+        let measured = Measured {
+            plan,
+            connections,
+            backend: remuda_net::backend().map_or("", remuda_net::Backend::name),
+            elapsed: Duration::ZERO,
+            done,
+            refused,
+            failed: BTreeMap::new(),
+        };
+        let state = Rc::new(RefCell::new(State {
+            lanes,
+            in_flight: 0,
+            sent: 0,
+            sent_measured: 0,
+            start,
+            measure_from,
+            last_answer: measure_from,
+            stopped: false,
+            next_lane: 0,
+            measured,
+        }));
+        let done = Notifier::new();
+        for place in 0..connections {
+            remuda_net::spawn(read(state.clone(), place, done.clone()));
+        }
+        Ok(Self { state, done })
+    }
+
+    /// Calls until the end, and gives what was measured.
+    pub(super) async fn finish(self, shown: bool) -> Measured {
+        if shown {
+            remuda_net::spawn(show(self.state.clone()));
+        }
+        let interrupted = async {
+            match remuda_net::signals(&[SIGINT]) {
+                Ok(mut signals) => drop(signals.recv().await),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        if let Either::Second(()) = remuda_net::select(self.send_all(), interrupted).await {
+            self.state.borrow_mut().stopped = true;
+        }
+        // What was sent is still answered.
+        let answered = async {
+            while self.state.borrow().in_flight > 0 {
+                self.done.notified().await;
+            }
+        };
+        let in_time = remuda_net::timeout(ANSWERS_TIMEOUT, answered).await.is_ok();
+        if shown {
+            eprint!("\r\x1b[K");
+        }
+        let state = &mut *self.state.borrow_mut();
+        if !in_time {
+            let unanswered = u64::from(state.in_flight);
+            state.fail("unanswered", unanswered);
+        }
+        let measured = &mut state.measured;
+        measured.elapsed = state.last_answer.saturating_duration_since(state.measure_from);
+        Measured {
+            plan: measured.plan.clone(),
+            connections: measured.connections,
+            backend: measured.backend,
+            elapsed: measured.elapsed,
+            done: std::mem::replace(&mut measured.done, times()),
+            refused: std::mem::replace(&mut measured.refused, times()),
+            failed: std::mem::take(&mut measured.failed),
+        }
+    }
+
+    /// Sends calls as they become due; those of the closed loop become so as answers are read.
+    async fn send_all(&self) {
+        loop {
+            let next = {
+                let state = &mut *self.state.borrow_mut();
+                let now = Instant::now();
+                for place in 0..state.lanes.len() {
+                    state.refill(place, now);
+                }
+                state.send_due(now);
+                state.flush();
+                if state.is_over(now) {
+                    return;
+                }
+                state.next_look(now)
+            };
+            // The end of the closed loop, or a place in the open one, is told by an answer.
+            let _ = remuda_net::select(remuda_net::sleep_until(next), self.done.notified()).await;
+        }
+    }
+}
+
+/// Room for times, all of it at once.
+fn times() -> Histogram<u64> {
+    let histogram = Histogram::new_with_bounds(1, HIGHEST_NS, DIGITS);
+    // These bounds are ones that a histogram can have.
+    histogram.unwrap_or_else(|_| unreachable!("the bounds are constants"))
+}
+
+impl Lane {
+    fn new(conn: ConnCtx) -> Self {
+        Self {
+            conn,
+            scan: LineScan::new(ANSWER_LIMIT),
+            due: Vec::new(),
+            free: Vec::new(),
+            in_flight: 0,
+            share: 0,
+            out: Vec::new(),
+            lost: false,
+        }
+    }
+
+    /// Writes a call that was due then.
+    fn call(&mut self, due: Instant, body: &[u8], fields: &CallFields) {
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.due.push(due);
+            (self.due.len() - 1) as u32
+        });
+        self.due[id as usize] = due;
+        self.in_flight += 1;
+        encode::call(&mut self.out, Some(Id::Number(u64::from(id))), body, fields);
+    }
+
+    /// The call with that id was answered: when it was due.
+    fn answered(&mut self, id: Option<Id<'_>>) -> Option<Instant> {
+        let Some(Id::Number(id)) = id else { return None };
+        let due = *self.due.get(usize::try_from(id).ok()?)?;
+        self.free.push(id as u32);
+        self.in_flight -= 1;
+        Some(due)
+    }
+
+    fn flush(&mut self) {
+        if !self.out.is_empty() {
+            // A connection that takes nothing more is seen to end by who reads it.
+            let _ = self.conn.send_nowait(&self.out);
+            self.out.clear();
+        }
+    }
+}
+
+impl State {
+    fn fields(&self) -> CallFields {
+        CallFields { timeout_ms: self.measured.plan.timeout_ms, hops: 0 }
+    }
+
+    /// Whether a call that is due then is to be sent.
+    fn wants(&self, due: Instant) -> bool {
+        if self.stopped {
+            return false;
+        }
+        match self.measured.plan.end {
+            End::Calls(calls) => self.sent_measured < calls,
+            End::After(time) => due < self.measure_from + time,
+        }
+    }
+
+    fn send(&mut self, place: usize, due: Instant) {
+        let fields = self.fields();
+        self.lanes[place].call(due, &self.measured.plan.body, &fields);
+        self.in_flight += 1;
+        self.sent += 1;
+        self.sent_measured += u64::from(due >= self.measure_from);
+    }
+
+    /// In the closed loop, sends what a connection's share allows.
+    fn refill(&mut self, place: usize, now: Instant) {
+        while !self.lanes[place].lost
+            && self.lanes[place].in_flight < self.lanes[place].share
+            && self.wants(now)
+        {
+            self.send(place, now);
+        }
+    }
+
+    /// When the next call of the open loop is due; nothing in the closed loop.
+    fn next_due(&self) -> Option<Instant> {
+        let Pace::Open { rate } = self.measured.plan.pace else { return None };
+        Some(self.start + Duration::from_secs_f64(self.sent as f64 / rate))
+    }
+
+    /// In the open loop, sends what is due.
+    fn send_due(&mut self, now: Instant) {
+        while let Some(due) = self.next_due()
+            && due <= now
+            && self.in_flight < self.measured.plan.in_flight_max
+            && self.wants(due)
+        {
+            let Some(place) = self.open_lane() else { return };
+            self.send(place, due);
+        }
+    }
+
+    /// The connection whose turn it is.
+    fn open_lane(&mut self) -> Option<usize> {
+        for _ in 0..self.lanes.len() {
+            let place = self.next_lane;
+            self.next_lane = (place + 1) % self.lanes.len();
+            if !self.lanes[place].lost {
+                return Some(place);
+            }
+        }
+        None
+    }
+
+    fn flush(&mut self) {
+        self.lanes.iter_mut().for_each(Lane::flush);
+    }
+
+    /// No call will be sent any more.
+    fn is_over(&self, now: Instant) -> bool {
+        let due = self.next_due().unwrap_or(now);
+        !self.wants(due) || self.lanes.iter().all(|lane| lane.lost)
+    }
+
+    /// When there may be something to do that no answer tells of.
+    fn next_look(&self, now: Instant) -> Instant {
+        let full = self.in_flight >= self.measured.plan.in_flight_max;
+        match (self.next_due(), self.measured.plan.end) {
+            (Some(due), _) if !full => due,
+            (_, End::After(time)) => self.measure_from + time,
+            (_, End::Calls(_)) => now + PROGRESS_EVERY,
+        }
+    }
+
+    fn fail(&mut self, code: &str, calls: u64) {
+        if let Some(count) = self.measured.failed.get_mut(code) {
+            *count += calls;
+        } else if calls > 0 {
+            self.measured.failed.insert(code.to_owned(), calls);
+        }
+    }
+
+    /// Takes in the answers that are whole in `bytes`; returns how far they reach.
+    fn read(&mut self, place: usize, bytes: &[u8], now: Instant) -> usize {
+        let mut used = 0;
+        while let Ok(Some(end)) = self.lanes[place].scan.next(&bytes[used..]) {
+            let line = &bytes[used..used + end];
+            used += end + 1;
+            let reply = match Reply::parse(line) {
+                Ok(reply) => reply,
+                Err(bad) => {
+                    let id = bad.id.as_ref().map(remuda_protocol::IdBuf::as_id);
+                    self.answered(place, id, now, |state, _| state.fail("unreadable", 1));
+                    continue;
+                }
+            };
+            self.answered(place, reply.id, now, |state, time| match &reply.answer {
+                Answer::Result(_) => state.measured.done.saturating_record(time),
+                Answer::Error(failure) => {
+                    state.measured.refused.saturating_record(time);
+                    state.fail(&failure.code_text.decode(), 1);
+                }
+                _ => state.fail("unreadable", 1),
+            });
+        }
+        self.refill(place, now);
+        self.send_due(now);
+        self.flush();
+        used
+    }
+
+    /// A call was answered; one of the warm-up isn't measured.
+    fn answered(
+        &mut self,
+        place: usize,
+        id: Option<Id<'_>>,
+        now: Instant,
+        measure: impl FnOnce(&mut Self, u64),
+    ) {
+        let Some(due) = self.lanes[place].answered(id) else { return };
+        self.in_flight -= 1;
+        if due >= self.measure_from {
+            self.last_answer = now;
+            measure(self, (now - due).as_nanos() as u64);
+        }
+    }
+
+    /// A connection has ended: its calls will not be answered.
+    fn lose(&mut self, place: usize) {
+        let lane = &mut self.lanes[place];
+        lane.lost = true;
+        let calls = std::mem::take(&mut lane.in_flight);
+        self.in_flight -= calls;
+        self.fail("connection_lost", u64::from(calls));
+    }
+}
+
+/// Reads the answers of a connection.
+async fn read(state: Rc<RefCell<State>>, place: usize, done: Notifier) {
+    let conn = state.borrow().lanes[place].conn;
+    loop {
+        let read = |bytes: &[u8]| {
+            let state = &mut *state.borrow_mut();
+            let now = Instant::now();
+            let used = state.read(place, bytes, now);
+            if state.in_flight == 0 || state.is_over(now) {
+                done.notify();
+            }
+            if used == 0 { ParseResult::NeedMore } else { ParseResult::Consumed(used) }
+        };
+        if conn.with_data(read).await == 0 {
+            break;
+        }
+    }
+    state.borrow_mut().lose(place);
+    done.notify();
+}
+
+/// Shows how far it is.
+async fn show(state: Rc<RefCell<State>>) {
+    let mut last = (Instant::now(), 0);
+    loop {
+        remuda_net::sleep(PROGRESS_EVERY).await;
+        let (now, state) = (Instant::now(), state.borrow());
+        let answered = state.sent - u64::from(state.in_flight);
+        let rate = (answered - last.1) as f64 / (now - last.0).as_secs_f64();
+        let warming = if now < state.measure_from { ", warming up" } else { "" };
+        let seconds = (now - state.start).as_secs();
+        let (calls, rate) = (grouped(answered), grouped(rate as u64));
+        eprint!("\r\x1b[K{seconds} s, {calls} calls, {rate}/s{warming}");
+        last = (now, answered);
+    }
+}

@@ -67,6 +67,8 @@ def main():
         say(f"{row.name}: {pairs} pairs")
         try:
             results.append((row, measure(row, pairs)))
+            middle, low, high = ratio(*results[-1][1])
+            say(f"  Remuda / {row.peer_name}: {middle:.2f} ({low:.2f} to {high:.2f})")
         except (subprocess.SubprocessError, OSError, ValueError) as error:
             say(f"{row.name}: {error}")
             results.append((row, None))

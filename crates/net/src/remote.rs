@@ -58,3 +58,33 @@ impl AsFd for Remote {
         self.eventfd.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sleeper_is_woken_once_however_many_send() {
+        let remote = Remote::new().unwrap();
+        let count = |remote: &Remote| {
+            let mut bytes = [0; 8];
+            rustix::io::read(&remote.eventfd, &mut bytes).map(|_| u64::from_ne_bytes(bytes))
+        };
+        let mut woken = VecDeque::new();
+        // Awake: no system call at all.
+        remote.push(1);
+        assert!(count(&remote).is_err());
+        // Work that came before it fell asleep keeps it awake.
+        assert!(!remote.fall_asleep());
+        remote.wake_up(&mut woken);
+        assert!(remote.fall_asleep());
+        remote.push(2);
+        remote.push(3);
+        remote.push(4);
+        assert_eq!(count(&remote), Ok(1));
+        remote.wake_up(&mut woken);
+        assert_eq!(woken, [1, 2, 3, 4]);
+        remote.push(5);
+        assert!(count(&remote).is_err(), "it has not slept since");
+    }
+}

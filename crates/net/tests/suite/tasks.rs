@@ -110,6 +110,32 @@ async fn blocking_work_runs_elsewhere() {
     assert_eq!(spawn_blocking(|| 3).await.unwrap(), 3);
 }
 
+/// Runs each job on a thread of its own, and at most so many in all.
+struct Few(std::sync::atomic::AtomicUsize);
+
+impl remuda_net::BlockingExecutor for Few {
+    fn execute(&self, job: remuda_net::BlockingJob) -> Result<(), remuda_net::BlockingJob> {
+        let enough = |left: usize| left.checked_sub(1);
+        let order = std::sync::atomic::Ordering::SeqCst;
+        if self.0.fetch_update(order, order, enough).is_err() {
+            return Err(job);
+        }
+        std::thread::Builder::new().name("of the program".into()).spawn(job).unwrap();
+        Ok(())
+    }
+}
+
+async fn a_program_may_bring_its_own_executor() {
+    let blocking = std::sync::Arc::new(Few(2.into()));
+    let config = remuda_net::Config { blocking, ..same_driver() };
+    crate::drivers::run_beside(config, || async {
+        let name = || std::thread::current().name().map(str::to_owned);
+        assert_eq!(spawn_blocking(name).await.unwrap().as_deref(), Some("of the program"));
+        assert_eq!(spawn_blocking(|| 2).await.unwrap(), 2);
+        assert!(matches!(spawn_blocking(|| 3).await, Err(NetError::Blocking)));
+    });
+}
+
 async fn tasks_that_wake_each_other_do_not_starve_the_kernels_events() {
     let (left, right) = pair();
     let stop = Rc::new(Cell::new(false));
@@ -143,5 +169,6 @@ on_both_drivers!(
     select_takes_the_first_and_join_all,
     one_runtime_a_thread,
     blocking_work_runs_elsewhere,
+    a_program_may_bring_its_own_executor,
     tasks_that_wake_each_other_do_not_starve_the_kernels_events,
 );

@@ -124,7 +124,7 @@ impl Shared {
     }
 }
 
-/// The result of [`spawn_blocking`], to be awaited. Dropping it lets the work run on.
+/// The result of [`spawn_blocking`](crate::spawn_blocking), to be awaited. Dropping it lets the work run on.
 pub struct BlockingHandle<T> {
     receiver: Result<oneshot::Receiver<T>>,
 }

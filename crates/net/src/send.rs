@@ -35,8 +35,9 @@ pub(crate) fn sendable(state: &mut State, key: Key, len: usize) -> Result<&mut C
 /// Accepts a copy; returns how far the stream will be when it has gone out.
 pub(crate) fn copied(key: Key, data: &[u8]) -> Result<u64> {
     let accepted = runtime::with_io(|state, driver| {
-        let encrypts = sendable(state, key, data.len())?.tls.is_some();
-        if !state.send_pool.has_room(data.len()) {
+        let conn = sendable(state, key, data.len())?;
+        let (encrypts, fits) = (conn.tls.is_some(), conn.send.fits_in_last(data.len()));
+        if !fits && !state.send_pool.has_room(data.len()) {
             return Err(state.send_pool.exhausted());
         }
         if encrypts {

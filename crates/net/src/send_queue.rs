@@ -116,6 +116,12 @@ impl SendQueue {
         !self.chunks.is_empty()
     }
 
+    /// Whether the last piece has space for `len` bytes more.
+    pub(crate) fn fits_in_last(&self, len: usize) -> bool {
+        let Some(Chunk::Copied(memory)) = self.chunks.back() else { return false };
+        memory.capacity() - memory.len() >= len
+    }
+
     /// How many pieces wait here.
     pub(crate) fn pieces(&self) -> usize {
         self.chunks.len()
@@ -132,8 +138,8 @@ impl SendQueue {
             return Ok(());
         }
         self.queued += data.len() as u64;
-        if let Some(Chunk::Copied(memory)) = self.chunks.back_mut()
-            && memory.capacity() - memory.len() >= data.len()
+        if self.fits_in_last(data.len())
+            && let Some(Chunk::Copied(memory)) = self.chunks.back_mut()
         {
             memory.extend_from_slice(data);
             return Ok(());

@@ -42,10 +42,16 @@ async fn timeout_gives_the_output_or_elapsed() {
 }
 
 async fn an_idle_runtime_sleeps() {
+    // After a wake-up by another thread, and with a connection whose peer said something.
+    let (conn, mut peer) = crate::drivers::half_pair();
+    std::io::Write::write_all(&mut peer, b"unread").unwrap();
+    remuda_net::spawn_blocking(|| ()).await.unwrap();
+    sleep(5 * MS).await;
     let before = cpu_time();
     sleep(200 * MS).await;
     let used = cpu_time() - before;
     assert!(used < 60 * MS, "{used:?} used while idle");
+    assert_eq!(conn.closed_by(), None);
 }
 
 fn cpu_time() -> Duration {

@@ -89,6 +89,9 @@ pub(crate) struct Conn {
     /// The sending half ends when the queue is empty.
     pub(crate) fin_wanted: bool,
     pub(crate) fin_sent: bool,
+    /// It is closed, and what still comes is read and dropped: TCP would reset a connection that
+    /// has unread bytes, and the peer lose what was sent to it last.
+    pub(crate) discards: bool,
     /// Whether the connection is in the list of those to flush at the end of the turn.
     pub(crate) dirty: bool,
 
@@ -153,6 +156,7 @@ impl Conn {
             send_error: None,
             fin_wanted: false,
             fin_sent: false,
+            discards: false,
             dirty: false,
             gone: false,
             event_wakers: Vec::new(),
@@ -168,9 +172,23 @@ impl Conn {
         self.phase == Phase::Open
     }
 
+    /// Whether closing it now would make TCP reset it.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.kind == Kind::Tcp
+            && self.phase == Phase::Open
+            && self.recv_end.is_none()
+            && self.send_error.is_none()
+            && (!self.recv.is_empty() || rustix::io::ioctl_fionread(&self.fd).unwrap_or(0) > 0)
+    }
+
+    /// Whether a closed connection still has something to do.
+    pub(crate) fn must_stay(&self) -> bool {
+        self.send_error.is_none() && (self.send.unsent() > 0 || self.discards)
+    }
+
     /// Whether the driver should read: somebody waits, or there is room to read ahead.
     pub(crate) fn wants_recv(&self, limit: usize) -> bool {
-        self.phase == Phase::Open
+        (self.phase == Phase::Open || self.discards)
             && self.recv_end.is_none()
             && !self.recv_paused
             && (self.recv_waker.is_some() || self.recv.len() < limit + self.recv_mark)

@@ -240,9 +240,9 @@ impl ConnCtx {
     /// Closes the connection. Whoever waits on it is woken; bytes that were accepted for sending
     /// are still tried for `Config::close_linger`. Closing again does nothing.
     ///
-    /// TCP resets a connection that is closed while received bytes are unread, and the peer may
-    /// lose what was sent last. Where that matters, call [`shutdown_write`](Self::shutdown_write)
-    /// and read to the end before.
+    /// On TCP, if the peer's bytes are unread, they are read and dropped until its end comes or
+    /// that time is over: the kernel would reset the connection otherwise, and the peer might
+    /// lose what was sent last.
     ///
     /// For a connection of an [`AsyncEventHandler`](crate::AsyncEventHandler) its task is dropped,
     /// at its next suspension if it is the one that calls this.

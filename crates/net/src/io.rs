@@ -47,6 +47,9 @@ impl Io {
 
     /// What is due by the clock: connections that lingered long enough, listeners that rested.
     pub(crate) fn take_due(&mut self) {
+        while let Some(key) = self.state.ended.pop() {
+            self.driver.close(&mut self.state, key, false);
+        }
         while let Some(key) = self.state.linger_over() {
             self.driver.close(&mut self.state, key, true);
         }

@@ -61,6 +61,8 @@ pub(crate) struct State {
     pub(crate) wakes: Vec<Waker>,
     pub(crate) accepted: Vec<(Key, Key)>,
     pub(crate) dirty: Vec<Key>,
+    /// Closed connections whose peer has ended too.
+    pub(crate) ended: Vec<Key>,
     pub(crate) lent: Vec<Lent>,
     /// Closed connections with unsent bytes, and until when they are tried, oldest first.
     lingering: VecDeque<(Instant, Key)>,
@@ -93,6 +95,7 @@ impl State {
             wakes: Vec::new(),
             accepted: Vec::new(),
             dirty: Vec::new(),
+            ended: Vec::new(),
             lent: Vec::new(),
             lingering: VecDeque::new(),
             accept_again: None,
@@ -117,6 +120,10 @@ impl State {
     pub(crate) fn arrived(&mut self, key: Key, count: usize) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.arrived += count as u64;
+        if conn.discards {
+            let len = conn.recv.len();
+            conn.recv.consume(len, &mut self.recv_pool);
+        }
         if let Some(waker) = conn.recv_waker.take() {
             conn.recv_mark = conn.recv.len();
             self.wakes.push(waker);
@@ -159,6 +166,9 @@ impl State {
         let Some(conn) = self.conns.get_mut(key) else { return };
         if conn.recv_end.is_none() {
             conn.recv_end = Some(reason);
+        }
+        if std::mem::take(&mut conn.discards) {
+            self.ended.push(key);
         }
         if conn.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
             // Whoever waits for the handshake waits for nothing else.
@@ -214,7 +224,12 @@ impl State {
         self.live(key)?;
         self.with_tls(key, |tls, queue| tls.end(queue));
         let conn = self.live(key)?;
+        conn.discards = conn.has_unread();
         conn.phase = Phase::Closing;
+        if conn.discards {
+            conn.fin_wanted = true;
+            conn.recv_paused = false;
+        }
         let task = conn.task.take();
         let recv = std::mem::take(&mut conn.recv);
         conn.sink = None;

@@ -147,6 +147,26 @@ async fn what_was_accepted_goes_out_after_close() {
     assert_eq!(received.await.unwrap(), 3 << 20);
 }
 
+async fn a_last_answer_survives_requests_that_were_not_read() {
+    let (conn, mut peer) = tcp_pair();
+    peer.write_all(b"a bad request\n").unwrap();
+    take(conn, 14).await;
+    peer.write_all(&[7; 100_000]).unwrap();
+    conn.send_nowait(b"an error\n").unwrap();
+    conn.close();
+    assert!(matches!(conn.send_nowait(b"x"), Err(NetError::Closed)));
+    let asked = remuda_net::spawn_blocking(move || {
+        // The peer goes on asking, though it was told, and reads only then.
+        for _ in 0..20 {
+            peer.write_all(&[7; 10_000]).unwrap();
+        }
+        let mut answer = String::new();
+        peer.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    assert_eq!(asked.await.unwrap(), "an error\n");
+}
+
 async fn a_peer_that_never_reads_is_given_up_after_the_linger_time() {
     let linger = std::time::Duration::from_millis(50);
     let (config, (left, right)) = (
@@ -337,6 +357,7 @@ on_both_drivers!(
     after_half_a_close_the_other_half_works,
     half_a_close_works_on_tcp,
     what_was_accepted_goes_out_after_close,
+    a_last_answer_survives_requests_that_were_not_read,
     a_peer_that_never_reads_is_given_up_after_the_linger_time,
     a_peer_that_goes_while_we_send_is_an_error,
     a_tcp_peer_that_resets_while_we_send_is_an_error,

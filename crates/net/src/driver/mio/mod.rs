@@ -93,9 +93,10 @@ impl MioDriver {
     pub(crate) fn close(&mut self, state: &mut State, key: Key, abandon: bool) {
         if !abandon {
             self.flush(state, key);
+            self.update_recv(state, key);
         }
         let Some(conn) = state.conns.get(key) else { return };
-        if !abandon && conn.send.unsent() > 0 && conn.send_error.is_none() {
+        if !abandon && conn.must_stay() {
             return;
         }
         if conn.driver.registered {

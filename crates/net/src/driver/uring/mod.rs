@@ -121,14 +121,15 @@ impl UringDriver {
     pub(crate) fn close(&mut self, state: &mut State, key: Key, abandon: bool) {
         if !abandon {
             self.flush(state, key);
+            self.update_recv(state, key);
         }
         let Some(conn) = state.conns.get_mut(key) else { return };
-        let unsent = !abandon && conn.send.unsent() > 0 && conn.send_error.is_none();
+        let (stays, reads) = (!abandon && conn.must_stay(), !abandon && conn.discards);
         let part = &mut conn.driver;
-        if part.recv_ready && !std::mem::replace(&mut part.recv_stopping, true) {
+        if !reads && part.recv_ready && !std::mem::replace(&mut part.recv_stopping, true) {
             self.cancel(Kind::Recv, key);
         }
-        if unsent {
+        if stays {
             return;
         }
         let Some(conn) = state.conns.get_mut(key) else { return };

@@ -1,7 +1,7 @@
 //! The state of a pool, and the one place where what the dispatch wants is carried out.
 
 use std::collections::BTreeMap;
-use std::rc::Weak;
+use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,8 @@ use crate::front::listener::Listening;
 use crate::history::{History, Incident};
 use crate::job::{Answer, Bodies, Body, Form, Job, Origin};
 use crate::keeper::{Keeper, Scope, Signal};
-use crate::link::Links;
+use crate::link::thread::Threads;
+use crate::link::{Links, Transport};
 use crate::local::{Ended, Failed, Local};
 use crate::pool::Inner;
 use crate::remote::RemoteJobs;
@@ -30,6 +31,7 @@ pub(crate) struct Core {
     pub(crate) config: PoolConfig,
     pub(crate) links: Links,
     pub(crate) keeper: Option<Keeper>,
+    pub(crate) threads: Rc<Threads>,
     pub(crate) local: Local,
     pub(crate) history: History,
     pub(crate) clients: Clients,
@@ -52,6 +54,8 @@ pub(crate) struct Core {
     /// By which a pool knows itself again.
     pub(crate) instance: String,
     is_drained: Option<Waker>,
+    /// Who waits for the pool to be in some state.
+    pub(crate) watchers: Vec<Waker>,
     /// Why the pool ended before its time.
     pub(crate) fatal: Option<PoolError>,
     pub(crate) drained: bool,
@@ -81,6 +85,7 @@ impl Core {
             dispatch: Dispatch::new(config.dispatch.clone(), seed)?,
             links: Links::default(),
             keeper,
+            threads: Threads::new(),
             local: Local::default(),
             history: History::default(),
             clients: Clients::default(),
@@ -98,6 +103,7 @@ impl Core {
             timings: Timings::new(),
             instance: format!("{seed:016x}"),
             is_drained: None,
+            watchers: Vec::new(),
             fatal: None,
             drained: false,
             scratch: Vec::new(),
@@ -174,6 +180,7 @@ impl Core {
             }
         }
         self.local.wake_if_any();
+        self.watchers.drain(..).for_each(Waker::wake);
         let next = self.dispatch.next_tick();
         if next.is_some_and(|next| self.timer.armed.is_none_or(|armed| next < armed)) {
             self.timer.armed = next;
@@ -257,6 +264,10 @@ impl Core {
     fn kill_worker(&mut self, worker: WorkerId, reason: KillReason) {
         let Some(link) = self.links.of(worker) else { return };
         link.killed = Some(reason);
+        if let Transport::Thread(_) = link.transport {
+            self.leave_thread(worker);
+            return;
+        }
         if reason == KillReason::Stopped {
             self.signal(worker, Signal::Kill);
             return;

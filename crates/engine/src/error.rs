@@ -52,12 +52,16 @@ pub enum PoolError {
     },
     /// A listener that strangers could reach.
     #[error(
-        "{0} can be reached from other machines: give it a token (token_file=PATH), or say --insecure"
+        "{0} can be reached from other machines: use tls: with a token (token_file=PATH) or with \
+         ca=PATH for its clients, or say --insecure"
     )]
     Unguarded(String),
     /// The directory of sockets is not this user's alone.
     #[error("{} is not a directory that only its owner may use: remove it, or set its mode to 0700", .0.display())]
     UnsafeDirectory(std::path::PathBuf),
+    /// The files of a TLS listener can't be used.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// A token can't be read.
     #[error("cannot read the token in {}: {source}", path.display())]
     Token {
@@ -67,7 +71,7 @@ pub enum PoolError {
         source: std::io::Error,
     },
     /// An address of a kind that this build can't listen at.
-    #[error("cannot listen at {0}: only unix: and tcp: addresses are supported")]
+    #[error("cannot listen at {0}: only unix:, tcp: and tls: addresses are supported")]
     Unsupported(String),
     /// No worker ever became ready, and another start would fail as this one did.
     #[error("no worker can be started: {why}")]

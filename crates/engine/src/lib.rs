@@ -25,6 +25,7 @@ pub use front::bind::{runtime_directory, runtime_directory_path};
 pub use front::listener::Listen;
 pub use history::{INCIDENTS_LIMIT, Incident};
 pub use job::Form;
+pub use link::thread::thread_slot;
 pub use local::{End, Failed, Finished, FinishedJob};
 pub use pool::{NewJob, Pool};
 pub use remote::{Health, REMOTE_REQUESTS_LIMIT, Remote, RemoteError, RemoteReply};

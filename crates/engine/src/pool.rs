@@ -219,6 +219,19 @@ impl Pool {
         core.carry_out(&[]);
     }
 
+    /// Waits until the pool is in some state. It is looked at after everything that happens, so
+    /// it is for waits that end soon: the first worker, the end of a reset. Cancel-safe.
+    pub async fn until(&self, is: impl Fn(&Snapshot) -> bool) {
+        poll_fn(|context| {
+            if is(&self.snapshot()) {
+                return Poll::Ready(());
+            }
+            self.0.core.borrow_mut().watchers.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
     /// The pool at this moment. It allocates: it is for a person's eyes.
     pub fn snapshot(&self) -> Snapshot {
         let core = self.0.core.borrow();

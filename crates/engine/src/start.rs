@@ -28,6 +28,10 @@ const CONFIG_STATUS: i32 = 78;
 /// A worker whose socket has ended has so long to end itself before it is killed.
 const END_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// What a service manager says to the pool, and to the pool alone.
+const SERVICE_VARIABLES: [&str; 4] =
+    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET"];
+
 impl Core {
     /// Starts a worker. Whatever goes wrong is a start that failed.
     pub(crate) fn start_worker(&mut self, worker: WorkerId, slot: u32, generation: u32) {
@@ -73,11 +77,16 @@ impl Core {
                 spawn.args.clone_from(args);
                 (spawn, true)
             }
-            WorkerKind::Threads(_) | WorkerKind::None => {
-                return Err("threads are not started by the keeper".into());
+            WorkerKind::Threads(handler) => {
+                let handler = handler.clone();
+                return self.start_thread(worker, number, slot, handler);
             }
+            WorkerKind::None => return Err("the pool has no workers of its own".into()),
         };
         spawn.cwd.clone_from(&self.config.cwd);
+        for name in SERVICE_VARIABLES {
+            spawn.env.push((name.into(), None));
+        }
         spawn.env.push(("REMUDA_WORKER_ID".into(), Some(number.to_string().into())));
         spawn.env.push(("REMUDA_WORKER_SLOT".into(), Some(slot.to_string().into())));
         let (log, their_log) = pipe_to_us().map_err(no_descriptors)?;

@@ -11,11 +11,10 @@ use serve::{Serve, remuda, text};
 
 fn echo_at_default(dir: &std::path::Path) -> Command {
     let mut command = remuda();
-    command.env("XDG_RUNTIME_DIR", dir).args(["serve", "-j1", "--builtin", "echo", "--threads"]);
+    command.env("XDG_RUNTIME_DIR", dir).args(["serve", "-j1", "--builtin", "echo"]);
     command
 }
 
-/// `--threads` needs no keeper, so that these tests start in an instant.
 fn serve_default(dir: &std::path::Path) -> Serve {
     let mut serve = Serve::spawn(echo_at_default(dir));
     serve.listening();
@@ -55,7 +54,7 @@ fn remuda_addr_names_the_address_for_serve_and_call() {
     let dir = tempfile::tempdir().unwrap();
     let address = format!("unix:{}/own.sock", dir.path().display());
     let mut command = remuda();
-    command.env("REMUDA_ADDR", &address).args(["serve", "-j1", "--builtin=echo", "--threads"]);
+    command.env("REMUDA_ADDR", &address).args(["serve", "-j1", "--builtin=echo"]);
     let mut serve = Serve::spawn(command);
     serve.listening();
     let mut call = remuda();
@@ -162,7 +161,7 @@ fn a_file_that_is_no_socket_is_left_alone() {
     let path = dir.path().join("precious");
     std::fs::write(&path, "data").unwrap();
     let mut command = remuda();
-    command.args(["serve", "-j1", "--builtin=echo", "--threads"]);
+    command.args(["serve", "-j1", "--builtin=echo"]);
     let output = command.arg(format!("--listen=unix:{}", path.display())).output().unwrap();
     assert_eq!(output.status.code(), Some(255));
     assert!(text(&output.stderr).contains("no socket"), "{}", text(&output.stderr));
@@ -171,7 +170,7 @@ fn a_file_that_is_no_socket_is_left_alone() {
 
 #[test]
 fn several_addresses_are_served_at_once() {
-    let serve = Serve::start(&["-j1", "--builtin=echo", "--threads", "-l", "tcp:127.0.0.1:0"]);
+    let serve = Serve::start(&["-j1", "--builtin=echo", "-l", "tcp:127.0.0.1:0"]);
     let address = serve.address(1);
     assert!(!address.ends_with(":0"), "the port that was chosen is told: {address}");
     let mut call = remuda();

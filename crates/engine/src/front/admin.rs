@@ -18,6 +18,13 @@ pub(crate) struct ResetWaiter {
     order: Option<u64>,
 }
 
+impl ResetWaiter {
+    /// Whether that client waits.
+    pub(crate) fn is_of(&self, key: ClientKey) -> bool {
+        self.client == key
+    }
+}
+
 impl Core {
     /// What the pool says of itself in the handshake.
     pub(crate) fn offer(&self) -> Offer {
@@ -54,11 +61,18 @@ impl Core {
 
     /// Ready if a client asked for a reset that has not begun.
     pub(crate) fn poll_reset_wanted(&mut self, waker: &Waker) -> Poll<()> {
-        if self.reset_waiters.iter().any(|waiter| waiter.generation.is_none()) {
+        // While one goes on, another waits: what was changed since then would be left out.
+        let (going_on, wanted): (Vec<_>, Vec<_>) =
+            self.reset_waiters.iter().partition(|waiter| waiter.generation.is_some());
+        if going_on.is_empty() && !wanted.is_empty() && !self.is_resetting() {
             return Poll::Ready(());
         }
         self.reset_wanted = Some(waker.clone());
         Poll::Pending
+    }
+
+    fn is_resetting(&self) -> bool {
+        self.dispatch.snapshot(self.now()).resetting
     }
 
     /// Begins a reset: those who asked for one wait for this one.
@@ -67,7 +81,9 @@ impl Core {
         let generation = match self.dispatch.reset(now) {
             Ok(generation) => generation,
             Err(refused) => {
-                self.refuse_resets(Code::Draining, &refused.to_string());
+                if refused == ResetRefused::Draining {
+                    self.refuse_resets(Code::Draining, &refused.to_string());
+                }
                 return Err(refused);
             }
         };
@@ -101,6 +117,9 @@ impl Core {
         match &failed {
             None => tracing::info!("the pool was reset: all workers are new"),
             Some(why) => tracing::warn!("the reset failed, and the old workers stay: {why}"),
+        }
+        if let Some(waiting) = self.reset_wanted.take() {
+            waiting.wake();
         }
         let waiters = std::mem::take(&mut self.reset_waiters);
         for waiter in waiters {
@@ -222,6 +241,7 @@ impl Core {
                 "was_ready": incident.was_ready,
             })).collect::<Vec<_>>(),
             "workers_started": counters.spawned,
+            "threads_left_behind": self.threads.left_behind(),
             "restarts": restarts,
         })
     }

@@ -1,12 +1,14 @@
 //! Listeners: who may come in, and what a connection may ask for.
 
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 
 use remuda_net::{ConnCtx, ListenerHandle};
 use remuda_protocol::{Address, Code, Role, encode};
 
 use crate::error::PoolError;
-use crate::front::{bind, client};
+use crate::front::{bind, client, tls};
 use crate::pool::Pool;
 
 /// What a connection may do.
@@ -94,7 +96,7 @@ impl Pool {
                 Listening { handle, file: Some(file), address }
             }
             Address::Tcp { host, port, .. } => {
-                let listener = bind::tcp(host, *port, gate.token.is_some() || listen.insecure)?;
+                let listener = bind::tcp(host, *port, listen.insecure)?;
                 let address = listener.local_addr().map_or_else(
                     |_| listen.address.to_string(),
                     |address| format!("tcp:{address}"),
@@ -103,29 +105,67 @@ impl Pool {
                 let handle = remuda_net::listen_tcp(listener, accept)?;
                 Listening { handle, file: None, address }
             }
+            Address::Tls { host, port, files, .. } => {
+                let config = tls::server_config(files)?;
+                let guarded = gate.token.is_some() || files.ca.is_some() || listen.insecure;
+                let listener = bind::tcp(host, *port, guarded)?;
+                let address = listener.local_addr().map_or_else(
+                    |_| listen.address.to_string(),
+                    |address| format!("tls:{address}"),
+                );
+                let accept = move |conn| admit(pool.clone(), conn, gate.clone());
+                let handle = remuda_net::listen_tls(listener, config, accept)?;
+                Listening { handle, file: None, address }
+            }
             address => return Err(PoolError::Unsupported(address.to_string())),
         };
-        let address = listening.address.clone();
-        self.0.core.borrow_mut().listeners.push(listening);
-        Ok(address)
+        Ok(self.opened(listening))
     }
 
-    /// Takes over a Unix or TCP listener that somebody else opened: systemd, say.
+    /// Takes over a Unix listener that somebody else opened: systemd, say. Only processes of the
+    /// owner and root may call there, whatever the mode of its file. Returns its address.
     ///
     /// # Errors
     /// The runtime refuses it.
-    pub fn listen_on(
-        &self,
-        listener: std::os::unix::net::UnixListener,
-        admin: bool,
-    ) -> Result<(), PoolError> {
+    pub fn listen_on_unix(&self, listener: UnixListener, admin: bool) -> Result<String, PoolError> {
+        let local = listener.local_addr().ok();
+        let path = local.as_ref().and_then(|address| address.as_pathname());
+        let address = path.map_or("unix:".to_owned(), |path| format!("unix:{}", path.display()));
         let gate = Gate { admin, token: None, uids: Some([].into()) };
         let pool = self.clone();
         let accept = move |conn| admit(pool.clone(), conn, gate.clone());
         let handle = remuda_net::listen_unix(listener, accept)?;
-        let address = "inherited".to_owned();
-        self.0.core.borrow_mut().listeners.push(Listening { handle, file: None, address });
-        Ok(())
+        Ok(self.opened(Listening { handle, file: None, address }))
+    }
+
+    /// Takes over a TCP listener that somebody else opened. Off loopback it needs a token, unless
+    /// it is said to be `insecure`. Returns its address.
+    ///
+    /// # Errors
+    /// It isn't safe to use as it is, or the runtime refuses it.
+    pub fn listen_on_tcp(
+        &self,
+        listener: TcpListener,
+        token: Option<&str>,
+        insecure: bool,
+    ) -> Result<String, PoolError> {
+        let local = listener.local_addr();
+        let address = local.as_ref().map_or("tcp:".to_owned(), |address| format!("tcp:{address}"));
+        let is_loopback = local.is_ok_and(|address| address.ip().is_loopback());
+        if !is_loopback && token.is_none() && !insecure {
+            return Err(PoolError::Unguarded(address));
+        }
+        let gate = Gate { admin: false, token: token.map(Rc::from), uids: None };
+        let pool = self.clone();
+        let accept = move |conn| admit(pool.clone(), conn, gate.clone());
+        let handle = remuda_net::listen_tcp(listener, accept)?;
+        Ok(self.opened(Listening { handle, file: None, address }))
+    }
+
+    fn opened(&self, listening: Listening) -> String {
+        let address = listening.address.clone();
+        self.0.core.borrow_mut().listeners.push(listening);
+        address
     }
 
     /// Closes the listeners: connections that are open stay.

@@ -5,6 +5,7 @@ pub(crate) mod bind;
 pub(crate) mod client;
 pub(crate) mod listener;
 pub(crate) mod reply;
+mod tls;
 
 use remuda_net::ConnCtx;
 

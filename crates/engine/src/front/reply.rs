@@ -107,12 +107,16 @@ impl Core {
             }
             None => send_or_cut(client.conn, &self.scratch),
         }
+        if let Some(waiting) = client.unnamed.answered.take() {
+            waiting.wake();
+        }
     }
 
     /// Ready once the client waits for no answer.
     pub(crate) fn poll_answered(&mut self, key: ClientKey, waker: &Waker) -> Poll<()> {
+        let resets = self.reset_waiters.iter().any(|waiter| waiter.is_of(key));
         match self.clients.of(key) {
-            Some(client) if client.pending > 0 => {
+            Some(client) if client.pending > 0 || resets => {
                 client.unnamed.answered = Some(waker.clone());
                 Poll::Pending
             }

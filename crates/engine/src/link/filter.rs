@@ -449,7 +449,7 @@ impl Core {
     fn has_any_filter_answered(&self) -> bool {
         let answered = |link: &Link| match &link.transport {
             Transport::Filter(filter) => filter.has_answered.get(),
-            Transport::Process(_) => false,
+            Transport::Process(_) | Transport::Thread(_) => false,
         };
         self.links.iter().any(answered)
     }

@@ -4,6 +4,7 @@ mod asleep;
 pub(crate) mod attached;
 pub(crate) mod filter;
 pub(crate) mod process;
+pub(crate) mod thread;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -16,6 +17,7 @@ use crate::job::{Answer, Job};
 use crate::logs::LogTail;
 use filter::FilterLink;
 use process::ProcessLink;
+use thread::ThreadLink;
 
 /// A worker, from its start until it is gone.
 pub(crate) struct Link {
@@ -51,6 +53,8 @@ pub(crate) enum Transport {
     Process(ProcessLink),
     /// The stdin and stdout of a filter.
     Filter(Rc<FilterLink>),
+    /// A thread of this process.
+    Thread(ThreadLink),
 }
 
 impl Link {
@@ -84,6 +88,7 @@ impl Link {
         match &self.transport {
             Transport::Process(link) => link.send(dispatch, call, scratch),
             Transport::Filter(link) => link.send(dispatch, call),
+            Transport::Thread(link) => link.send(dispatch, self.worker, call),
         }
     }
 
@@ -91,7 +96,7 @@ impl Link {
     pub(crate) fn cancel(&self, call: CallId, scratch: &mut Vec<u8>) {
         match &self.transport {
             Transport::Process(link) => link.cancel(call, scratch),
-            Transport::Filter(_) => {}
+            Transport::Filter(_) | Transport::Thread(_) => {}
         }
     }
 
@@ -100,6 +105,7 @@ impl Link {
         match &self.transport {
             Transport::Process(link) => link.stop(),
             Transport::Filter(link) => link.stop(),
+            Transport::Thread(link) => link.stop(),
         }
     }
 }

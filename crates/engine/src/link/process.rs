@@ -107,7 +107,7 @@ impl ProcessLink {
 }
 
 /// Appends a job's body as one JSON value without line breaks.
-fn write_body(out: &mut Vec<u8>, job: &Job) {
+pub(crate) fn write_body(out: &mut Vec<u8>, job: &Job) {
     if !job.text {
         encode::push_body(out, &job.body);
     } else if json_string(out, &job.body).is_err() {

@@ -4,11 +4,19 @@ use remuda_engine::runtime_directory_path;
 use remuda_protocol::{Access, Address};
 
 /// The variable that names a pool's address.
-pub(crate) const ENV: &str = "REMUDA_ADDR";
+const ENV: &str = "REMUDA_ADDR";
 
 /// The socket of this user.
 pub(crate) fn default_unix() -> Address {
     Address::Unix { path: runtime_directory_path().join("default.sock"), access: Access::default() }
+}
+
+/// Where a pool listens that was not told where.
+pub(crate) fn to_listen() -> Result<Address, String> {
+    match std::env::var(ENV).ok().filter(|text| !text.is_empty()) {
+        Some(text) => text.parse().map_err(|error| format!("{ENV}={text}: {error}")),
+        None => Ok(default_unix()),
+    }
 }
 
 /// The addresses to try, in order, for a command that was told `to` or nothing.

@@ -35,7 +35,7 @@ impl Builtin {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Echo => "echo",
             Self::Sha256 => "sha256",

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use serde::Deserialize;
 
 use crate::cli::number;
 use crate::cli::worker::WorkerArgs;
+use crate::http::HttpAddress;
 
 /// What a file says.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct ConfigFile {
     pub(crate) listen: Vec<String>,
+    pub(crate) http: HttpText,
+    pub(crate) http_admin: HttpText,
     worker: WorkerTable,
     pub(crate) pool: PoolTable,
 }
@@ -88,9 +92,21 @@ impl std::fmt::Display for Text {
     }
 }
 
+/// An address of HTTP, if the file has one: `host:port`, or a port as a number.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct HttpText(Option<Text>);
+
+impl HttpText {
+    pub(crate) fn address(&self, name: &str) -> Result<Option<HttpAddress>, String> {
+        let parse = |text: &Text| text.to_string().parse().map_err(|e| format!("{name}: {e}"));
+        self.0.as_ref().map(parse).transpose()
+    }
+}
+
 /// The names that each table may hold.
 const NAMES: [(&str, &[&str]); 4] = [
-    ("", &["listen", "worker", "pool"]),
+    ("", &["listen", "http", "http_admin", "worker", "pool"]),
     (
         "worker",
         &[
@@ -134,7 +150,31 @@ pub(crate) fn read(path: Option<&Path>) -> Result<ConfigFile, String> {
 fn parse(text: &str) -> Result<ConfigFile, String> {
     let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
     check("", &table)?;
-    table.try_into().map_err(|error: toml::de::Error| error.to_string().trim_end().to_owned())
+    let file: ConfigFile = table
+        .try_into()
+        .map_err(|error: toml::de::Error| error.to_string().trim_end().to_owned())?;
+    let pool = &file.pool;
+    within("num_workers", pool.num_workers, 1..=4096)?;
+    within("max_queue_size", pool.max_queue_size, 1..=67_108_864)?;
+    within("retries", pool.retries, 1..=1000)?;
+    within("max_jobs", pool.max_jobs, 1..=u64::MAX)?;
+    Ok(file)
+}
+
+/// The same limits as those of the flags.
+fn within<N: Into<u64>>(
+    name: &str,
+    value: Option<N>,
+    limits: RangeInclusive<u64>,
+) -> Result<(), String> {
+    match value.map(N::into) {
+        Some(value) if !limits.contains(&value) => Err(format!(
+            "`pool.{name}` is {value}: it must be from {} to {}",
+            limits.start(),
+            limits.end()
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a name that is not an option, and names the nearest one that is.

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use remuda_protocol::{Address, Connecting, Framer, HandshakeError, Offer};
 
-use crate::cli::address;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, StreamOwned};
+
+use crate::cli::{address, tls};
 
 /// How long a pool may take to be reached and to shake hands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,6 +47,7 @@ pub(crate) enum ConnectionError {
 pub(crate) enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Connection {
@@ -88,6 +92,7 @@ impl Connection {
         match &mut self.stream {
             Stream::Unix(stream) => stream.write_all(lines),
             Stream::Tcp(stream) => stream.write_all(lines),
+            Stream::Tls(stream) => stream.write_all(lines).and_then(|()| stream.flush()),
         }
     }
 
@@ -108,6 +113,7 @@ impl Connection {
             let read = match &mut self.stream {
                 Stream::Unix(stream) => stream.read(spare)?,
                 Stream::Tcp(stream) => stream.read(spare)?,
+                Stream::Tls(stream) => stream.read(spare)?,
             };
             if read == 0 {
                 return Ok(None);
@@ -126,7 +132,16 @@ impl Stream {
                 stream.set_nodelay(true)?;
                 Ok(Self::Tcp(stream))
             }
-            _ => Err(io::Error::other("this command reaches unix: and tcp: addresses")),
+            Address::Tls { host, port, files, .. } => {
+                let config = tls::client_config(files)?;
+                let name = files.name.as_deref().unwrap_or(host).to_owned();
+                let name = ServerName::try_from(name).map_err(io::Error::other)?;
+                let stream = TcpStream::connect((host.as_str(), *port))?;
+                stream.set_nodelay(true)?;
+                let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
+                Ok(Self::Tls(Box::new(StreamOwned::new(session, stream))))
+            }
+            _ => Err(io::Error::other("this command reaches unix:, tcp: and tls: addresses")),
         }
     }
 
@@ -134,6 +149,7 @@ impl Stream {
         match self {
             Self::Unix(stream) => stream.set_read_timeout(timeout),
             Self::Tcp(stream) => stream.set_read_timeout(timeout),
+            Self::Tls(stream) => stream.sock.set_read_timeout(timeout),
         }
     }
 }

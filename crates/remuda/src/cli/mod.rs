@@ -7,6 +7,7 @@ pub(crate) mod builtin;
 mod call;
 mod config_file;
 mod connection;
+mod effective;
 pub(crate) mod exit;
 mod interpreter;
 mod log;
@@ -15,6 +16,7 @@ pub(crate) mod number;
 mod pool;
 mod serve;
 mod systemd;
+mod tls;
 mod worker;
 
 use std::ffi::OsString;

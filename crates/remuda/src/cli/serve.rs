@@ -1,5 +1,6 @@
 //! `remuda serve`: a pool behind listeners, until it is stopped.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -7,13 +8,15 @@ use clap::Args;
 use remuda_engine::{
     Listen, LogSink, Overload, Pool, PoolConfig, PoolError, WorkerKind, runtime_directory,
 };
-use remuda_net::{Config as NetConfig, Either3};
+use remuda_net::{Config as NetConfig, Either, Either3, Signals};
 use remuda_protocol::Address;
 use sd_notify::NotifyState;
 
 use crate::cli::pool::PoolArgs;
+use crate::cli::systemd::Inherited;
 use crate::cli::worker::WorkerArgs;
-use crate::cli::{address, exit, systemd};
+use crate::cli::{address, effective, exit, systemd};
+use crate::http::{Http, HttpAddress, HttpOptions};
 
 /// Serve a pool of warm workers to other programs, until it is stopped.
 #[derive(Debug, Args)]
@@ -45,6 +48,26 @@ pub(crate) struct ServeArgs {
     /// The token that callers of TCP listeners must send is in this file
     #[arg(long, value_name = "FILE", env = "REMUDA_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
+
+    /// Take jobs by HTTP as well: POST /call at host:port, or at a port of loopback
+    #[arg(long, value_name = "ADDR", env = "REMUDA_HTTP")]
+    pub(crate) http: Option<HttpAddress>,
+
+    /// Give /livez, /readyz, /metrics and /status at host:port, or at a port of loopback
+    #[arg(long, value_name = "ADDR", env = "REMUDA_HTTP_ADMIN")]
+    pub(crate) http_admin: Option<HttpAddress>,
+
+    /// The certificate chain of tls: listeners, PEM
+    #[arg(long, value_name = "FILE", env = "REMUDA_TLS_CERT")]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// Its private key, PEM
+    #[arg(long, value_name = "FILE", env = "REMUDA_TLS_KEY")]
+    pub(crate) tls_key: Option<PathBuf>,
+
+    /// Callers of tls: listeners must show a certificate that descends from one of these, PEM
+    #[arg(long, value_name = "FILE", env = "REMUDA_TLS_CLIENT_CA")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
 
     /// Let other machines call a TCP listener without a token or TLS
     #[arg(long)]
@@ -88,7 +111,7 @@ const QUARANTINE: std::time::Duration = std::time::Duration::from_secs(60);
 pub(crate) fn run(args: ServeArgs) -> ExitCode {
     match configure(&args) {
         Ok(serve) if args.check => {
-            print!("{}", serve.describe());
+            print!("{}", effective::as_file(&serve.worker, &serve.pool, &serve.listen));
             ExitCode::SUCCESS
         }
         Ok(serve) => match serve.run(args) {
@@ -101,8 +124,13 @@ pub(crate) fn run(args: ServeArgs) -> ExitCode {
 
 /// What is served, and where.
 struct Serve {
+    worker: WorkerArgs,
     pool: PoolConfig,
     listen: Vec<Listen>,
+    /// Nobody said where to listen.
+    at_default: bool,
+    token: Option<String>,
+    http: HttpOptions,
 }
 
 fn configure(args: &ServeArgs) -> Result<Serve, String> {
@@ -134,26 +162,37 @@ fn configure(args: &ServeArgs) -> Result<Serve, String> {
         (true, true) => Vec::new(),
     };
     let token = token(args)?;
+    let guarded = |address: Address| {
+        let mut listen = Listen::at(address);
+        // Who calls by a Unix socket is known without a token.
+        listen.token = token.clone().filter(|_| !matches!(listen.address, Address::Unix { .. }));
+        listen.insecure = args.insecure;
+        listen
+    };
     let mut listen = Vec::new();
     for text in &addresses {
-        let address: Address = text.parse().map_err(|error| format!("--listen {text}: {error}"))?;
-        let mut one = Listen::at(address);
-        one.token = token.clone().filter(|_| !matches!(one.address, Address::Unix { .. }));
-        one.insecure = args.insecure;
+        let mut address = text.parse().map_err(|error| format!("--listen {text}: {error}"))?;
+        if let Address::Tls { files, .. } = &mut address {
+            files.cert = files.cert.take().or_else(|| args.tls_cert.clone());
+            files.key = files.key.take().or_else(|| args.tls_key.clone());
+            files.ca = files.ca.take().or_else(|| args.tls_client_ca.clone());
+        }
+        listen.push(guarded(address));
+    }
+    let at_default = listen.is_empty();
+    if at_default {
+        let mut one = guarded(address::to_listen()?);
+        // The owner's own socket is the one by which the pool is administered.
+        one.admin = matches!(one.address, Address::Unix { .. });
         listen.push(one);
     }
-    if listen.is_empty() {
-        let address = match std::env::var(address::ENV) {
-            Ok(text) => {
-                text.parse().map_err(|error| format!("{}={text}: {error}", address::ENV))?
-            }
-            Err(_) => address::default_unix(),
-        };
-        // The owner's own socket is the one by which the pool is administered.
-        listen
-            .push(Listen { admin: matches!(address, Address::Unix { .. }), ..Listen::at(address) });
-    }
-    Ok(Serve { pool, listen })
+    let http = HttpOptions {
+        admin: args.http_admin.clone().or(file.http_admin.address("http_admin")?),
+        calls: args.http.clone().or(file.http.address("http")?),
+        token: token.clone(),
+        insecure: args.insecure,
+    };
+    Ok(Serve { worker, pool, listen, at_default, token, http })
 }
 
 /// The token of `--token-file`, or of the environment.
@@ -174,88 +213,124 @@ fn token(args: &ServeArgs) -> Result<Option<String>, String> {
 }
 
 impl Serve {
-    /// The configuration that holds, for a person.
-    fn describe(&self) -> String {
-        let dispatch = &self.pool.dispatch;
-        let mut text = String::new();
-        let mut line = |name: &str, value: String| text.push_str(&format!("{name} = {value}\n"));
-        line("worker", format!("{:?}", crate::cli::worker::describe(&self.pool.kind)));
-        for listen in &self.listen {
-            line("listen", format!("{:?}", listen.address.to_string()));
-        }
-        line("num_workers", dispatch.num_workers.to_string());
-        line("max_queue_size", dispatch.max_queue_size.to_string());
-        line("delivery", format!("{:?}", format!("{:?}", dispatch.delivery)));
-        line("poison_after", dispatch.poison_after.to_string());
-        line("max_jobs", format!("{:?}", dispatch.max_jobs.unwrap_or(0)));
-        line("allocate_timeout", format!("{:?}", format!("{:?}", dispatch.allocate_timeout)));
-        line("destroy_timeout", format!("{:?}", format!("{:?}", dispatch.destroy_timeout)));
-        line("reset_timeout", format!("{:?}", format!("{:?}", dispatch.reset_timeout)));
-        line("max_body_bytes", self.pool.max_body_bytes.to_string());
-        text.push_str("\n[supervisor]\n");
-        let mut line = |name: &str, value: Option<std::time::Duration>| {
-            if let Some(value) = value {
-                text.push_str(&format!("{name} = \"{value:?}\"\n"));
-            }
-        };
-        line("ttl", dispatch.supervisor.ttl);
-        line("idle_ttl", dispatch.supervisor.idle_ttl);
-        line("exec_ttl", dispatch.supervisor.exec_ttl);
-        if let Some(bytes) = dispatch.supervisor.max_worker_memory {
-            text.push_str(&format!("max_worker_memory = {bytes}\n"));
-        }
-        text
-    }
-
-    fn run(self, args: ServeArgs) -> Result<(), PoolError> {
+    fn run(self, args: ServeArgs) -> Result<(), Box<dyn Error>> {
+        let inherited = systemd::listeners();
         let net =
             NetConfig { recv_limit: self.pool.max_body_bytes + (1 << 20), ..NetConfig::default() };
-        remuda_net::run_local(net, self.serve(args))?
+        remuda_net::run_local(net, self.serve(args, inherited))?
     }
 
-    async fn serve(self, args: ServeArgs) -> Result<(), PoolError> {
-        let mut signals = remuda_net::signals(&[SIGHUP, SIGINT, SIGTERM])?;
-        for listen in &self.listen {
+    async fn serve(self, args: ServeArgs, inherited: Vec<Inherited>) -> Result<(), Box<dyn Error>> {
+        let signals = remuda_net::signals(&[SIGHUP, SIGINT, SIGTERM])?;
+        let Self { pool, mut listen, at_default, token, http, .. } = self;
+        let is_activated = !inherited.is_empty();
+        if is_activated && at_default {
+            // systemd says where: its socket takes the default one's place.
+            listen.clear();
+        }
+        if listen.iter().any(|listen| listen.address == address::default_unix()) {
             // A default address lies in a directory that may not be there yet.
-            if listen.address == address::default_unix() {
-                runtime_directory()?;
-            }
+            runtime_directory()?;
         }
-        let pool = Pool::start(self.pool)?;
-        let inherited = systemd::listeners();
+        let pool = Pool::start(pool)?;
         for listener in inherited {
-            pool.listen_on(listener, false)?;
+            let address = match listener {
+                Inherited::Unix(listener) => pool.listen_on_unix(listener, at_default)?,
+                Inherited::Tcp(listener) => {
+                    pool.listen_on_tcp(listener, token.as_deref(), args.insecure)?
+                }
+            };
+            eprintln!("remuda: listening at {address}");
         }
-        for listen in &self.listen {
+        for listen in &listen {
             let address = pool.listen(listen)?;
             eprintln!("remuda: listening at {address}");
         }
-        systemd::notify(&[NotifyState::Ready]);
-        let mut stopping = false;
-        loop {
-            match remuda_net::select3(pool.drained(), signals.recv(), pool.reset_wanted()).await {
-                Either3::First(drained) => {
-                    systemd::notify(&[NotifyState::Stopping]);
-                    return drained;
+        let http = Http::start(&http, pool.remote())?;
+        for address in http.iter().flat_map(|http| &http.addresses) {
+            eprintln!("remuda: listening at {address}");
+        }
+        systemd::notify(&[NotifyState::Status("waiting for the first worker")]);
+        let ended = run_until_stopped(&pool, &args, signals).await;
+        if let Some(http) = http {
+            // The last answers still go out.
+            remuda_net::spawn_blocking(move || drop(http)).await?;
+        }
+        Ok(ended?)
+    }
+}
+
+/// What systemd is to be told of once it has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    Nothing,
+    FirstWorker,
+    ResetEnd,
+}
+
+impl Awaited {
+    async fn come(self, pool: &Pool) {
+        match self {
+            Self::Nothing => std::future::pending().await,
+            Self::FirstWorker => pool.until(|pool| pool.ready() > 0).await,
+            Self::ResetEnd => pool.until(|pool| !pool.resetting).await,
+        }
+    }
+}
+
+async fn run_until_stopped(
+    pool: &Pool,
+    args: &ServeArgs,
+    mut signals: Signals,
+) -> Result<(), PoolError> {
+    let mut awaited = Awaited::FirstWorker;
+    let mut stopping = false;
+    // A SIGHUP came during a reset: what was changed since its begin needs another.
+    let mut again = false;
+    loop {
+        let asked = remuda_net::select3(pool.drained(), signals.recv(), pool.reset_wanted());
+        let event = match remuda_net::select(asked, awaited.come(pool)).await {
+            Either::First(event) => event,
+            Either::Second(()) => {
+                awaited = Awaited::Nothing;
+                systemd::notify(&[NotifyState::Ready, NotifyState::Status("serving")]);
+                if std::mem::take(&mut again) {
+                    reset(pool, args);
+                    awaited = Awaited::ResetEnd;
                 }
-                Either3::Second(SIGHUP) => reset(&pool, &args),
-                Either3::Second(_) if stopping => pool.stop_now(),
-                Either3::Second(_) => {
-                    stopping = true;
-                    systemd::notify(&[NotifyState::Stopping]);
-                    eprintln!("remuda: stopping: accepted jobs finish; once more to stop at once");
-                    pool.shut_down();
-                }
-                Either3::Third(()) => reset(&pool, &args),
+                continue;
+            }
+        };
+        match event {
+            Either3::First(drained) => {
+                systemd::notify(&[NotifyState::Stopping]);
+                return drained;
+            }
+            Either3::Second(SIGHUP) | Either3::Third(()) if stopping => {
+                pool.refuse_reset("the pool is draining: start it anew instead");
+            }
+            Either3::Second(SIGHUP) if pool.snapshot().resetting => {
+                again = true;
+                awaited = Awaited::ResetEnd;
+            }
+            Either3::Second(SIGHUP) | Either3::Third(()) => {
+                reset(pool, args);
+                awaited = Awaited::ResetEnd;
+            }
+            Either3::Second(_) if stopping => pool.stop_now(),
+            Either3::Second(_) => {
+                (stopping, awaited) = (true, Awaited::Nothing);
+                systemd::notify(&[NotifyState::Stopping]);
+                eprintln!("remuda: stopping: accepted jobs finish; once more to stop at once");
+                pool.shut_down();
             }
         }
     }
 }
 
-/// Replaces the workers, after the file was read again.
+/// Begins to replace the workers, after the file was read again.
 fn reset(pool: &Pool, args: &ServeArgs) {
-    let reloading = NotifyState::monotonic_usec_now();
-    match reloading {
+    match NotifyState::monotonic_usec_now() {
         Ok(usec) => systemd::notify(&[NotifyState::Reloading, usec]),
         Err(error) => tracing::debug!("systemd was not told: {error}"),
     }
@@ -272,5 +347,4 @@ fn reset(pool: &Pool, args: &ServeArgs) {
             pool.refuse_reset(&message);
         }
     }
-    systemd::notify(&[NotifyState::Ready]);
 }

@@ -1,8 +1,15 @@
 //! What systemd hands over and wants to be told.
 
+use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 
 use sd_notify::NotifyState;
+
+/// A socket that systemd opened for this process.
+pub(crate) enum Inherited {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
 
 /// Tells systemd of the service's state; without systemd, nothing happens.
 pub(crate) fn notify(states: &[NotifyState<'_>]) {
@@ -11,16 +18,22 @@ pub(crate) fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
-/// The Unix sockets that systemd opened for this process (LISTEN_FDS, LISTEN_PID). The variables
-/// are taken out of the environment: workers never see them.
-pub(crate) fn listeners() -> Vec<UnixListener> {
+/// The sockets that systemd opened for this process (LISTEN_FDS, LISTEN_PID). Called before
+/// anything is started: from here on they are not passed on.
+pub(crate) fn listeners() -> Vec<Inherited> {
     let mut inherited = listenfd::ListenFd::from_env();
     let mut listeners = Vec::new();
     for place in 0..inherited.len() {
-        match inherited.take_unix_listener(place) {
-            Ok(Some(listener)) => listeners.push(listener),
+        if let Ok(Some(listener)) = inherited.take_unix_listener(place) {
+            listeners.push(Inherited::Unix(listener));
+            continue;
+        }
+        match inherited.take_tcp_listener(place) {
+            Ok(Some(listener)) => listeners.push(Inherited::Tcp(listener)),
             Ok(None) => {}
-            Err(error) => eprintln!("remuda: socket {place} of LISTEN_FDS is not used: {error}"),
+            Err(_) => eprintln!(
+                "remuda: socket {place} of LISTEN_FDS is not used: it is no Unix or TCP stream socket"
+            ),
         }
     }
     listeners

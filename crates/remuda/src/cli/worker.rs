@@ -50,29 +50,6 @@ pub(crate) struct WorkerArgs {
     pub(crate) command: Vec<OsString>,
 }
 
-/// A worker in one line, for a person.
-pub(crate) fn describe(kind: &WorkerKind) -> String {
-    let words = |program: &OsString, args: &[OsString]| {
-        let args = args.iter().map(|arg| match arg.to_string_lossy() {
-            long if long.len() > SHOWN_ARGUMENT => "...".to_owned(),
-            short => short.into_owned(),
-        });
-        std::iter::once(program.to_string_lossy().into_owned())
-            .chain(args)
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
-    match kind {
-        WorkerKind::Process { program, args, .. } => words(program, args),
-        WorkerKind::Filter { program, args } => format!("--stdio {}", words(program, args)),
-        WorkerKind::Threads(_) => "threads".to_owned(),
-        WorkerKind::None => "attached peers alone".to_owned(),
-    }
-}
-
-/// An argument that is longer, such as the shim's source, is not shown.
-const SHOWN_ARGUMENT: usize = 200;
-
 impl WorkerArgs {
     /// Whether anything was said of what a worker is.
     pub(crate) fn is_given(&self) -> bool {

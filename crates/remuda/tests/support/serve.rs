@@ -231,7 +231,7 @@ impl Serve {
         let status = self.status_when("all workers ready", |status| {
             let workers = status["workers"].as_array().unwrap();
             !workers.is_empty()
-                && workers.iter().all(|w| w["state"] == "ready" || w["state"] == "idle")
+                && workers.iter().all(|w| w["state"] == "idle" || w["state"] == "busy")
         });
         pids(&status)
     }

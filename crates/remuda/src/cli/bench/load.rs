@@ -123,6 +123,11 @@ impl Load {
             let conn = match stream {
                 Stream::Unix(stream) => remuda_net::adopt_unix(stream)?,
                 Stream::Tcp(stream) => remuda_net::adopt_tcp(stream)?,
+                Stream::Tls(_) => {
+                    return Err(NetError::Tls(
+                        "bench reaches unix: and tcp: addresses alone".into(),
+                    ));
+                }
             };
             lanes.push(Lane::new(conn));
         }
@@ -172,7 +177,9 @@ impl Load {
         }
         let interrupted = async {
             match remuda_net::signals(&[SIGINT]) {
-                Ok(mut signals) => drop(signals.recv().await),
+                Ok(mut signals) => {
+                    signals.recv().await;
+                }
                 Err(_) => std::future::pending().await,
             }
         };

@@ -1,0 +1,98 @@
+//! `serve --check`: the configuration that holds, as a file that says the same.
+
+use std::time::Duration;
+
+use remuda_engine::{Delivery, Listen, PoolConfig};
+use toml::{Table, Value};
+
+use crate::cli::worker::WorkerArgs;
+
+/// The options that hold, as a `remuda.toml`.
+pub(crate) fn as_file(worker: &WorkerArgs, pool: &PoolConfig, listen: &[Listen]) -> String {
+    let mut file = Table::new();
+    let listen = listen.iter().map(|one| Value::from(one.address.to_string())).collect::<Vec<_>>();
+    file.insert("listen".into(), listen.into());
+    file.insert("worker".into(), worker_table(worker).into());
+    file.insert("pool".into(), pool_table(pool).into());
+    file.to_string()
+}
+
+fn worker_table(worker: &WorkerArgs) -> Table {
+    let mut table = Table::new();
+    let mut set = |name: &str, value: Value| table.insert(name.into(), value);
+    if !worker.command.is_empty() {
+        let words = worker.command.iter().map(|word| Value::from(&*word.to_string_lossy()));
+        set("command", words.collect::<Vec<_>>().into());
+        set("stdio", worker.stdio.into());
+    }
+    if !worker.attach.is_empty() {
+        let peers = worker.attach.iter().map(|peer| Value::from(peer.as_str()));
+        set("attach", peers.collect::<Vec<_>>().into());
+    }
+    if let Some(target) = &worker.python {
+        set("python", target.as_str().into());
+        if let Some(bin) = &worker.python_bin {
+            set("python_bin", (&*bin.to_string_lossy()).into());
+        }
+    }
+    if let Some(target) = &worker.node {
+        set("node", target.as_str().into());
+        set("node_bin", (&*worker.node_bin.to_string_lossy()).into());
+    }
+    if let Some(builtin) = worker.builtin {
+        set("builtin", builtin.name().into());
+        set("threads", worker.threads.into());
+    }
+    table
+}
+
+fn pool_table(pool: &PoolConfig) -> Table {
+    let dispatch = &pool.dispatch;
+    let mut table = Table::new();
+    let mut set = |name: &str, value: Value| table.insert(name.into(), value);
+    // A pool of attached peers alone has none, and a file can't say so otherwise.
+    if dispatch.num_workers > 0 {
+        set("num_workers", dispatch.num_workers.into());
+    }
+    if let Some(jobs) = dispatch.max_jobs {
+        set("max_jobs", whole(jobs));
+    }
+    set("max_queue_size", whole(dispatch.max_queue_size as u64));
+    let tries = match dispatch.delivery {
+        Delivery::AtMostOnce => 1,
+        Delivery::AtLeastOnce { tries, .. } => tries,
+    };
+    set("retries", tries.into());
+    set("allocate_timeout", time(dispatch.allocate_timeout));
+    set("destroy_timeout", time(dispatch.destroy_timeout));
+    set("reset_timeout", time(dispatch.reset_timeout));
+    set("max_body_bytes", whole(pool.max_body_bytes as u64));
+
+    let mut supervisor = Table::new();
+    supervisor.insert("watch_tick".into(), time(pool.watch_tick));
+    let limits = &dispatch.supervisor;
+    for (name, limit) in
+        [("ttl", limits.ttl), ("idle_ttl", limits.idle_ttl), ("exec_ttl", limits.exec_ttl)]
+    {
+        if let Some(limit) = limit {
+            supervisor.insert(name.into(), time(limit));
+        }
+    }
+    if let Some(bytes) = limits.max_worker_memory {
+        supervisor.insert("max_worker_memory".into(), whole(bytes));
+    }
+    table.insert("supervisor".into(), supervisor.into());
+    table
+}
+
+/// A number; TOML's end at `i64::MAX`.
+fn whole(number: u64) -> Value {
+    i64::try_from(number).unwrap_or(i64::MAX).into()
+}
+
+/// A time in the words that options take.
+fn time(time: Duration) -> Value {
+    let millis = time.as_secs_f64() * 1e3;
+    let text = if millis >= 1e3 { format!("{}s", millis / 1e3) } else { format!("{millis}ms") };
+    text.into()
+}

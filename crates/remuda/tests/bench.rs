@@ -1,0 +1,174 @@
+//! `remuda bench` against real pools, and against pools that answer late or not at all.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "support/serve.rs"]
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+use support::{Serve, remuda, text};
+
+const OFFER: &str =
+    r#"{"ok":true,"data":{"kind":"handshake","version":"1","instance":"x","pid":1,"capacity":1}}"#;
+
+fn figures(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}{}", text(&output.stdout), text(&output.stderr)))
+}
+
+fn bench(socket: &Path, args: &[&str]) -> Output {
+    let mut command = remuda();
+    command.arg("bench").arg(format!("--to=unix:{}", socket.display())).args(args);
+    command.output().unwrap()
+}
+
+/// A pool for one connection: it is shown each call's line, and says what to answer.
+fn false_pool(socket: &Path, mut answer: impl FnMut(&str) -> Option<String> + Send + 'static) {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        lines.next().unwrap().unwrap();
+        writeln!(stream, "{OFFER}").unwrap();
+        for line in lines.map_while(Result::ok) {
+            match answer(&line) {
+                Some(answer) => stream.write_all(answer.as_bytes()).unwrap(),
+                None => return,
+            }
+        }
+    });
+}
+
+fn id(line: &str) -> u64 {
+    let call: Value = serde_json::from_str(line).unwrap();
+    call["id"].as_u64().unwrap()
+}
+
+fn result(id: u64) -> String {
+    format!("{{\"id\":{id},\"ok\":true,\"data\":{{\"kind\":\"result\",\"body\":1}}}}\n")
+}
+
+#[test]
+fn the_closed_loop_counts_what_the_pool_counts() {
+    let serve = Serve::start(&["--builtin", "echo", "-j2", "-l", "tcp:127.0.0.1:0"]);
+    let output = serve.run("bench", &["-n", "2000", "-i", "16", "-c", "3", "--warmup=0", "--json"]);
+    let measured = figures(&output);
+    assert!(output.status.success(), "{measured}");
+    assert_eq!(measured["done"], 2000);
+    assert_eq!(measured["failed"], serde_json::json!({}));
+    assert_eq!(measured["connections"], 3);
+    assert!(measured["jobs_per_second"].as_f64().unwrap() > 0.0);
+    let times: Vec<f64> = ["min", "p50", "p90", "p99", "p99.9", "p99.99", "max"]
+        .iter()
+        .map(|name| measured["latency_us"][name].as_f64().unwrap())
+        .collect();
+    assert!(times.is_sorted() && times[0] > 0.0, "{times:?}");
+    assert_eq!(serve.status()["jobs"]["done"], 2000);
+
+    // Over TCP too, and by time; the warm-up's calls are not among those measured.
+    let output = remuda()
+        .args(["bench", "--to", &serve.address(1), "-d", "0.3", "--warmup=0.2", "--json"])
+        .output()
+        .unwrap();
+    let measured = figures(&output);
+    let done = measured["done"].as_u64().unwrap();
+    let all = serve.status()["jobs"]["done"].as_u64().unwrap() - 2000;
+    assert!(done > 0 && done < all, "{done} of {all}");
+}
+
+#[test]
+fn text_is_for_people() {
+    let serve = Serve::start(&["--builtin", "echo", "-j1"]);
+    let output = serve.run("bench", &["-n", "50", "--warmup=0"]);
+    let words = text(&output.stdout);
+    for part in
+        ["closed loop, 1 in flight, 1 connection", "50 results", "jobs/s", "p99.99 ", "max "]
+    {
+        assert!(words.contains(part), "no `{part}` in {words}");
+    }
+}
+
+#[test]
+fn the_open_loop_counts_from_when_a_call_was_due() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s");
+    // Nothing is answered until all 50 calls are there: a closed loop would wait for ever, and
+    // one that sends each call when the one before is answered would never see the wait.
+    let mut held = Vec::new();
+    false_pool(&socket, move |line| {
+        held.push(id(line));
+        Some(if held.len() < 50 {
+            String::new()
+        } else {
+            held.iter().map(|id| result(*id)).collect()
+        })
+    });
+    let output = bench(&socket, &["-n", "50", "-r", "100", "--warmup=0", "--json"]);
+    let measured = figures(&output);
+    assert!(output.status.success(), "{measured}");
+    assert_eq!(measured["done"], 50);
+    // The first was due 490 ms before the last was sent, the 25th 240 ms.
+    let time = |name: &str| measured["latency_us"][name].as_f64().unwrap();
+    assert!(time("max") >= 489_000.0, "{measured}");
+    assert!(time("p50") >= 239_000.0, "{measured}");
+}
+
+#[test]
+fn failures_are_counted_by_their_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s");
+    let mut count = 0;
+    false_pool(&socket, move |line| {
+        count += 1;
+        let id = id(line);
+        let code = if count % 2 == 0 { "queue_full" } else { "a_later_code" };
+        Some(match count % 4 {
+            0 => result(id),
+            _ => format!("{{\"id\":{id},\"ok\":false,\"code\":\"{code}\",\"error\":\"no\"}}\n"),
+        })
+    });
+    let output = bench(&socket, &["-n", "40", "-i", "4", "--warmup=0", "--json"]);
+    let measured = figures(&output);
+    assert_eq!(output.status.code(), Some(1), "{measured}");
+    assert_eq!(measured["done"], 10);
+    let failed = serde_json::json!({"queue_full": 10, "a_later_code": 20});
+    assert_eq!(measured["failed"], failed);
+    assert!(measured["failed_latency_us"]["p50"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn a_pool_that_goes_away_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s");
+    let mut count = 0;
+    false_pool(&socket, move |line| {
+        count += 1;
+        (count <= 10).then(|| result(id(line)))
+    });
+    let output = bench(&socket, &["-d", "600", "-i", "2", "--warmup=0", "--json"]);
+    let measured = figures(&output);
+    assert_eq!(output.status.code(), Some(1), "{measured}");
+    assert_eq!(measured["done"], 10);
+    assert_eq!(measured["failed"], serde_json::json!({"connection_lost": 2}));
+}
+
+#[test]
+fn wrong_options_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("none");
+    for (args, part) in [
+        (&[][..], "no pool answers"),
+        (&["-r", "0"], "no rate"),
+        (&["-i", "2", "-c", "4"], "--in-flight 4"),
+        (&["--body-json", "{"], "not a JSON value"),
+        (&["-n", "1", "-d", "1"], "cannot be used with"),
+    ] {
+        let output = bench(&socket, args);
+        assert_eq!(output.status.code(), Some(255), "{args:?}");
+        assert!(text(&output.stderr).contains(part), "{args:?}: {}", text(&output.stderr));
+    }
+}

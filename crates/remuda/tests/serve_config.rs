@@ -1,0 +1,156 @@
+//! `remuda.toml`, `--check`, and which of flags, environment and file holds.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "support/serve.rs"]
+mod serve;
+
+use std::process::Output;
+
+use serve::{Serve, remuda, text};
+
+fn check(file: &str, env: &[(&str, &str)], args: &[&str]) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("remuda.toml");
+    std::fs::write(&path, file).unwrap();
+    let mut command = remuda();
+    command.args(["serve", "--check", "-c"]).arg(&path).args(args).envs(env.iter().copied());
+    command.output().unwrap()
+}
+
+fn effective(file: &str, env: &[(&str, &str)], args: &[&str]) -> toml::Table {
+    let output = check(file, env, args);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    text(&output.stdout).parse().unwrap()
+}
+
+const FILE: &str = r#"
+listen = ["unix:/run/some/where.sock,role=admin", "tcp:127.0.0.1:7000"]
+[worker]
+command = ["./worker", "--fast"]
+[pool]
+num_workers = 3
+max_jobs = 1000
+max_queue_size = 64
+retries = 2
+allocate_timeout = "5s"
+destroy_timeout = 2.5
+reset_timeout = "1m"
+max_body_bytes = "1M"
+[pool.supervisor]
+watch_tick = "250ms"
+ttl = "1h"
+idle_ttl = "10m"
+exec_ttl = "30s"
+max_worker_memory = "512M"
+"#;
+
+#[test]
+fn what_check_prints_is_a_file_that_says_the_same() {
+    let printed = effective(FILE, &[], &[]);
+    assert_eq!(printed["pool"]["num_workers"].as_integer(), Some(3));
+    assert_eq!(printed["pool"]["max_queue_size"].as_integer(), Some(64));
+    assert_eq!(printed["pool"]["max_body_bytes"].as_integer(), Some(1 << 20));
+    assert_eq!(printed["pool"]["destroy_timeout"].as_str(), Some("2.5s"));
+    assert_eq!(printed["pool"]["supervisor"]["watch_tick"].as_str(), Some("250ms"));
+    assert_eq!(printed["worker"]["command"][1].as_str(), Some("--fast"));
+    assert_eq!(printed["listen"][1].as_str(), Some("tcp:127.0.0.1:7000"));
+    assert_eq!(effective(&printed.to_string(), &[], &[]), printed);
+
+    let defaults = effective("[worker]\nbuiltin = \"echo\"\n", &[], &[]);
+    assert_eq!(defaults["worker"]["builtin"].as_str(), Some("echo"));
+    assert_eq!(defaults["pool"]["max_queue_size"].as_integer(), Some(4096));
+    assert_eq!(effective(&defaults.to_string(), &[], &[]), defaults);
+}
+
+#[test]
+fn flags_come_before_the_environment_and_that_before_the_file() {
+    let workers = |env: &[(&str, &str)], args: &[&str]| {
+        effective(FILE, env, args)["pool"]["num_workers"].as_integer()
+    };
+    let env = [("REMUDA_NUM_WORKERS", "5")];
+    assert_eq!(workers(&[], &[]), Some(3));
+    assert_eq!(workers(&env, &[]), Some(5));
+    assert_eq!(workers(&env, &["-j7"]), Some(7));
+    let worker = effective(FILE, &[], &["--builtin=echo"]);
+    assert!(worker["worker"].get("command").is_none(), "the worker of the flags holds: {worker}");
+    let listen = effective(FILE, &[], &["-l", "unix:/tmp/x"]);
+    assert_eq!(listen["listen"].as_array().unwrap().len(), 1, "the listeners of the flags hold");
+}
+
+#[test]
+fn an_unknown_key_is_an_error_that_names_the_nearest() {
+    for (file, wrong, nearest) in [
+        ("[pool]\nnum_worker = 3\n", "pool.num_worker", "num_workers"),
+        ("[pool.supervisor]\nmax_memory = 3\n", "pool.supervisor.max_memory", "max_worker_memory"),
+        ("[worker]\npyton = \"a:b\"\n", "worker.pyton", "python"),
+        ("lisen = []\n", "lisen", "listen"),
+    ] {
+        let output = check(file, &[], &["--builtin=echo"]);
+        assert_eq!(output.status.code(), Some(255));
+        let said = text(&output.stderr);
+        assert!(said.contains(&format!("`{wrong}`")), "{said}");
+        assert!(said.contains(&format!("`{nearest}`")), "{said}");
+        assert!(said.contains("remuda.toml"), "it names the file: {said}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_is_an_error() {
+    for file in [
+        "[pool]\nnum_workers = 0\n",
+        "[pool]\nnum_workers = 5000\n",
+        "[pool]\nmax_queue_size = 0\n",
+        "[pool]\nmax_jobs = 0\n",
+        "[pool]\nretries = 0\n",
+        "[pool]\nallocate_timeout = \"soon\"\n",
+        "[pool]\nmax_body_bytes = \"2G\"\n",
+        "[pool]\nnum_workers = \"many\"\n",
+        "pool = 3\n",
+        "listen = [\"http:nowhere\"]\n",
+        "[pool\n",
+    ] {
+        let output = check(file, &[], &["--builtin=echo"]);
+        assert_eq!(output.status.code(), Some(255), "{file}: {}", text(&output.stdout));
+        assert!(text(&output.stderr).starts_with("remuda: "), "{file}: {}", text(&output.stderr));
+    }
+    let output = check("", &[], &[]);
+    assert_eq!(output.status.code(), Some(255), "a pool without a worker");
+    let output = check("[worker]\nbuiltin = \"sha255\"\n", &[], &[]);
+    assert!(text(&output.stderr).contains("sha255"), "{}", text(&output.stderr));
+    let mut command = remuda();
+    let output = command.args(["serve", "--check", "-c", "/does/not/exist"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(255));
+    assert!(text(&output.stderr).contains("/does/not/exist"));
+}
+
+#[test]
+fn a_pool_is_served_as_the_file_says_and_a_reset_reads_it_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("remuda.toml");
+    let file = |workers: u32| {
+        let listen = format!("unix:{}/s,role=admin", dir.path().display());
+        format!(
+            "listen = [{listen:?}]\n[worker]\nbuiltin = \"echo\"\n[pool]\nnum_workers = {workers}\n"
+        )
+    };
+    std::fs::write(&path, file(1)).unwrap();
+    let mut command = remuda();
+    command.args(["serve", "-c"]).arg(&path);
+    let mut serve = Serve::spawn(command);
+    serve.listening();
+    let text_of = file(3);
+    serve.dir = Some(dir);
+    assert_eq!(serve.ready().len(), 1);
+
+    std::fs::write(&path, "[pool]\nnum_wrkers = 3\n").unwrap();
+    let output = serve.run("reset", &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("num_workers"), "{}", text(&output.stderr));
+    assert_eq!(serve.client().ask(r#"{"op":"call","id":1,"body":1}"#)["data"]["body"], 1);
+
+    std::fs::write(&path, text_of).unwrap();
+    let output = serve.run("reset", &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    serve.status_when("three workers", |status| status["workers"].as_array().unwrap().len() == 3);
+}

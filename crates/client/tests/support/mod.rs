@@ -11,54 +11,54 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{Child, ChildStdout, Command};
 
 /// The answer to a handshake.
-pub const HELLO: &str = r#"{"ok":true,"data":{"kind":"handshake","version":"1","instance":"test","pid":1,"capacity":4,"ordered":false,"batch":8,"capabilities":["cancel"]}}"#;
+pub(crate) const HELLO: &str = r#"{"ok":true,"data":{"kind":"handshake","version":"1","instance":"test","pid":1,"capacity":4,"ordered":false,"batch":8,"capabilities":["cancel"]}}"#;
 
 /// A Unix socket in a directory of its own.
-pub struct Place {
-    pub directory: tempfile::TempDir,
-    pub path: PathBuf,
+pub(crate) struct Place {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) path: PathBuf,
 }
 
 impl Place {
-    pub fn new() -> Place {
+    pub(crate) fn new() -> Place {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("peer.sock");
         Place { directory, path }
     }
 
     /// The same place, listened at.
-    pub fn listen() -> (Place, UnixListener) {
+    pub(crate) fn listen() -> (Place, UnixListener) {
         let place = Place::new();
         let listener = UnixListener::bind(&place.path).unwrap();
         (place, listener)
     }
 
     /// Takes the place of a listener that is gone.
-    pub fn listen_again(&self) -> UnixListener {
+    pub(crate) fn listen_again(&self) -> UnixListener {
         let _ = std::fs::remove_file(&self.path);
         UnixListener::bind(&self.path).unwrap()
     }
 }
 
 /// One accepted connection, driven line by line.
-pub struct Peer {
-    pub lines: Lines<BufReader<OwnedReadHalf>>,
-    pub writer: OwnedWriteHalf,
+pub(crate) struct Peer {
+    pub(crate) lines: Lines<BufReader<OwnedReadHalf>>,
+    pub(crate) writer: OwnedWriteHalf,
 }
 
 impl Peer {
-    pub fn new(stream: UnixStream) -> Peer {
+    pub(crate) fn new(stream: UnixStream) -> Peer {
         let (reader, writer) = stream.into_split();
         Peer { lines: BufReader::new(reader).lines(), writer }
     }
 
     /// Accepts a connection, and nothing more.
-    pub async fn accept(listener: &UnixListener) -> Peer {
+    pub(crate) async fn accept(listener: &UnixListener) -> Peer {
         Peer::new(listener.accept().await.unwrap().0)
     }
 
     /// Accepts a connection and answers its handshake.
-    pub async fn greet(listener: &UnixListener) -> Peer {
+    pub(crate) async fn greet(listener: &UnixListener) -> Peer {
         let mut peer = Peer::accept(listener).await;
         assert!(peer.line().await.starts_with(r#"{"op":"handshake","version":"1""#));
         peer.send(HELLO).await;
@@ -66,33 +66,33 @@ impl Peer {
     }
 
     /// The next line, which must come.
-    pub async fn line(&mut self) -> String {
+    pub(crate) async fn line(&mut self) -> String {
         self.next().await.expect("the client closed the connection")
     }
 
     /// The next line, or `None` at the end of the connection.
-    pub async fn next(&mut self) -> Option<String> {
+    pub(crate) async fn next(&mut self) -> Option<String> {
         self.lines.next_line().await.ok().flatten()
     }
 
-    pub async fn send(&mut self, line: &str) {
+    pub(crate) async fn send(&mut self, line: &str) {
         self.bytes(format!("{line}\n").as_bytes()).await;
     }
 
-    pub async fn bytes(&mut self, bytes: &[u8]) {
+    pub(crate) async fn bytes(&mut self, bytes: &[u8]) {
         // A client that left already is for the test to notice.
         let _ = self.writer.write_all(bytes).await;
     }
 
     /// Answers a call with its own body.
-    pub async fn echo(&mut self, line: &str) {
+    pub(crate) async fn echo(&mut self, line: &str) {
         let mut out = Vec::new();
         echo_line(line.as_bytes(), &mut out);
         self.bytes(&out).await;
     }
 
     /// Answers all calls with their own bodies, until the client leaves.
-    pub async fn echo_all(mut self) {
+    pub(crate) async fn echo_all(mut self) {
         while let Some(line) = self.next().await {
             self.echo(&line).await;
         }
@@ -100,7 +100,7 @@ impl Peer {
 }
 
 /// Appends the answer to one request: a call's own body.
-pub fn echo_line(line: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn echo_line(line: &[u8], out: &mut Vec<u8>) {
     let request = Request::parse(line).unwrap();
     match request.op {
         Op::Call(call) => match call.payload {
@@ -122,19 +122,19 @@ pub fn echo_line(line: &[u8], out: &mut Vec<u8>) {
 }
 
 /// The id of a request, as it was written.
-pub fn id_of(line: &str) -> u64 {
+pub(crate) fn id_of(line: &str) -> u64 {
     Request::parse(line.as_bytes()).unwrap().id.unwrap().number().unwrap()
 }
 
 /// A Python worker, in a process of its own, that listens at a path. Killed when dropped.
-pub struct PythonWorker {
-    pub child: Child,
+pub(crate) struct PythonWorker {
+    pub(crate) child: Child,
     _stdout: Lines<BufReader<ChildStdout>>,
 }
 
 impl PythonWorker {
     /// Starts it with `function` as its function, and waits until it listens.
-    pub async fn start(path: &Path, function: &str) -> PythonWorker {
+    pub(crate) async fn start(path: &Path, function: &str) -> PythonWorker {
         let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/python");
         let program = format!(
             "import socket, sys, time\n\

@@ -124,7 +124,8 @@ fn code(answer: &Answer) -> String {
 fn curl_is_a_client() {
     let (_serve, calls, admin) = pool(&["-j1"]);
     if Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_err() {
-        return missing("curl");
+        missing("curl");
+        return;
     }
     let curl = |args: &[&str]| {
         let output = Command::new("curl").args(["-sS", "--max-time", "60"]).args(args).output();
@@ -134,7 +135,8 @@ fn curl_is_a_client() {
     };
     let url = format!("http://{calls}/call");
     assert_eq!(curl(&[&url, "-H", JSON, "-d", "\"ABC\""]), "\"ABC\"");
-    assert_eq!(curl(&[&url, "--json", "{\"back\": [1, 2]}"]), "[1, 2]");
+    let list: Value = serde_json::from_str(&curl(&[&url, "--json", "{\"back\": [1, 2]}"])).unwrap();
+    assert_eq!(list, json!([1, 2]));
     // In pieces of unknown length.
     let chunked = [&url, "-H", JSON, "-H", "Transfer-Encoding: chunked", "-d", "\"ABC\""];
     assert_eq!(curl(&chunked), "\"ABC\"");
@@ -186,6 +188,8 @@ fn statuses_mean_what_they_say() {
         ("POST /call?a=b&timeout_ms=50", vec![JSON]),
         ("POST /call?timeout_ms=600000", vec![JSON, "X-Remuda-Timeout-Ms: 50"]),
     ] {
+        // The job of the last turn still runs, and would have this one wait in the queue.
+        serve.status_when("idle", |status| status["workers"][0]["state"] == "idle");
         let mut http = Http::open(&calls);
         http.send(head, &headers, "{\"sleep\": 0.5}");
         let late = http.answer();
@@ -209,9 +213,7 @@ fn statuses_mean_what_they_say() {
     assert_eq!((full.status, code(&full).as_str()), (429, "queue_full"));
     assert_eq!(full.headers["retry-after"], "1");
     assert_eq!(running.join().unwrap().body, "7");
-    // The queue was not empty for longer than overload allows: either end is one that is right.
-    let waiting = waiting.join().unwrap();
-    assert!(waiting.body == "8" || waiting.status == 504, "{waiting:?}");
+    assert_eq!(waiting.join().unwrap().body, "8");
 }
 
 #[test]
@@ -250,11 +252,9 @@ fn health_is_not_green_while_the_workers_are_dead() {
 }
 
 #[test]
-fn health_is_not_green_while_the_pool_hangs() {
+fn the_status_is_the_pools_own() {
     let (serve, _, admin) = pool(&["-j1"]);
     serve.ready();
-    assert_eq!(get(&admin, "/readyz").status, 200);
-    // Only the thread that serves jobs is stopped: that of HTTP goes on.
     let status = get(&admin, "/status").json();
     assert_eq!(status["pid"], serve.pid());
     assert_eq!(status["ready"], true);

@@ -138,8 +138,8 @@ impl Pool {
         Ok(self.opened(Listening { handle, file: None, address }))
     }
 
-    /// Takes over a TCP listener that somebody else opened. Off loopback it needs a token, unless
-    /// it is said to be `insecure`. Returns its address.
+    /// Takes over a TCP listener that somebody else opened. Off loopback it is refused unless
+    /// it is said to be `insecure`: what it carries can be read. Returns its address.
     ///
     /// # Errors
     /// It isn't safe to use as it is, or the runtime refuses it.
@@ -152,7 +152,7 @@ impl Pool {
         let local = listener.local_addr();
         let address = local.as_ref().map_or("tcp:".to_owned(), |address| format!("tcp:{address}"));
         let is_loopback = local.is_ok_and(|address| address.ip().is_loopback());
-        if !is_loopback && token.is_none() && !insecure {
+        if !is_loopback && !insecure {
             return Err(PoolError::Unguarded(address));
         }
         let gate = Gate { admin: false, token: token.map(Rc::from), uids: None };

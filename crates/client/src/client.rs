@@ -22,6 +22,10 @@ use crate::{CallError, CallOptions, ClientOptions, ConnectError, Json};
 /// the client can know.
 pub const DEADLINE_GRACE: Duration = Duration::from_millis(100);
 
+/// How much of the retry budget's time a client has behind it when it starts: without any, a link
+/// that breaks early would find nothing saved up.
+const BUDGET_HEAD_START: Duration = Duration::from_secs(1);
+
 /// Calls a pool, or several, or a worker: from any number of tasks, pipelined over one connection
 /// to each.
 ///
@@ -297,7 +301,7 @@ impl Client {
 
     fn budget<A>(&self, act: impl FnOnce(&mut RetryBudget, Duration) -> A) -> A {
         let mut budget = self.shared.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        act(&mut budget, self.shared.clock.now())
+        act(&mut budget, self.shared.clock.now() + BUDGET_HEAD_START)
     }
 }
 

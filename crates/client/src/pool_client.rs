@@ -95,9 +95,8 @@ impl PoolClient {
             stream.write_all(&out).await.map_err(failed)?;
             loop {
                 let line = framer.next_line();
-                match line.map_err(|error| PoolError::Handshake(error.to_string()))? {
-                    Some(line) => return connecting.answer(line).map_err(handshake_error),
-                    None => {}
+                if let Some(line) = line.map_err(|error| PoolError::Handshake(error.to_string()))? {
+                    return connecting.answer(line).map_err(handshake_error);
                 }
                 match stream.read(framer.spare()).await.map_err(failed)? {
                     0 => return Err(PoolError::Handshake(closed_early(framer.rest()))),
@@ -172,9 +171,8 @@ impl PoolClient {
         let sent = self.stream.write_all(&self.out).await;
         loop {
             let line = self.framer.next_line();
-            match line.map_err(|error| PoolError::Protocol(error.to_string()))? {
-                Some(line) => return answer_to(id, line),
-                None => {}
+            if let Some(line) = line.map_err(|error| PoolError::Protocol(error.to_string()))? {
+                return answer_to(id, line);
             }
             match self.stream.read(self.framer.spare()).await {
                 Ok(0) => return Err(sent.err().map_or(PoolError::Closed, PoolError::Io)),

@@ -138,12 +138,12 @@ fn serve_once(args: &[&str]) -> Output {
 }
 
 #[test]
-fn a_tcp_listener_that_others_reach_needs_a_token_or_the_word() {
+fn a_tcp_listener_that_others_reach_needs_tls_or_the_word() {
     for address in ["tcp:0.0.0.0:0", "tcp:[::]:0"] {
         let output = serve_once(&["-l", address]);
         assert_eq!(output.status.code(), Some(255), "{address}");
         let said = text(&output.stderr);
-        assert!(said.contains("token") && said.contains("--insecure"), "{said}");
+        assert!(said.contains("tls:") && said.contains("--insecure"), "{said}");
     }
     let mut command = remuda();
     command.env("REMUDA_ADDR", "tcp:0.0.0.0:0").args(["serve", "-j1", "--builtin=echo"]);
@@ -194,7 +194,7 @@ fn the_token_of_the_environment_or_a_file_guards_every_tcp_listener() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = remuda();
     command.env("REMUDA_TOKEN", "abc").args(["serve", "-j1", "--builtin=echo"]);
-    command.args(["-l", "tcp:0.0.0.0:0", "-l"]);
+    command.args(["-l", "tcp:127.0.0.1:0", "-l"]);
     command.arg(format!("unix:{}/s", dir.path().display()));
     let mut serve = Serve::spawn(command);
     serve.dir = Some(dir);
@@ -212,7 +212,7 @@ fn the_token_of_the_environment_or_a_file_guards_every_tcp_listener() {
     assert_eq!(output.status.code(), Some(255), "an empty token is no token");
 
     let mut command = remuda();
-    command.env("REMUDA_ADDR", "tcp:0.0.0.0:0").env("REMUDA_TOKEN", "abc");
+    command.env("REMUDA_ADDR", "tcp:127.0.0.1:0").env("REMUDA_TOKEN", "abc");
     let mut serve = Serve::spawn({
         command.args(["serve", "-j1", "--builtin=echo"]);
         command

@@ -1,0 +1,104 @@
+//! Ten times more calls than the pool can do: those that it can are answered in time, the others
+//! are refused soon.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "support/serve.rs"]
+mod serve;
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serve::{Client, Serve, Stream};
+
+/// How long a job takes, in seconds.
+const JOB: f64 = 0.005;
+const BUDGET_MS: u64 = 50;
+
+#[test]
+fn ten_times_more_than_it_can_do() {
+    let run = Duration::from_secs(if serve::is_soak() { 30 } else { 4 });
+    let serve = Serve::start(&["-j2", "--builtin=sleep"]);
+    serve.ready();
+    let mut client = serve.client();
+    // What the pool can do, as measured: a sleep of 5 ms takes longer on a busy machine.
+    let since = Instant::now();
+    let calls: String =
+        (0..200).map(|n| format!("{{\"op\":\"call\",\"id\":{n},\"body\":{JOB}}}\n")).collect();
+    client.send_bytes(calls.as_bytes());
+    (0..200).for_each(|_| assert_eq!(client.reply()["ok"], true));
+    let capacity = 200.0 / since.elapsed().as_secs_f64();
+    let rate = 10.0 * capacity;
+
+    let mut lines = client.lines;
+    let Stream::Unix(stream) = lines.get_mut() else { panic!("a Unix socket") };
+    let mut writer = stream.try_clone().unwrap();
+    let total = (rate * run.as_secs_f64()) as usize;
+    let sent = Arc::new(Mutex::new(vec![None; total]));
+    let shared = Arc::clone(&sent);
+    let load = std::thread::spawn(move || {
+        let begin = Instant::now();
+        let mut next = 0;
+        while next < total {
+            let due = ((begin.elapsed().as_secs_f64() * rate) as usize + 1).min(total);
+            let calls: String = (next..due)
+                .map(|n| {
+                    format!(
+                        "{{\"op\":\"call\",\"id\":{n},\"timeout_ms\":{BUDGET_MS},\"body\":{JOB}}}\n"
+                    )
+                })
+                .collect();
+            let now = Instant::now();
+            shared.lock().unwrap()[next..due].fill(Some(now));
+            writer.write_all(calls.as_bytes()).unwrap();
+            next = due;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let mut client = Client { lines };
+    let (mut in_time, mut refused, mut late) = (0u64, Vec::new(), 0u64);
+    let mut codes = std::collections::BTreeMap::new();
+    let mut most = 0;
+    let since = Instant::now();
+    for n in 0..total {
+        let reply = client.reply();
+        let id = reply["id"].as_u64().unwrap() as usize;
+        let took = sent.lock().unwrap()[id].unwrap().elapsed();
+        if reply["ok"] == true {
+            match took <= Duration::from_millis(BUDGET_MS + 5) {
+                true => in_time += 1,
+                false => late += 1,
+            }
+        } else {
+            *codes.entry(reply["code"].as_str().unwrap().to_owned()).or_insert(0u64) += 1;
+            refused.push(took);
+        }
+        if n % 1000 == 0 {
+            most = most.max(serve.resident());
+        }
+    }
+    let elapsed = since.elapsed();
+    load.join().unwrap();
+    refused.sort();
+    let could = capacity * elapsed.as_secs_f64();
+    let share = in_time as f64 / could;
+    let p99 = refused[refused.len() * 99 / 100];
+    println!(
+        "{total} calls in {elapsed:?}, 10 x {capacity:.0}/s: {in_time} in time ({:.1} % of {could:.0}), \
+         {late} late; refused {codes:?}, p50 {:?}, p99 {p99:?}; at most {} MiB",
+        share * 100.0,
+        refused[refused.len() / 2],
+        most >> 20
+    );
+    // Back to normal within a second after.
+    std::thread::sleep(Duration::from_millis(500));
+    let since = Instant::now();
+    let reply = client.ask(&format!(r#"{{"op":"call","id":0,"body":{JOB}}}"#));
+    assert_eq!(reply["ok"], true);
+    println!("a call half a second after took {:?}", since.elapsed());
+    assert!(most < 128 << 20, "{} MiB", most >> 20);
+    assert_eq!(in_time + late + refused.len() as u64, total as u64, "each is answered");
+    // The machine that runs this may be loaded: the aim is 90 % and 10 ms.
+    assert!(share > 0.5, "{share}");
+    assert!(p99 < Duration::from_millis(100), "{p99:?}");
+}

@@ -1,0 +1,165 @@
+//! Workers that age, leak, hang, end or are killed are replaced, and `--events` says why.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "support/serve.rs"]
+mod serve;
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use serve::{Serve, signal, text};
+
+fn restarted(serve: &Serve, reason: &str, times: u64) -> Value {
+    serve.status_when(&format!("{reason} {times} times"), |status| {
+        status["restarts"][reason].as_u64().unwrap_or(0) >= times
+    })
+}
+
+#[test]
+fn a_worker_is_replaced_after_max_jobs_and_no_job_fails() {
+    let serve = Serve::start(&["-j2", "--builtin=echo", "--max-jobs", "20"]);
+    let mut client = serve.client();
+    for id in 0..300 {
+        let reply = client.ask(&format!(r#"{{"op":"call","id":{id},"body":{id}}}"#));
+        assert_eq!(reply["data"]["body"], id, "{reply}");
+    }
+    restarted(&serve, "max_jobs", 3);
+}
+
+#[test]
+fn a_worker_is_replaced_at_its_age() {
+    let serve = Serve::start(&["-j1", "--builtin=echo", "--ttl", "300ms"]);
+    let first = serve.ready();
+    restarted(&serve, "ttl", 2);
+    assert_ne!(serve.ready(), first);
+}
+
+#[test]
+fn a_worker_that_has_nothing_to_do_is_replaced() {
+    let serve = Serve::start(&["-j1", "--builtin=echo", "--idle-ttl", "300ms"]);
+    restarted(&serve, "idle_ttl", 2);
+}
+
+#[test]
+fn a_worker_that_leaks_is_replaced_and_no_job_fails() {
+    let serve = Serve::python(&["-j1", "--max-worker-memory", "60M", "--watch-tick", "20ms"]);
+    let mut client = serve.client();
+    let since = Instant::now();
+    loop {
+        let reply = client.ask(r#"{"op":"call","id":1,"body":{"leak":2000000}}"#);
+        assert_eq!(reply["ok"], true, "{reply}");
+        if serve.status()["restarts"]["memory"].as_u64().unwrap_or(0) >= 1 {
+            break;
+        }
+        assert!(since.elapsed() < serve::PATIENCE, "{:#}", serve.status());
+    }
+}
+
+#[test]
+fn a_limit_below_what_a_fresh_worker_needs_does_not_replace_it_for_ever() {
+    let serve = Serve::python(&["-j1", "--max-worker-memory", "1M", "--watch-tick", "10ms"]);
+    let first = serve.ready();
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(serve.ready(), first);
+}
+
+#[test]
+fn a_job_over_exec_ttl_costs_its_worker_and_itself_alone() {
+    let serve = Serve::python(&["-j2", "--exec-ttl", "500ms"]);
+    serve.ready();
+    let mut client = serve.client();
+    client.send(r#"{"op":"call","id":"hangs","body":{"sleep":600}}"#);
+    let mut other = serve.client();
+    for id in 0..50 {
+        assert_eq!(other.ask(&format!(r#"{{"op":"call","id":{id},"body":1}}"#))["ok"], true);
+    }
+    assert_eq!(client.reply()["code"], "timeout");
+    restarted(&serve, "exec_timeout", 1);
+    serve.ready();
+}
+
+#[test]
+fn a_stopped_worker_is_noticed_within_exec_ttl() {
+    let serve = Serve::python(&["-j1", "--exec-ttl", "500ms"]);
+    let pids = serve.ready();
+    signal(pids[0], "STOP");
+    let mut client = serve.client();
+    let reply = client.ask(r#"{"op":"call","id":1,"body":1}"#);
+    assert_eq!(reply["code"], "timeout", "{reply}");
+    let reply = client.ask(r#"{"op":"call","id":2,"body":2}"#);
+    assert_eq!(reply["data"]["body"], 2, "{reply}");
+    assert_ne!(serve.ready(), pids);
+}
+
+#[test]
+fn a_worker_that_dies_costs_the_job_that_ran_and_events_say_why() {
+    let serve = Serve::python(&["-j1"]);
+    serve.ready();
+    let mut client = serve.client();
+    client.send(r#"{"op":"call","id":"dies","body":{"exit":3}}"#);
+    for id in 0..5 {
+        client.send(&format!(r#"{{"op":"call","id":{id},"body":1}}"#));
+    }
+    let mut lost = 0;
+    for _ in 0..6 {
+        let reply = client.reply();
+        match reply["id"].as_str() {
+            Some(_) => {
+                assert_eq!(reply["code"], "worker_lost", "{reply}");
+                lost += 1;
+            }
+            None => assert_eq!(reply["ok"], true, "those behind it had not started: {reply}"),
+        }
+    }
+    assert_eq!(lost, 1);
+    let events = text(&serve.run("status", &["--events"]).stdout);
+    assert!(events.contains("status 3"), "{events}");
+    assert!(events.contains("the handler ends on purpose"), "the end of its stderr: {events}");
+    let json = serve.run("status", &["--events", "--json"]);
+    let json: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json[0]["slot"], 0);
+
+    client.send(r#"{"op":"call","id":9,"body":{"kill":1}}"#);
+    assert_eq!(client.reply()["code"], "worker_lost");
+    let events = text(&serve.run("status", &["--events"]).stdout);
+    assert!(events.contains("signal 9") || events.contains("SIGKILL"), "{events}");
+}
+
+#[test]
+fn a_body_that_kills_its_worker_is_quarantined_and_no_other_job_fails() {
+    let serve = Serve::python(&["-j2"]);
+    serve.ready();
+    let mut poisoner = serve.client();
+    let mut other = serve.client();
+    let mut times = Vec::new();
+    let mut codes = Vec::new();
+    for n in 0..6 {
+        poisoner.send(&format!(r#"{{"op":"call","id":{n},"body":{{"kill":1}}}}"#));
+        for id in 0..20 {
+            let since = Instant::now();
+            let reply = other.ask(&format!(r#"{{"op":"call","id":{id},"body":{id}}}"#));
+            times.push(since.elapsed());
+            assert_eq!(reply["data"]["body"], id, "{reply}");
+        }
+        codes.push(poisoner.reply()["code"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(codes[0], "worker_lost");
+    assert_eq!(codes[5], "poisoned", "{codes:?}");
+    times.sort();
+    println!("others' p99 beside a body that kills: {:?}", times[times.len() * 99 / 100]);
+}
+
+#[test]
+fn a_worker_that_ends_after_each_job_serves_all_the_same() {
+    let serve = Serve::start(&["-j2", "--builtin=echo", "--max-jobs", "1"]);
+    let mut client = serve.client();
+    let mut times = Vec::new();
+    for id in 0..40 {
+        let since = Instant::now();
+        let reply = client.ask(&format!(r#"{{"op":"call","id":{id},"body":{id}}}"#));
+        times.push(since.elapsed());
+        assert_eq!(reply["data"]["body"], id, "{reply}");
+    }
+    times.sort();
+    println!("p99 with a worker a job: {:?}", times[times.len() * 99 / 100]);
+}

@@ -23,8 +23,10 @@ pub(super) fn text(measured: &Measured, pool: u32) -> String {
     };
     let seconds = measured.elapsed.as_secs_f64();
     let done = measured.done.len();
-    // Writing to a string can't fail.
-    let mut line = |words: String| drop(writeln!(text, "{words}"));
+    let mut line = |words: String| {
+        text.push_str(&words);
+        text.push('\n');
+    };
     line(format!("{pace}, {connections} connection{plural} to the pool of process {pool}"));
     line(format!(
         "{} results in {seconds:.2} s: {} jobs/s",
@@ -83,6 +85,7 @@ fn us(ns: u64) -> f64 {
 fn times(histogram: &Histogram<u64>) -> String {
     let mut words = String::new();
     for (name, quantile) in PERCENTILES {
+        // Writing to a string can't fail.
         let _ = write!(words, "{name} {}  ", short(histogram.value_at_quantile(quantile)));
     }
     let _ = write!(words, "max {}", short(histogram.max()));

@@ -76,7 +76,12 @@ pub(crate) fn unix(path: &Path, access: &Access) -> Result<(UnixListener, Socket
         })?;
         std::os::unix::fs::chown(path, None, Some(gid)).map_err(|error| failed(path, error))?;
     }
-    let mode = access.mode.unwrap_or(if access.group.is_some() { 0o660 } else { MODE_DEFAULT });
+    // Whose processes may call is looked at in any case: a list of users opens the file to all.
+    let mode = access.mode.unwrap_or(match &access.group {
+        _ if !access.allow_uids.is_empty() => 0o666,
+        Some(_) => 0o660,
+        None => MODE_DEFAULT,
+    });
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .map_err(|error| failed(path, error))?;
     Ok((listener, file))

@@ -58,10 +58,10 @@ fn sockets_that_were_handed_over_are_served_and_not_passed_on() {
 
     let mut client = Client::tcp(&tcp);
     client.greet();
-    let names = r#"["LISTEN_FDS","LISTEN_PID","LISTEN_FDNAMES","REMUDA_FD"]"#;
+    let names = r#"["LISTEN_FDS","LISTEN_PID","LISTEN_FDNAMES","REMUDA_WORKER_SLOT"]"#;
     let env = client.ask(&format!(r#"{{"op":"call","id":1,"body":{{"env":{names}}}}}"#));
     let env = &env["data"]["body"];
-    assert_eq!(env["REMUDA_FD"], "3", "{env}");
+    assert_eq!(env["REMUDA_WORKER_SLOT"], "0", "{env}");
     assert!(env["LISTEN_FDS"].is_null() && env["LISTEN_PID"].is_null(), "{env}");
     assert!(env["LISTEN_FDNAMES"].is_null(), "{env}");
 

@@ -1,6 +1,10 @@
 //! `remuda serve` as a real process, and a client that speaks its lines: what the tests of the
 //! service share.
-#![allow(dead_code, reason = "each test file is a program of its own and uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file is a program of its own and uses a part of it"
+)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};

@@ -36,6 +36,11 @@ pub enum WorkerKind {
         args: Vec<OsString>,
     },
     /// A function that runs on threads of this process.
+    ///
+    /// A thread can't be killed. One whose job is over its time, or that doesn't end when it is
+    /// asked to, is left behind: its job ends as `timeout`, and another thread takes its place. At
+    /// most `num_workers` are replaced so; beyond that, the next one waits until one that was left
+    /// behind has ended. The status counts those that still run (`threads_left_behind`).
     Threads(ThreadHandler),
     /// None of its own: the pool has only the peers that it is attached to.
     None,

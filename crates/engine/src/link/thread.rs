@@ -5,6 +5,10 @@
 //! be is left behind instead, counted until it ends, and another takes its place. While more than
 //! `num_workers` threads are left behind, no other is started.
 
+// A parcel keeps its place in memory while it goes to a thread, comes back and is kept: what moves
+// is a pointer.
+#![allow(clippy::vec_box)]
+
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -266,15 +266,11 @@ async fn hear(pool: Weak<Inner>, mut requests: mpsc::Receiver<Request>, cancelle
                 // Who asked and left needs no answer.
                 Request::Status(reply) => drop(reply.send(core.status())),
                 Request::Health(reply) => drop(reply.send(core.health())),
-                Request::Cancelled => {}
+                Request::Cancelled => core.cancel_remote(&cancelled),
             }
         }
-        let numbers =
-            std::mem::take(&mut *cancelled.lock().unwrap_or_else(PoisonError::into_inner));
-        let now = core.now();
-        for job in numbers.iter().filter_map(|number| core.remote_jobs.0.remove(number)) {
-            core.dispatch.cancel(now, job);
-        }
+        // Those that found no room to tell.
+        core.cancel_remote(&cancelled);
         core.carry_out(&[]);
     }
 }
@@ -283,6 +279,18 @@ impl Core {
     fn health(&self) -> Health {
         let snapshot = self.dispatch.snapshot(self.now());
         Health { accepting: snapshot.phase == Phase::Running, ready_workers: snapshot.ready() }
+    }
+
+    /// Drops the jobs that nobody waits for any more.
+    fn cancel_remote(&mut self, cancelled: &Cancelled) {
+        let numbers =
+            std::mem::take(&mut *cancelled.lock().unwrap_or_else(PoisonError::into_inner));
+        let now = self.now();
+        for number in numbers {
+            if let Some(job) = self.remote_jobs.0.remove(&number) {
+                self.dispatch.cancel(now, job);
+            }
+        }
     }
 
     fn remote_call(&mut self, call: NewCall) {

@@ -67,7 +67,7 @@ pub(crate) struct SupervisorTable {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Text {
-    Text(String),
+    WithUnit(String),
     Whole(u64),
     Number(f64),
 }
@@ -85,7 +85,7 @@ impl Text {
 impl std::fmt::Display for Text {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Text(text) => f.write_str(text),
+            Self::WithUnit(text) => f.write_str(text),
             Self::Whole(number) => number.fmt(f),
             Self::Number(number) => number.fmt(f),
         }

@@ -229,7 +229,10 @@ impl Core {
                 let ended = match outcome {
                     Outcome::Done(answer) => Ended::Done(answer.body.bytes(line), answer.form),
                     Outcome::Failed { code, cause, may_have_run } => {
-                        let failed = failed(*code, cause, *may_have_run, line);
+                        let mut failed = failed(*code, cause, *may_have_run, line);
+                        if let Cause::Pool(Reason::Poisoned(_)) = cause {
+                            failed.message.push_str(&self.history.last_death());
+                        }
                         Ended::Failed(Box::new(failed))
                     }
                 };

@@ -50,6 +50,10 @@ impl Incident {
         let mut text = match &self.trouble {
             Some(trouble) => trouble.clone(),
             None if self.was_ready => format!("the worker {}", self.exit),
+            None if self.killed == Some(KillReason::AllocateTimeout) => "the worker did not answer \
+                 the handshake within allocate_timeout: it must answer as docs/protocol.md says; if \
+                 it needs longer to start, raise allocate_timeout"
+                .to_owned(),
             None => format!("the worker {} before it answered the handshake", self.exit),
         };
         let said = |line: &&String| !text.contains(line.trim_start_matches("remuda: "));
@@ -89,6 +93,15 @@ impl History {
     /// True if a worker was ready among those that have ended.
     pub(crate) fn was_any_ready(&self) -> bool {
         self.was_any_ready
+    }
+
+    /// How the last worker died, as the end of a message.
+    pub(crate) fn last_death(&self) -> String {
+        let Some(incident) = self.incidents.back() else { return String::new() };
+        match &incident.trouble {
+            Some(trouble) => format!(". The last time, {trouble}"),
+            None => format!(". The last time, the worker {}", incident.exit),
+        }
     }
 
     /// Why the last start that failed did.

@@ -128,6 +128,7 @@ impl Core {
                 link.pidfd = Some(pidfd);
                 if let Transport::Filter(_) = link.transport {
                     link.ready = true;
+                    link.tail.lines().for_each(|line| self.config.logs.line(id, line));
                     let (worker, now) = (link.worker, self.now());
                     let offer =
                         Offer { capacity: 1, ordered: true, batch: GROUP_LINES, cancel: false };

@@ -4,9 +4,10 @@ use remuda_dispatch::{CallId, Code, Dispatch, Fault, Offer, Reply as Outcome, Wo
 use remuda_net::{ConnCtx, ParseResult};
 use remuda_protocol::encode::{self, CallFields};
 use remuda_protocol::{
-    Answer as Said, Connecting, Failure, HandshakeError, Id, LineScan, Reply, json_string,
+    Answer as Said, BadJsonKind, Connecting, Failure, HandshakeError, Id, LineScan, Reply,
+    json_string,
 };
-use remuda_protocol::{MAX_ENVELOPE_BYTES, MAX_HANDSHAKE_BYTES, salvage_id};
+use remuda_protocol::{MAX_DEPTH, MAX_ENVELOPE_BYTES, MAX_HANDSHAKE_BYTES, Raw, salvage_id};
 
 use crate::core::Core;
 use crate::job::{Answer, Form, Job, Span};
@@ -175,7 +176,9 @@ impl Core {
         match process.connecting.take() {
             Some(connecting) => self.handshake_answered(worker, connecting, line),
             None => {
-                if let Err(what) = self.worker_replied(worker, line) {
+                if let Err(what) = self.worker_replied(worker, line)
+                    && !self.nested_too_deep(worker, line)
+                {
                     self.worker_garbage(worker, line, &what);
                 }
             }
@@ -251,7 +254,10 @@ impl Core {
         if let Err(fault) = taken
             && let Some(link) = self.links.of(worker)
         {
-            link.trouble = Some(format!("the worker broke the protocol: {fault}"));
+            let trouble = format!("the worker broke the protocol: {fault} (see docs/protocol.md)");
+            let told = format!("remuda: {trouble}; it is replaced");
+            self.config.logs.line(link.number, &told);
+            link.trouble = Some(trouble);
             if link.attached.is_some() {
                 self.cut(worker);
             }
@@ -272,8 +278,10 @@ impl Core {
         let now = self.now();
         let Some(link) = self.links.of(worker) else { return };
         let shown = String::from_utf8_lossy(&line[..line.len().min(SHOWN_BYTES)]);
-        let trouble = format!("the worker sent what is no reply ({what}): {shown:?}");
-        tracing::warn!(worker = link.number, "{trouble}");
+        let trouble =
+            format!("the worker sent what is no reply ({what}; see docs/protocol.md): {shown:?}");
+        let told = format!("remuda: {trouble}; it is replaced");
+        self.config.logs.line(link.number, &told);
         link.trouble = Some(trouble);
         let attached = link.attached.is_some();
         self.dispatch.faulted(now, worker, Fault::Garbage);
@@ -284,7 +292,6 @@ impl Core {
 
     /// A result over the limit fails its own job, if it can be told which that is.
     fn worker_line_too_long(&mut self, worker: WorkerId, beginning: &[u8]) {
-        let now = self.now();
         let Some(link) = self.links.of(worker) else { return };
         if !link.ready {
             link.trouble = Some("its answer to the handshake is too long".into());
@@ -295,9 +302,28 @@ impl Core {
             "\"the result is larger than max_body_bytes ({}): raise it, or return less\"",
             self.config.max_body_bytes
         );
+        self.fail_unread(worker, beginning, Code::BodyTooLarge, &message);
+    }
+
+    /// A result that is nested too deep fails its own job; false if that isn't what is wrong.
+    fn nested_too_deep(&mut self, worker: WorkerId, line: &[u8]) -> bool {
+        let too_deep = Raw::new(line).is_err_and(|bad| bad.kind == BadJsonKind::TooDeep);
+        if too_deep {
+            let message = format!(
+                "\"the result is nested more than {MAX_DEPTH} deep: return a flatter one, or JSON \
+                 as a string\""
+            );
+            self.fail_unread(worker, line, Code::HandlerError, &message);
+        }
+        too_deep
+    }
+
+    /// Fails the job that a line belongs to which is not read as a whole; `message` is JSON.
+    fn fail_unread(&mut self, worker: WorkerId, beginning: &[u8], code: Code, message: &str) {
+        let now = self.now();
         let line = message.as_bytes();
         let answer = Answer { body: Span::of(line, line), form: Form::Json, traceback: None };
-        let outcome = Outcome::Failed { code: Code::BodyTooLarge, error: answer };
+        let outcome = Outcome::Failed { code, error: answer };
         let id = salvage_id(beginning).and_then(|id| id.as_id().number());
         match id {
             Some(id) => {

@@ -95,6 +95,11 @@ impl History {
         self.was_any_ready
     }
 
+    /// True if a worker that is gone had the same trouble: it has been told of.
+    pub(crate) fn was_trouble(&self, trouble: &str) -> bool {
+        self.incidents.iter().any(|incident| incident.trouble.as_deref() == Some(trouble))
+    }
+
     /// How the last worker died, as the end of a message.
     pub(crate) fn last_death(&self) -> String {
         let Some(incident) = self.incidents.back() else { return String::new() };

@@ -26,6 +26,13 @@ use crate::pool::Pool;
 pub(crate) const GROUP_LINES: u32 = 512;
 /// After so long without an answer, the filter is looked at: does it wait for more input?
 pub(crate) const SILENCE: Duration = Duration::from_secs(2);
+/// How long is waited at a time for a filter to read again, once it has answered a group.
+const SETTLE_STEP: Duration = Duration::from_millis(1);
+/// How often that is waited.
+const SETTLE_STEPS: u32 = 100;
+/// A filter that so many groups in a row were waited for in vain doesn't show when it reads: from
+/// there on, only its lines are counted.
+const UNSETTLED_LIMIT: u32 = 3;
 /// How much is read at once, in bytes.
 const READ_SIZE: usize = 64 << 10;
 
@@ -203,6 +210,8 @@ struct Talk {
     answers: Vec<u8>,
     /// How much was written, in bytes.
     written: u64,
+    /// How many groups in a row it was not seen to read again after.
+    unsettled: u32,
     /// How far line ends were counted, and how many there are.
     counted: usize,
     lines: usize,
@@ -217,6 +226,7 @@ impl Talk {
             chunk,
             answers: Vec::new(),
             written: 0,
+            unsettled: 0,
             counted: 0,
             lines: 0,
         }
@@ -228,7 +238,8 @@ impl Talk {
         loop {
             written += self.write_some(&group.lines[written..]);
             if self.lines >= group.count && written == group.lines.len() {
-                return match self.surplus(group.count) {
+                let pid = pool.0.core.borrow_mut().links.of(worker).and_then(|link| link.pid);
+                return match self.surplus_once_settled(group.count, pid).await {
                     Some(line) => Told::Trouble(Trouble::Unasked {
                         written: group.count,
                         answered: self.lines.max(group.count + 1),
@@ -266,6 +277,32 @@ impl Talk {
                 }
             }
         }
+    }
+
+    /// All answers seem to be there: waits until the filter reads again, and gives the first line
+    /// that is too many. A line that it prints a moment later would else pass for an answer to the
+    /// next group, and one that it printed before the first, for an answer of this one.
+    async fn surplus_once_settled(&mut self, count: usize, pid: Option<u32>) -> Option<String> {
+        for _ in 0..SETTLE_STEPS {
+            if let Some(line) = self.surplus(count) {
+                return Some(line);
+            }
+            let waits = pid.is_none_or(asleep::waits_for_input);
+            // What it printed before it waited is in the pipe by then.
+            match self.read_now() {
+                Got::Some => continue,
+                Got::Ended => return None,
+                Got::Nothing => {}
+            }
+            if waits || self.unsettled >= UNSETTLED_LIMIT {
+                self.unsettled = if waits { 0 } else { self.unsettled };
+                return None;
+            }
+            let readable = remuda_net::readable(&self.stdout);
+            remuda_net::select(readable, remuda_net::sleep(SETTLE_STEP)).await;
+        }
+        self.unsettled += 1;
+        self.surplus(count)
     }
 
     /// Waits for work, for the end, or for what nobody asked for.

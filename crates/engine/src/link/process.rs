@@ -255,8 +255,10 @@ impl Core {
             && let Some(link) = self.links.of(worker)
         {
             let trouble = format!("the worker broke the protocol: {fault} (see docs/protocol.md)");
-            let told = format!("remuda: {trouble}; it is replaced");
-            self.config.logs.line(link.number, &told);
+            if !self.history.was_trouble(&trouble) {
+                let told = format!("remuda: {trouble}; it is replaced");
+                self.config.logs.line(link.number, &told);
+            }
             link.trouble = Some(trouble);
             if link.attached.is_some() {
                 self.cut(worker);
@@ -280,8 +282,10 @@ impl Core {
         let shown = String::from_utf8_lossy(&line[..line.len().min(SHOWN_BYTES)]);
         let trouble =
             format!("the worker sent what is no reply ({what}; see docs/protocol.md): {shown:?}");
-        let told = format!("remuda: {trouble}; it is replaced");
-        self.config.logs.line(link.number, &told);
+        if !self.history.was_trouble(&trouble) {
+            let told = format!("remuda: {trouble}; it is replaced");
+            self.config.logs.line(link.number, &told);
+        }
         link.trouble = Some(trouble);
         let attached = link.attached.is_some();
         self.dispatch.faulted(now, worker, Fault::Garbage);
@@ -294,6 +298,7 @@ impl Core {
     fn worker_line_too_long(&mut self, worker: WorkerId, beginning: &[u8]) {
         let Some(link) = self.links.of(worker) else { return };
         if !link.ready {
+            link.hopeless = true;
             link.trouble = Some("its answer to the handshake is too long".into());
             self.cut(worker);
             return;

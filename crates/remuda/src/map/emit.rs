@@ -175,6 +175,16 @@ pub(crate) fn failure(code: Code, message: impl Into<String>) -> Failed {
     }
 }
 
+/// The number of the job that such a line tells of; nothing if it is torn.
+pub(crate) fn number_of_error(line: &[u8]) -> Option<u64> {
+    let rest = line.strip_suffix(b"}")?.strip_prefix(ERROR_START.as_bytes())?;
+    let end = memchr::memchr(b',', rest)?;
+    std::str::from_utf8(&rest[..end]).ok()?.parse().ok()
+}
+
+/// How a line of the file of errors begins.
+const ERROR_START: &str = "{\"number\":";
+
 /// Appends a failed job as a line of JSON.
 fn write_error(ended: &Ended<'_>, failed: &Failed, out: &mut Vec<u8>) {
     let string = |out: &mut Vec<u8>, text: &[u8]| {
@@ -184,7 +194,7 @@ fn write_error(ended: &Ended<'_>, failed: &Failed, out: &mut Vec<u8>) {
             let _ = json_string(out, text.as_bytes());
         }
     };
-    out.extend_from_slice(format!("{{\"number\":{},\"input\":", ended.number).as_bytes());
+    out.extend_from_slice(format!("{ERROR_START}{},\"input\":", ended.number).as_bytes());
     string(out, ended.input);
     out.extend_from_slice(b",\"code\":");
     string(out, failed.code.as_str().as_bytes());

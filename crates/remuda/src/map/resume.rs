@@ -1,12 +1,13 @@
 //! What a run finds of an earlier one (`--resume`, `--resume-failed`), and the files it writes to.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::MapConfig;
+use super::emit;
 use super::error::MapError;
 use super::joblog::{self, History};
 use super::output::{Portion, Sinks};
@@ -17,14 +18,16 @@ pub(crate) struct Plan {
     /// The jobs that are not run again.
     pub(crate) history: History,
     rewrite: Option<Rewrite>,
+    joblog: Option<PathBuf>,
 }
 
 /// Old results are copied to new files, which take the old ones' places at the end: a failed job's
 /// result belongs between others that are there already.
 struct Rewrite {
+    /// The name of the output.
+    output: PathBuf,
     old_output: File,
     old_log: Option<File>,
-    renames: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Plan {
@@ -32,6 +35,7 @@ impl Plan {
     pub(crate) fn make(config: &MapConfig) -> Result<Self, MapError> {
         let mut history = History::default();
         if let (Some(log), true) = (&config.joblog, config.resume) {
+            finish_renames(log, config.output.as_deref())?;
             let output_len = match &config.output {
                 Some(path) => Some(std::fs::metadata(path).map_or(0, |meta| meta.len())),
                 None => None,
@@ -47,7 +51,7 @@ impl Plan {
         if config.resume_failed {
             history.jobs.retain(|_, past| past.succeeded);
         }
-        let mut plan = Self { sinks: None, history, rewrite };
+        let mut plan = Self { sinks: None, history, rewrite, joblog: config.joblog.clone() };
         plan.sinks = Some(plan.open(config)?);
         Ok(plan)
     }
@@ -71,19 +75,41 @@ impl Plan {
             sinks.results_name = path.display().to_string();
         }
         if let Some(path) = &config.errors {
-            sinks.errors = Some(open_at(path, 0)?);
+            let keep = if rewrite { 0 } else { self.known_errors(path)? };
+            sinks.errors = Some(open_at(path, keep)?);
         }
         Ok(sinks)
     }
 
     /// The file of that name, cut to what is kept of it; in a rewrite, a new one beside it.
-    fn file(&mut self, path: &Path, keep: u64) -> Result<File, MapError> {
-        let Some(rewrite) = &mut self.rewrite else { return open_at(path, keep) };
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".resuming");
-        let beside = PathBuf::from(beside);
-        rewrite.renames.push((beside.clone(), path.to_owned()));
-        open_at(&beside, 0)
+    fn file(&self, path: &Path, keep: u64) -> Result<File, MapError> {
+        if self.rewrite.is_none() {
+            return open_at(path, keep);
+        }
+        open_at(&with_suffix(path, WRITING), 0)
+    }
+
+    /// Length of the part of the file of errors that tells of jobs in the log. Errors are written
+    /// before their rows: what a killed run told of beyond the log is told again.
+    fn known_errors(&self, path: &Path) -> Result<u64, MapError> {
+        let failed = |source| MapError::Input { name: path.to_owned(), source };
+        let mut reader = match File::open(path) {
+            Ok(file) if !self.history.jobs.is_empty() => BufReader::new(file),
+            Ok(_) => return Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(failed(error)),
+        };
+        let (mut known, mut line) = (0, Vec::new());
+        loop {
+            line.clear();
+            let read = reader.read_until(b'\n', &mut line).map_err(failed)? as u64;
+            let number = line.strip_suffix(b"\n").and_then(emit::number_of_error);
+            let past = number.and_then(|number| self.history.jobs.get(&number));
+            match past {
+                Some(past) if !past.succeeded => known += read,
+                _ => return Ok(known),
+            }
+        }
     }
 
     /// Whether old results have to be written again.
@@ -108,13 +134,43 @@ impl Plan {
         }
     }
 
-    /// All is written: new files take the old ones' places.
+    /// All is written: new files take the old ones' places. The new log gets a name first that
+    /// says that all is there; a run that is killed after that is finished by the next one.
     pub(crate) fn finish(self) -> Result<(), MapError> {
-        for (from, to) in self.rewrite.map(|rewrite| rewrite.renames).unwrap_or_default() {
-            std::fs::rename(&from, &to).map_err(|source| MapError::Create { name: to, source })?;
-        }
-        Ok(())
+        let (Some(rewrite), Some(log)) = (&self.rewrite, &self.joblog) else { return Ok(()) };
+        rename(&with_suffix(log, WRITING), &with_suffix(log, WRITTEN))?;
+        finish_renames(log, Some(&rewrite.output))
     }
+}
+
+/// The end of a file's name while old results are copied to it.
+const WRITING: &str = ".resuming";
+/// The end of the new log's name once all is written.
+const WRITTEN: &str = ".resumed";
+
+/// Moves new files to the old ones' places, if a run has written them to their end.
+fn finish_renames(log: &Path, output: Option<&Path>) -> Result<(), MapError> {
+    let written = with_suffix(log, WRITTEN);
+    if !written.exists() {
+        return Ok(());
+    }
+    if let Some(output) = output {
+        let beside = with_suffix(output, WRITING);
+        if beside.exists() {
+            rename(&beside, output)?;
+        }
+    }
+    rename(&written, log)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), MapError> {
+    std::fs::rename(from, to).map_err(|source| MapError::Create { name: to.to_owned(), source })
 }
 
 impl Rewrite {
@@ -123,7 +179,7 @@ impl Rewrite {
             File::open(path).map_err(|source| MapError::Input { name: path.to_owned(), source })
         };
         let old_log = config.joblog.as_deref().map(open).transpose()?;
-        Ok(Self { old_output: open(output)?, old_log, renames: Vec::new() })
+        Ok(Self { output: output.to_owned(), old_output: open(output)?, old_log })
     }
 }
 

@@ -1,0 +1,183 @@
+//! Bad input and bad workers: each ends with a clear line that says what to do, and the status that
+//! `docs/map.md` lists.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod map_runs;
+
+use std::path::Path;
+
+use map_runs::{folder, map, map_in, numbers, shell_worker, write};
+
+/// A worker whose whole life is this script.
+fn worker(dir: &Path, script: &str) -> String {
+    write(dir, "wrong.sh", script).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn commands_that_do_not_start() {
+    let dir = folder();
+    write(dir.path(), "plain", "no program");
+    for (command, wanted) in [
+        ("./none", "worker command `./none` not found: install it or give its path"),
+        ("no-such-program-anywhere", "worker command `no-such-program-anywhere` not found"),
+        ("./plain", "worker command `./plain` may not be executed"),
+        ("/", "worker command `/` is a directory: give the program inside it"),
+    ] {
+        let ran = map_in(dir.path(), &["-j4", "--", command], numbers(3)).expect(255);
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+        ran.tells(&["remuda: no worker can be started: ", wanted]);
+    }
+}
+
+#[test]
+fn a_worker_that_exits_at_once_is_tried_three_times_a_slot() {
+    let dir = folder();
+    let script = worker(dir.path(), "echo boom >&2; echo bang >&2; exit 3");
+    map(&["-j2", "--", "sh", &script], numbers(3)).expect(255).says(
+        "remuda: no worker could be started in 6 tries: the worker exited with status 3 before it \
+         answered the handshake; it printed:\n  boom\n  bang",
+    );
+}
+
+#[test]
+fn a_worker_that_cannot_be_configured_is_tried_once() {
+    let dir = folder();
+    let script = worker(dir.path(), "echo 'no model file: give MODEL' >&2; exit 78");
+    map(&["-j1", "--", "sh", &script], numbers(3)).expect(255).says(
+        "remuda: no worker can be started: the worker exited with status 78 before it answered the \
+         handshake; it printed:\n  no model file: give MODEL",
+    );
+}
+
+#[test]
+fn handshakes_that_are_none() {
+    let dir = folder();
+    let v2 = r#"read -r line <&3; echo '{"ok":true,"data":{"kind":"handshake","version":"2","instance":"t","pid":1,"capacity":1,"ordered":true,"batch":0}}' >&3; read -r x <&3"#;
+    let refuses = r#"read -r line <&3; echo '{"ok":false,"code":"unauthorized","error":"no licence: set KEY"}' >&3; read -r x <&3"#;
+    for (script, wanted) in [
+        (
+            "echo 'HTTP/1.1 400 Bad Request' >&3; sleep 100",
+            &["did not answer the handshake", "HTTP/1.1"][..],
+        ),
+        (v2, &["version \"2\"", "upgrade the older"]),
+        (refuses, &["no licence: set KEY"]),
+        ("head -c 200000 /dev/zero | tr '\\0' x >&3; sleep 100", &["handshake is too long"]),
+    ] {
+        let script = worker(dir.path(), script);
+        let ran = map(&["-j2", "--", "sh", &script], numbers(3)).expect(255);
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+        ran.tells(&["remuda: no worker can be started: "]).tells(wanted);
+    }
+}
+
+#[test]
+fn a_worker_that_never_answers_the_handshake() {
+    let dir = folder();
+    let script = worker(dir.path(), "sleep 1000");
+    map(&["-j1", "--allocate-timeout", "300ms", "--", "sh", &script], numbers(3)).expect(255).says(
+        "remuda: no worker could be started in 3 tries: the worker did not answer the handshake \
+         within allocate_timeout: it must answer as docs/protocol.md says; if it needs longer to \
+         start, raise allocate_timeout",
+    );
+}
+
+#[test]
+fn a_slow_start_is_no_failure() {
+    let dir = folder();
+    let script = shell_worker(dir.path(), "w.sh", "ok $body");
+    let slow = worker(dir.path(), &format!("sleep 2; . {script}"));
+    assert_eq!(map(&["-j1", "--", "sh", &slow], numbers(3)).quiet().text(), numbers(3));
+}
+
+#[test]
+fn answers_that_are_none_poison_their_job_alone() {
+    let dir = folder();
+    let unknown = r#"say '{"id":999,"ok":true,"data":{"kind":"result","body":1}}'"#;
+    let garbage = "say '{nope'";
+    for (wrong, wanted) in [
+        (unknown, "the worker broke the protocol: it answered a call that it was not sent"),
+        (garbage, "the worker sent what is no reply"),
+    ] {
+        let job = format!("case $body in '\"2\"') {wrong};; *) ok $body;; esac");
+        let script = shell_worker(dir.path(), "w.sh", &job);
+        let ran = map(&["-j1", "-k", "--", "sh", &script], numbers(4)).expect(1);
+        assert_eq!(ran.text(), "1\n3\n4\n");
+        ran.tells(&["remuda: line 2: poisoned: 3 workers died", wanted, "docs/protocol.md"]);
+    }
+}
+
+#[test]
+fn a_second_answer_replaces_the_worker_and_costs_no_result() {
+    let dir = folder();
+    let script = shell_worker(dir.path(), "w.sh", "ok $body; [ $body = '\"2\"' ] && ok $body");
+    let ran = map(&["-j1", "-k", "--", "sh", &script], numbers(4)).expect(0);
+    assert_eq!(ran.text(), numbers(4));
+    ran.tells(&["the worker broke the protocol", "had answered already", "it is replaced"]);
+}
+
+#[test]
+fn bodies_over_the_limit() {
+    let dir = folder();
+    let input = format!("a\n{}\nb\n", "x".repeat(3000));
+    let args = ["-j1", "-k", "--max-body-bytes", "2K", "--builtin", "echo"];
+    let ran = map(&args, input).expect(1);
+    assert_eq!(ran.text(), "a\nb\n");
+    ran.says(
+        "remuda: line 2: body_too_large: the line has 3000 bytes, and a job at most 2048: raise \
+         --max-body-bytes",
+    );
+    let big = "head -c 3000000 /dev/zero | tr '\\0' x";
+    let job = format!("case $body in '\"2\"') ok \"\\\"$({big})\\\"\";; *) ok $body;; esac");
+    let script = shell_worker(dir.path(), "w.sh", &job);
+    let ran = map(&["-j1", "-k", "--max-body-bytes", "1M", "--", "sh", &script], numbers(4));
+    let ran = ran.expect(1);
+    assert_eq!(ran.text(), "1\n3\n4\n");
+    ran.says(
+        "remuda: line 2: body_too_large: the result is larger than max_body_bytes (1048576): raise \
+         it, or return less",
+    );
+    map(&["--max-body-bytes", "0", "--builtin", "echo"], "")
+        .expect(255)
+        .tells(&["--max-body-bytes"]);
+}
+
+#[test]
+fn nesting_a_hundred_thousand_deep() {
+    let dir = folder();
+    let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+    let ran = map(&["-k", "--json", "--builtin", "echo"], format!("1\n{deep}\n2\n")).expect(1);
+    assert_eq!(ran.text(), "1\n2\n");
+    ran.tells(&["line 2", "bad_request", "nested more than 128 deep"]);
+    let file = write(dir.path(), "deep", &deep);
+    let job = format!("case $body in 2) ok \"$(cat {})\";; *) ok $body;; esac", file.display());
+    let script = shell_worker(dir.path(), "w.sh", &job);
+    let ran = map(&["-j1", "-k", "--json", "--", "sh", &script], numbers(3)).expect(1);
+    assert_eq!(ran.text(), "1\n3\n");
+    ran.says(
+        "remuda: line 2: handler_error: the result is nested more than 128 deep: return a flatter \
+         one, or JSON as a string",
+    );
+}
+
+#[test]
+fn a_line_that_is_not_json_fails_alone() {
+    let args = ["-k", "--json", "--on-error", "null", "--builtin", "echo"];
+    let ran = map(&args, "{\"a\":1}\n{a}\n\n[1,]\n2\n").expect(3);
+    assert_eq!(ran.text(), "{\"a\":1}\nnull\nnull\nnull\n2\n");
+    ran.tells(&["line 2: bad_request: the line is not a JSON value"]);
+}
+
+#[test]
+fn options_that_do_not_exist_or_do_not_fit() {
+    for (args, wanted) in [
+        (&["--parallel", "--builtin", "echo"][..], "unexpected argument '--parallel'"),
+        (&["--builtin", "nope"], "invalid value 'nope'"),
+        (&["--resume", "--builtin", "echo"], "--joblog"),
+        (&["-j", "many", "--builtin", "echo"], "invalid value 'many'"),
+        (&["--retry-on", "luck", "--builtin", "echo"], "invalid value 'luck'"),
+    ] {
+        let ran = map(args, "1\n").expect(255);
+        assert_eq!(ran.text(), "");
+        ran.tells(&[wanted]);
+    }
+}

@@ -1,0 +1,353 @@
+//! Each option of `remuda map`, and each exit status.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod map_runs;
+
+use std::time::Instant;
+
+use map_runs::{folder, lines, map, map_in, numbers, read, shell_worker, write};
+
+#[test]
+fn results_of_any_order_and_of_the_input_s_order() {
+    let ran = map(&["-j", "2", "--builtin", "echo"], numbers(1000)).quiet();
+    let mut wanted: Vec<String> = (1..=1000).map(|n: u64| n.to_string()).collect();
+    wanted.sort_unstable();
+    assert_eq!(ran.sorted(), wanted);
+    let ran = map(&["-j", "2", "-k", "--builtin", "echo"], numbers(1000)).quiet();
+    assert_eq!(ran.text(), numbers(1000));
+}
+
+#[test]
+fn with_keep_order_a_slow_job_holds_back_the_rest() {
+    let ran = map(&["-j2", "-k", "--builtin", "sleep"], "0.3\n0.01\n0.02\n").quiet();
+    assert_eq!(ran.text(), "0.3\n0.01\n0.02\n");
+    let ran = map(&["-j2", "--builtin", "sleep"], "0.5\n0.01\n0.02\n").quiet();
+    assert!(ran.text().ends_with("0.5\n"), "{}", ran.text());
+}
+
+#[test]
+fn jobs_says_how_many_workers_run() {
+    let dir = folder();
+    let worker = shell_worker(dir.path(), "w.sh", "ok \"$REMUDA_WORKER_SLOT\"");
+    for jobs in [1, 3] {
+        let starts = shell_worker(dir.path(), "s.sh", "sleep 0.05; ok $REMUDA_WORKER_SLOT");
+        let args = ["-j", &jobs.to_string(), "--", "sh", &starts];
+        let ran = map(&args, numbers(30)).quiet();
+        let mut slots = ran.sorted();
+        slots.dedup();
+        assert_eq!(slots, ["0", "1", "2"][..jobs], "{worker}");
+    }
+    map(&["-j", "0", "--builtin", "echo"], "").expect(255).tells(&["0", "1..=1024"]);
+}
+
+#[test]
+fn input_comes_from_a_file_and_output_goes_to_one() {
+    let dir = folder();
+    write(dir.path(), "in", "a\nb\n");
+    let args = ["-k", "-a", "in", "-o", "out", "--builtin", "echo"];
+    assert_eq!(map_in(dir.path(), &args, "not this\n").quiet().text(), "");
+    assert_eq!(read(dir.path(), "out"), "a\nb\n");
+    map_in(dir.path(), &["-a", "none", "--builtin", "echo"], "")
+        .expect(255)
+        .says("remuda: cannot read the jobs from none: No such file or directory (os error 2)");
+    map_in(dir.path(), &["-a", ".", "--builtin", "echo"], "").expect(255).tells(&["cannot read"]);
+    map_in(dir.path(), &["-o", "no/out", "--builtin", "echo"], "")
+        .expect(255)
+        .tells(&["cannot write to no/out"]);
+}
+
+#[test]
+fn nul_ends_jobs_and_names_with_line_breaks_are_escaped() {
+    let dir = folder();
+    write(dir.path(), "a\nb", "abc");
+    write(dir.path(), "plain", "");
+    let ran = map_in(dir.path(), &["-0", "-k", "--builtin", "sha256"], "a\nb\0plain\0").quiet();
+    let theirs = std::process::Command::new("sha256sum")
+        .args(["a\nb", "plain"])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    assert_eq!(ran.stdout, theirs.stdout);
+}
+
+#[test]
+fn json_in_and_json_out() {
+    let input = "{\"a\": [1, 2]}\n\"x\\ny\"\n 3 \nnope\n[4]";
+    let ran = map(&["-k", "--json", "--builtin", "echo"], input).expect(1);
+    assert_eq!(ran.text(), "{\"a\": [1, 2]}\n\"x\\ny\"\n3\n[4]");
+    ran.says("remuda: line 4: bad_request: the line is not a JSON value: not valid JSON at byte 0");
+}
+
+#[test]
+fn text_results_are_printed_raw_and_others_as_json() {
+    let dir = folder();
+    let job = r#"case $body in '"s"') ok '"a\tb"';; '"n"') ok null;; '"o"') ok '{"k":[1]}';; *) ok '"a\nb"';; esac"#;
+    let worker = shell_worker(dir.path(), "w.sh", job);
+    let ran = map(&["-k", "-j1", "--", "sh", &worker], "s\nn\no\nbreak\n").expect(1);
+    assert_eq!(ran.text(), "a\tb\nnull\n{\"k\":[1]}\n");
+    ran.says(
+        "remuda: line 4: handler_error: the result holds a line break: use --json, or return one \
+         line",
+    );
+}
+
+#[test]
+fn what_is_not_utf8_is_for_filters_alone() {
+    let ran = map(&["-k", "--builtin", "echo"], &b"a\n\xff\xfe\nb\n"[..]).expect(1);
+    assert_eq!(ran.text(), "a\nb\n");
+    ran.tells(&["line 2", "not UTF-8", "--stdio"]);
+}
+
+/// A worker that counts its runs in `runs`, and fails the bodies that begin with `f`.
+fn counting(dir: &std::path::Path) -> String {
+    let job = format!(
+        "echo $body >>{}/runs; case $body in '\"f'*) fail oh;; '\"d'*) exit 7;; '\"s'*) sleep \
+         100;; *) ok $body;; esac",
+        dir.display()
+    );
+    shell_worker(dir, "count.sh", &job)
+}
+
+fn runs(dir: &std::path::Path, body: &str) -> usize {
+    lines(dir, "runs").iter().filter(|line| line.trim_matches('"') == body).count()
+}
+
+#[test]
+fn retries_are_tries_in_all_whatever_the_failure() {
+    let dir = folder();
+    let worker = counting(dir.path());
+    let ran = map(&["-j1", "--retries", "3", "--", "sh", &worker], "a\nf1\nd1\n").expect(2);
+    assert_eq!(ran.text(), "a\n");
+    assert_eq!((runs(dir.path(), "f1"), runs(dir.path(), "d1")), (3, 3));
+    ran.tells(&["line 2", "handler_error: oh"]).tells(&["line 3", "poisoned"]);
+}
+
+#[test]
+fn without_retries_a_failed_job_is_not_run_again() {
+    let dir = folder();
+    let worker = counting(dir.path());
+    map(&["-j1", "--", "sh", &worker], "f1\n").expect(1).tells(&["line 1: handler_error: oh"]);
+    assert_eq!(runs(dir.path(), "f1"), 1);
+}
+
+#[test]
+fn retry_on_names_the_failures_that_count() {
+    let dir = folder();
+    let worker = counting(dir.path());
+    map(&["-j1", "--retry-on", "error", "--", "sh", &worker], "f1\nd1\n").expect(2);
+    assert_eq!((runs(dir.path(), "f1"), runs(dir.path(), "d1")), (3, 1));
+    map(&["-j1", "--retry-on", "lost", "--retries=2", "--", "sh", &worker], "f2\nd2\n").expect(2);
+    assert_eq!((runs(dir.path(), "f2"), runs(dir.path(), "d2")), (1, 2));
+    let args =
+        ["-j1", "--retry-on", "timeout", "--timeout=0.2", "--retries=2", "--", "sh", &worker];
+    map(&args, "s1\nf3\n").expect(2).tells(&["line 1: timeout"]);
+    assert_eq!((runs(dir.path(), "s1"), runs(dir.path(), "f3")), (2, 1));
+}
+
+#[test]
+fn at_most_once_runs_no_job_twice() {
+    let dir = folder();
+    let worker = counting(dir.path());
+    let ran = map(&["-j1", "--at-most-once", "--", "sh", &worker], "a\nd1\nb\n").expect(1);
+    assert_eq!(ran.text(), "a\nb\n");
+    assert_eq!(runs(dir.path(), "d1"), 1);
+    ran.says("remuda: line 2: worker_lost: the worker exited with status 7 while it had the job");
+    map(&["--at-most-once", "--retries=2", "--builtin", "echo"], "")
+        .expect(255)
+        .tells(&["--at-most-once", "cannot be used with"]);
+}
+
+#[test]
+fn poison_after_says_how_many_workers_a_job_may_cost() {
+    let dir = folder();
+    let worker = counting(dir.path());
+    map(&["-j1", "--poison-after", "2", "--", "sh", &worker], "d1\na\n").expect(1).says(
+        "remuda: line 1: poisoned: 2 workers died while they had this job: it is not tried again. \
+         The last time, the worker exited with status 7",
+    );
+    assert_eq!(runs(dir.path(), "d1"), 2);
+}
+
+#[test]
+fn a_job_over_its_time_is_stopped_with_all_it_started_and_its_worker_is_replaced() {
+    let dir = folder();
+    let job = "case $body in '\"slow\"') sleep 1000;; *) ok $body;; esac";
+    let worker = shell_worker(dir.path(), "w.sh", job);
+    for time in ["0.3", "300ms"] {
+        let began = Instant::now();
+        let args = ["-j1", "-k", "--timeout", time, "--", "sh", &worker];
+        let ran = map(&args, "a\nslow\nb\n").expect(1);
+        assert_eq!(ran.text(), "a\nb\n");
+        ran.says(
+            "remuda: line 2: timeout: the job ran for longer than a job may, and its worker was \
+             killed",
+        );
+        assert!(began.elapsed() < map_runs::LONG / 2);
+    }
+    let args = ["--timeout", "soon", "--builtin", "echo"];
+    map(&args, "").expect(255).tells(&["`soon` is not a time: give seconds (2, 0.5), or 150ms"]);
+}
+
+#[test]
+fn waiting_does_not_count_as_running() {
+    // Ten jobs of 100 ms on one worker: the last waits for longer than any may run.
+    let args = ["-j1", "--timeout", "0.8", "--builtin", "sleep"];
+    map(&args, "0.1\n".repeat(10)).quiet();
+}
+
+#[test]
+fn halt_now_and_soon() {
+    let dir = folder();
+    let worker = counting(dir.path());
+    let input: String = "f\n".to_owned() + &numbers(5000);
+    let ran = map(&["-j1", "--halt", "now,fail=1", "--", "sh", &worker], input.as_str()).expect(1);
+    assert!(ran.text().lines().count() < 5000);
+    let ran = map(&["-j1", "--halt", "soon,success=3", "--", "sh", &worker], input).expect(0);
+    assert!((3..100).contains(&ran.text().lines().count()), "{}", ran.text());
+    let input = "f\n".repeat(3) + &numbers(5000);
+    let args = ["-j1", "--halt", "now,fail=50%", "--", "sh", &worker];
+    let ran = map(&args, input).expect(3);
+    assert!(ran.text().lines().count() < 5000);
+    let args = ["--halt", "later", "--builtin", "echo"];
+    map(&args, "").expect(255).tells(&["`later` is not of the form", "soon,fail=3"]);
+    assert_eq!(map(&["--halt", "never", "--builtin", "echo"], "1\n").quiet().text(), "1\n");
+}
+
+#[test]
+fn the_job_log_has_the_columns_of_gnu_parallel() {
+    let dir = folder();
+    let worker = counting(dir.path());
+    let log = dir.path().join("log");
+    let args =
+        ["-j1", "-k", "--at-most-once", "--joblog", log.to_str().unwrap(), "--", "sh", &worker];
+    map(&args, "a\tb\nf1\nd1\n").expect(2);
+    let rows = lines(dir.path(), "log");
+    assert_eq!(
+        rows[0],
+        "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\tCode\tHash"
+    );
+    let rows: Vec<Vec<&str>> = rows[1..].iter().map(|row| row.split('\t').collect()).collect();
+    assert_eq!(rows.len(), 3);
+    let of = |row: usize, columns: &[usize]| -> Vec<&str> {
+        columns.iter().map(|column| rows[row][*column]).collect()
+    };
+    assert_eq!(of(0, &[0, 4, 5, 6, 7, 8, 9]), ["1", "3", "4", "0", "0", "a\\tb", "ok"]);
+    assert_eq!(of(1, &[0, 4, 5, 6, 7, 8, 9]), ["2", "2", "0", "1", "0", "f1", "handler_error"]);
+    assert_eq!(of(2, &[0, 4, 5, 6, 7, 8, 9]), ["3", "2", "0", "1", "0", "d1", "worker_lost"]);
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    for row in &rows {
+        let started: f64 = row[2].parse().unwrap();
+        assert!((now.as_secs_f64() - started).abs() < 600.0, "{started}");
+        assert!(row[3].parse::<f64>().unwrap() < 600.0);
+        assert_eq!(row[10].len(), 16);
+    }
+}
+
+#[test]
+fn a_signal_stands_in_the_job_log() {
+    let dir = folder();
+    let worker = shell_worker(dir.path(), "w.sh", "kill -9 $$");
+    let log = dir.path().join("log");
+    let args = ["-j1", "--at-most-once", "--joblog", log.to_str().unwrap(), "--", "sh", &worker];
+    map(&args, "a\n").expect(1).tells(&["worker_lost", "killed by signal 9"]);
+    let row = lines(dir.path(), "log")[1].clone();
+    assert_eq!(row.split('\t').nth(7), Some("9"), "{row}");
+}
+
+#[test]
+fn on_error_null_keeps_result_n_at_line_n() {
+    let dir = folder();
+    let worker = counting(dir.path());
+    let args = ["-j2", "-k", "--on-error", "null", "--", "sh", &worker];
+    assert_eq!(map(&args, "a\nf1\nb\nf2").expect(2).text(), "a\nnull\nb\nnull");
+    let args = ["-j1", "-k", "--on-error", "skip", "--", "sh", &worker];
+    assert_eq!(map(&args, "a\nf1\nb\n").expect(1).text(), "a\nb\n");
+    let args = ["-j1", "-k", "--on-error", "halt", "--", "sh", &worker];
+    let ran = map(&args, "a\nf1\n".to_owned() + &numbers(5000)).expect(1);
+    assert!(ran.text().lines().count() < 5000);
+}
+
+#[test]
+fn errors_has_a_line_of_json_for_each_failed_job() {
+    let dir = folder();
+    let worker = counting(dir.path());
+    let errors = dir.path().join("errors");
+    let args = ["-j1", "-k", "--errors", errors.to_str().unwrap(), "--", "sh", &worker];
+    map(&args, "a\nf \"1\"\nb\n").expect(1);
+    assert_eq!(
+        read(dir.path(), "errors"),
+        "{\"number\":2,\"input\":\"f \\\"1\\\"\",\"code\":\"handler_error\",\"message\":\"oh\"}\n"
+    );
+}
+
+#[test]
+fn equal_failures_are_grouped() {
+    let dir = folder();
+    let worker = counting(dir.path());
+    let ran = map(&["-j1", "-k", "--", "sh", &worker], "a\n".to_owned() + &"f\n".repeat(120));
+    ran.expect(101).says(
+        "remuda: line 2: handler_error: oh\n\
+         remuda: handler_error: oh, 120 times, first at line 2",
+    );
+}
+
+#[test]
+fn tag_puts_the_job_before_its_result() {
+    let ran = map(&["-k", "--tag", "--builtin", "echo"], "a\nb").quiet();
+    assert_eq!(ran.text(), "a\ta\nb\tb");
+    let args = ["-k", "--tag", "--on-error", "null", "--builtin", "sleep"];
+    assert_eq!(map(&args, "0\nno\n").expect(1).text(), "0\t0\nno\tnull\n");
+}
+
+#[test]
+fn the_bar_is_for_terminals_unless_it_is_asked_for() {
+    let ran = map(&["--builtin", "echo"], numbers(10)).quiet();
+    assert_eq!(ran.text().lines().count(), 10);
+    let ran = map(&["--bar", "--builtin", "echo"], numbers(10)).expect(0);
+    assert_eq!(ran.text().lines().count(), 10);
+    let Ok(script) = std::process::Command::new("script").arg("--version").output() else {
+        println!("SKIPPED: script is missing");
+        return;
+    };
+    assert!(script.status.success());
+    // A terminal: `script` makes one.
+    let command =
+        format!("yes 0.05 | head -20 | {} map -j2 --builtin sleep > /dev/null", map_runs::REMUDA);
+    let out = std::process::Command::new("script").args(["-qefc", &command, "/dev/null"]).output();
+    let text = String::from_utf8_lossy(&out.unwrap().stdout).into_owned();
+    for part in ["/20", "/s", "left", "/2 busy"] {
+        assert!(text.contains(part), "no {part:?} in {text:?}");
+    }
+}
+
+#[test]
+fn exit_statuses() {
+    for (failing, status) in [(0, 0), (1, 1), (100, 100), (101, 101), (150, 101)] {
+        let input = "no\n".repeat(failing) + "0\n";
+        map(&["-j2", "--builtin", "sleep"], input).expect(status);
+    }
+    map(&["--no-such-option"], "").expect(255).tells(&["unexpected argument '--no-such-option'"]);
+    map(&[], "").expect(255).tells(&["no worker given", "--builtin NAME"]);
+    map(&["--builtin", "echo", "--", "cat"], "").expect(255).tells(&["more than one worker"]);
+    map(&["--stdio", "--builtin", "echo"], "").expect(255).tells(&["--stdio needs a filter"]);
+}
+
+#[test]
+fn max_jobs_replaces_workers_and_ids_and_slots_tell() {
+    let dir = folder();
+    let worker = shell_worker(
+        dir.path(),
+        "w.sh",
+        "sleep 0.02; ok \"\\\"$REMUDA_WORKER_ID/$REMUDA_WORKER_SLOT\\\"\"",
+    );
+    let ran = map(&["-j1", "-k", "--max-jobs", "2", "--", "sh", &worker], numbers(20)).quiet();
+    let mut jobs = vec![0; 21];
+    for line in ran.text().lines() {
+        let (id, slot) = line.split_once('/').unwrap();
+        assert_eq!(slot, "0");
+        jobs[id.parse::<usize>().unwrap()] += 1;
+    }
+    let last = jobs.iter().rposition(|jobs| *jobs > 0).unwrap();
+    assert!(last >= 3, "workers are replaced: {jobs:?}");
+    assert!(jobs[1..last].iter().all(|jobs| *jobs >= 2), "but not before their time: {jobs:?}");
+}

@@ -98,10 +98,13 @@ fn escapees_of_a_replaced_worker_are_killed() {
     for mode in ["auto", "never"] {
         let dir = folder();
         let alive = fifo(dir.path(), "alive");
+        let ready = fifo(dir.path(), "ready");
+        // The job ends once its escapee runs.
         let job = format!(
             "if [ $REMUDA_WORKER_ID = 1 ]; then (exec 9>>{}; setsid sh -c 'trap \"\" TERM; echo up \
-             >&9; sleep 1000' &); fi; ok $body",
-            alive.display()
+             >&9; echo up >{ready}; sleep 1000' &); read -r up <{ready}; fi; ok $body",
+            alive.display(),
+            ready = ready.display()
         );
         let worker = shell_worker(dir.path(), "escape.sh", &job);
         let args = ["-j1", "--max-jobs=1", "--pid-namespace", mode, "--", "sh", &worker];

@@ -128,7 +128,7 @@ pub struct Restart {
 /// When the queue was not empty for `interval`, and meanwhile a job waited for more than half of
 /// its client's budget, the newest job is served first, and a job with a deadline is refused with
 /// `queue_timeout` once it waited for `wait` (or a tenth of its budget, if that is longer). It
-/// ends when the queue is empty, or nothing was refused so for `interval`. Jobs without a deadline
+/// ends when nothing was refused so for `interval`. Jobs without a deadline
 /// wait as long as it takes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Overload {

@@ -27,10 +27,11 @@ impl OverloadWatch {
         self.busy_since = self.busy_since.min(now);
     }
 
+    /// An overload goes on: callers that come in bursts leave the queue empty for a moment, and
+    /// would else be served too late at each beginning anew.
     pub(crate) fn queue_emptied(&mut self) {
         self.busy_since = NEVER;
         self.pressed = false;
-        self.on = false;
     }
 
     /// A job left the queue that had waited for so long, out of this budget.
@@ -49,7 +50,7 @@ impl OverloadWatch {
         if self.on {
             self.on = now.saturating_sub(self.last_refused) < interval;
             if !self.on {
-                self.busy_since = now;
+                self.busy_since = if self.busy_since == NEVER { NEVER } else { now };
                 self.pressed = false;
             }
             return false;
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_when_the_queue_empties_or_nothing_is_refused() {
+    fn ends_when_nothing_is_refused_for_a_while() {
         let options = Overload::default();
         let mut watch = OverloadWatch::new();
         watch.queue_filled(0);
@@ -104,8 +105,15 @@ mod tests {
         assert!(!watch.is_on());
         watch.refused(300 * MS);
         assert!(watch.turn(350 * MS, &options));
+        // The queue is empty for a moment between two bursts.
         watch.queue_emptied();
+        watch.queue_filled(360 * MS);
+        watch.turn(449 * MS, &options);
+        assert!(watch.is_on());
+        watch.queue_emptied();
+        watch.turn(450 * MS, &options);
         assert!(!watch.is_on());
+        assert!(!watch.turn(10_000 * MS, &options), "an empty queue is no overload");
     }
 
     #[test]

@@ -24,6 +24,7 @@ fn effective(file: &str, env: &[(&str, &str)], args: &[&str]) -> toml::Table {
 }
 
 const FILE: &str = r#"
+http_admin = 9090
 listen = ["unix:/run/some/where.sock,role=admin", "tcp:127.0.0.1:7000"]
 [worker]
 command = ["./worker", "--fast"]
@@ -54,6 +55,7 @@ fn what_check_prints_is_a_file_that_says_the_same() {
     assert_eq!(printed["pool"]["supervisor"]["watch_tick"].as_str(), Some("250ms"));
     assert_eq!(printed["worker"]["command"][1].as_str(), Some("--fast"));
     assert_eq!(printed["listen"][1].as_str(), Some("tcp:127.0.0.1:7000"));
+    assert!(printed["http_admin"].as_str().unwrap().ends_with(":9090"), "{printed}");
     assert_eq!(effective(&printed.to_string(), &[], &[]), printed);
 
     let defaults = effective("[worker]\nbuiltin = \"echo\"\n", &[], &[]);

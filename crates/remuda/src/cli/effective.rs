@@ -6,12 +6,23 @@ use remuda_engine::{Delivery, Listen, PoolConfig};
 use toml::{Table, Value};
 
 use crate::cli::worker::WorkerArgs;
+use crate::http::HttpOptions;
 
 /// The options that hold, as a `remuda.toml`.
-pub(crate) fn as_file(worker: &WorkerArgs, pool: &PoolConfig, listen: &[Listen]) -> String {
+pub(crate) fn as_file(
+    worker: &WorkerArgs,
+    pool: &PoolConfig,
+    listen: &[Listen],
+    http: &HttpOptions,
+) -> String {
     let mut file = Table::new();
     let listen = listen.iter().map(|one| Value::from(one.address.to_string())).collect::<Vec<_>>();
     file.insert("listen".into(), listen.into());
+    for (name, address) in [("http", &http.calls), ("http_admin", &http.admin)] {
+        if let Some(address) = address {
+            file.insert(name.into(), address.to_string().into());
+        }
+    }
     file.insert("worker".into(), worker_table(worker).into());
     file.insert("pool".into(), pool_table(pool).into());
     file.to_string()

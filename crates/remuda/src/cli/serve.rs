@@ -111,7 +111,10 @@ const QUARANTINE: std::time::Duration = std::time::Duration::from_secs(60);
 pub(crate) fn run(args: ServeArgs) -> ExitCode {
     match configure(&args) {
         Ok(serve) if args.check => {
-            print!("{}", effective::as_file(&serve.worker, &serve.pool, &serve.listen));
+            print!(
+                "{}",
+                effective::as_file(&serve.worker, &serve.pool, &serve.listen, &serve.http)
+            );
             ExitCode::SUCCESS
         }
         Ok(serve) => match serve.run(args) {

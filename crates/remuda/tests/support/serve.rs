@@ -234,8 +234,10 @@ impl Serve {
     pub fn ready(&self) -> Vec<u32> {
         let status = self.status_when("all workers ready", |status| {
             let workers = status["workers"].as_array().unwrap();
-            !workers.is_empty()
-                && workers.iter().all(|w| w["state"] == "idle" || w["state"] == "busy")
+            // The keeper may tell of a worker's pid after the worker itself has answered.
+            let is_ready =
+                |w: &Value| w["pid"].is_u64() && (w["state"] == "idle" || w["state"] == "busy");
+            !workers.is_empty() && workers.iter().all(is_ready)
         });
         pids(&status)
     }

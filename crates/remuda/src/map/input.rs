@@ -143,9 +143,10 @@ mod tests {
             let got = lines(b"a\n0123456789\nb\n", step, 2);
             assert_eq!(got[0], Ok(b"a\n".to_vec()), "step {step}");
             assert_eq!(got.last().unwrap(), &Ok(b"b\n".to_vec()), "step {step}");
-            if step < 8 {
-                assert_eq!(got[1], Err(10), "step {step}");
-            }
+            // One that is whole in two reads is handed over: whoever takes it looks at its length.
+            let whole = Ok(b"0123456789\n".to_vec());
+            assert!(got[1] == Err(10) || got[1] == whole, "step {step}: {:?}", got[1]);
+            assert!(step > 3 || got[1] == Err(10), "step {step}");
         }
         assert_eq!(lines(b"0123456789", 3, 2), [Err(10)]);
     }

@@ -36,10 +36,8 @@ impl Plan {
         let mut history = History::default();
         if let (Some(log), true) = (&config.joblog, config.resume) {
             finish_renames(log, config.output.as_deref())?;
-            let output_len = match &config.output {
-                Some(path) => Some(std::fs::metadata(path).map_or(0, |meta| meta.len())),
-                None => None,
-            };
+            let len = |path: &PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
+            let output_len = config.output.as_ref().map(len);
             history = History::read(log, output_len)
                 .map_err(|source| MapError::JobLog { name: log.clone(), source })?;
         }

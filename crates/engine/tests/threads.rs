@@ -10,13 +10,16 @@ use remuda_engine::{
     Code, End, Finished, NewJob, Pool, PoolConfig, ThreadHandler, WorkerKind, thread_slot,
 };
 
+/// A job's result, or its code and message.
+type Ended = Result<String, (Code, String)>;
+
 /// Runs `bodies` on a pool of `workers` threads: each result or failure, in the bodies' order, and
 /// the pool's status at the end.
 fn run_all(
     workers: u32,
     handler: ThreadHandler,
     bodies: Vec<String>,
-) -> (Vec<Result<String, (Code, String)>>, serde_json::Value) {
+) -> (Vec<Ended>, serde_json::Value) {
     remuda_net::run_local(remuda_net::Config::default(), async move {
         let mut config = PoolConfig::new(WorkerKind::Threads(handler));
         config.dispatch.num_workers = workers;
@@ -57,7 +60,7 @@ fn a_panic_fails_its_job_alone_wherever_it_stands_in_a_batch() {
     let handler = ThreadHandler::new(move |body, out| {
         let number: u64 = body.as_str().parse().unwrap();
         seen.lock().unwrap().push(number);
-        assert!(number % 97 != 0, "no multiple of 97: {number}");
+        assert!(!number.is_multiple_of(97), "no multiple of 97: {number}");
         out.extend_from_slice(body.as_bytes());
         Ok(())
     });

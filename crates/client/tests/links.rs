@@ -431,22 +431,21 @@ async fn a_busy_peer_gets_less_than_an_idle_one() {
         link.watch().until(LinkState::is_connected).await.unwrap();
     }
     let idle_count = tokio::spawn(count_all(idle_peer));
-    // Occupied for good by one call: whoever is picked by chance, it is the other that is idle.
-    let mut held = Vec::new();
-    while client.links().next().unwrap().in_flight() == 0 {
+    // One call at a time, until one has gone to the peer that never answers.
+    let held = loop {
         let client = client.clone();
-        held.push(tokio::spawn(async move { client.call::<_, u32>(&0).await }));
-        tokio::task::yield_now().await;
-    }
-    busy_peer.line().await;
+        let mut call = tokio::spawn(async move { client.call::<_, u32>(&0).await });
+        tokio::select! {
+            answer = &mut call => assert_eq!(answer.unwrap().unwrap(), 0),
+            _ = busy_peer.line() => break call,
+        }
+    };
     for _ in 0..100 {
         assert_eq!(client.call::<_, u32>(&1).await.unwrap(), 1);
     }
-    held.iter().for_each(|call| call.abort());
+    held.abort();
+    assert!(held.await.is_err());
     drop(client);
-    for call in held {
-        let _ = call.await;
-    }
     assert!(idle_count.await.unwrap() >= 100, "all that came later");
 }
 

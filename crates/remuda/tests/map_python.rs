@@ -207,7 +207,7 @@ fn what_cannot_be_loaded_is_one_line() {
     for (target, parts) in [
         ("none.py:f", &["there is no file none.py"][..]),
         ("syntax.py:f", &["syntax.py, line 1", "SyntaxError"]),
-        ("work.py:absent", &["work.py has no function absent", "upper"]),
+        ("work.py:absent", &["work.py has no function absent; it has Tool"]),
         ("work.py:WORK", &["work.py has no function WORK"]),
         ("raises.py:f", &["RuntimeError: at import"]),
         ("no.such.module:f", &["there is no module no"]),

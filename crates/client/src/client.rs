@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use remuda_backoff::{Backoff, RetryBudget};
 use remuda_protocol::{Address, Offer, Raw};
+use remuda_reconnect::{Backoff, RetryBudget};
 use remuda_reconnect::{LinkState, Retry, Sleep, Stopper, TokioSleep, Watch, random_seed, run};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use remuda_backoff::{Backoff, RetryBudget};
 use remuda_protocol::{Address, AddressError, DEFAULT_MAX_BODY_BYTES};
+use remuda_reconnect::{Backoff, RetryBudget};
 
 use crate::target::{TOKEN_VARIABLE, Target};
 use crate::{Client, ConnectError};

@@ -97,6 +97,8 @@ pub use connector::{Connector, LocalConnector};
 pub use drive::run;
 pub use failure::Failure;
 pub use outcome::{ConnResult, RunResult};
+/// The delays and budgets of [`remuda_backoff`], of which [`Retry`] is made.
+pub use remuda_backoff::{Backoff, RetryBudget};
 pub use retry::{GaveUp, Retry};
 pub use seed::random_seed;
 #[cfg(feature = "tokio")]

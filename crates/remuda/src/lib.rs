@@ -24,7 +24,13 @@ pub use remuda_engine::{PoolConfig, Remote, RemoteError, RemoteReply, WorkerKind
 /// A job's body, as a handler gets it.
 pub use serde_json::value::RawValue;
 
+pub use remuda_backoff as backoff;
+pub use remuda_client as client;
+pub use remuda_dispatch as dispatch;
 pub use remuda_engine as engine;
 pub use remuda_net as net;
 pub use remuda_protocol as protocol;
+pub use remuda_reconnect as reconnect;
+pub use remuda_shm as shm;
+pub use remuda_threads as threads;
 pub use remuda_worker as worker;

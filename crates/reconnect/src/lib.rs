@@ -10,7 +10,7 @@
 //!   runtime. [`LocalConnector`] is for futures that aren't; every `Connector` is one as well, and
 //!   one [`run`] serves both.
 //! - [`Retry`] is the part that nearly every connector wants inside: delays by
-//!   [`Backoff`](remuda_backoff::Backoff), what a server said about when to come back, and a state
+//!   [`Backoff`], what a server said about when to come back, and a state
 //!   that others can [`Watch`].
 //! - [`Stopper`] ends any of it from outside.
 //! - `tcpconn` (feature) has a ready TCP connector on tokio.

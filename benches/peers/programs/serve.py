@@ -37,7 +37,7 @@ def remuda(what, program, folder):
         bench = [program, "bench", "--to", address, "--in-flight", in_flight, "--duration", str(SECONDS),
                  "--warmup", "0.5", "--body", BODY, "--json"]
         result = json.loads(subprocess.run(bench, check=True, capture_output=True, text=True).stdout)
-        return result["calls_per_s"] if what == "remuda-64" else result["latency_us"]["p50"]
+        return result["jobs_per_second"] if what == "remuda-64" else result["latency_us"]["p50"]
     finally:
         server.terminate()
         server.wait()

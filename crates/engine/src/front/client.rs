@@ -42,8 +42,10 @@ pub(crate) struct Client {
     unfinished: usize,
     unfinished_since: Option<Duration>,
     pub(crate) paused: bool,
-    /// What was unsent when it was last looked at, and since when it didn't shrink.
-    unsent: (usize, Duration),
+    /// Bytes of answers that it was given to take.
+    given: u64,
+    /// How many of them it had taken when that was last looked at, and since when it took none.
+    taken: (u64, Duration),
 }
 
 /// A job that a client waits for.
@@ -68,8 +70,25 @@ impl Client {
             unfinished: 0,
             unfinished_since: None,
             paused: false,
-            unsent: (0, Duration::ZERO),
+            given: 0,
+            taken: (0, Duration::ZERO),
         }
+    }
+
+    /// Sends what the connection takes; one that doesn't take it is cut.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.given += bytes.len() as u64;
+        super::send_or_cut(self.conn, bytes);
+    }
+
+    /// True if it took nothing of what is there for it for too long.
+    fn takes_nothing(&mut self, now: Duration) -> bool {
+        let unsent = self.conn.unsent() as u64;
+        let taken = self.given.saturating_sub(unsent);
+        if unsent == 0 || taken != self.taken.0 {
+            self.taken = (taken, now);
+        }
+        now - self.taken.1 > WRITE_TIMEOUT
     }
 
     /// Whether it may reset and stop the pool.
@@ -217,7 +236,7 @@ impl Core {
                 tracing::debug!(%code, "a connection was refused");
             }
         }
-        super::send_or_cut(client.conn, &self.scratch);
+        client.send(&self.scratch);
     }
 
     fn client_is_foreign(&mut self, key: ClientKey) {
@@ -364,11 +383,7 @@ impl Core {
         let now = self.now();
         let mut slow = Vec::new();
         for (key, client) in self.clients.iter_mut() {
-            let unsent = client.conn.unsent();
-            let (before, _) = client.unsent;
-            if before == 0 || unsent < before {
-                client.unsent = (unsent, now);
-            } else if now - client.unsent.1 > WRITE_TIMEOUT {
+            if client.takes_nothing(now) {
                 tracing::info!("a client that takes no answers was cut");
                 client.conn.close();
             }

@@ -7,7 +7,7 @@ use remuda_dispatch::{Cause, Outcome, RefusedReason};
 use remuda_protocol::{Code, Id, IdBuf, encode, json_string};
 
 use crate::core::Core;
-use crate::front::{ClientKey, send_or_cut};
+use crate::front::ClientKey;
 use crate::job::{Answer, Form, Job, Origin};
 
 /// Replies without an id go out in the order of their requests: one that is early waits here.
@@ -55,9 +55,9 @@ impl Core {
         if let Some(number) = order {
             let mut ready = Vec::new();
             client.unnamed.answer(*number, &self.scratch, &mut ready);
-            send_or_cut(client.conn, &ready);
+            client.send(&ready);
         } else {
-            send_or_cut(client.conn, &self.scratch);
+            client.send(&self.scratch);
         }
         if done && let Some(waiting) = client.unnamed.answered.take() {
             waiting.wake();
@@ -103,9 +103,9 @@ impl Core {
             Some(number) => {
                 let mut ready = Vec::new();
                 client.unnamed.answer(number, &self.scratch, &mut ready);
-                send_or_cut(client.conn, &ready);
+                client.send(&ready);
             }
-            None => send_or_cut(client.conn, &self.scratch),
+            None => client.send(&self.scratch),
         }
         if let Some(waiting) = client.unnamed.answered.take() {
             waiting.wake();

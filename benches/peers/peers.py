@@ -166,7 +166,7 @@ def figure(value, unit):
 
 
 def shown(command):
-    words = [str(word).replace(str(ROOT) + "/", "") for word in command]
+    words = ["python3" if word == sys.executable else str(word).replace(str(ROOT) + "/", "") for word in command]
     return " ".join(words)
 
 

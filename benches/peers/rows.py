@@ -8,6 +8,7 @@ import sys
 LINES = 200_000
 LINES_FEW = 2_000
 LINE_BYTES = 60
+PYTHON_MAP = "200,000 lines upper-cased by two Python workers (map, whole command)"
 
 
 def prepare(peers: pathlib.Path):
@@ -39,11 +40,11 @@ def rows(root: pathlib.Path, peers: pathlib.Path):
         return [python, str(programs / "serve.py"), what, *arguments]
 
     return [
-        Row("map-executor-1", "200,000 lines upper-cased by two Python workers (map, whole command)", ours_many,
+        Row("map-executor-1", PYTHON_MAP, ours_many,
             pool("executor", many, "1"), "ProcessPoolExecutor, chunksize 1", "jobs/s", "rate", LINES, "at least 15"),
-        Row("map-executor-100", "the same", ours_many, pool("executor", many, "100"),
+        Row("map-executor-100", PYTHON_MAP, ours_many, pool("executor", many, "100"),
             "ProcessPoolExecutor, chunksize 100", "jobs/s", "rate", LINES, "at least 1"),
-        Row("map-pebble", "the same", ours_many, pool("pebble", many, "1"), "pebble 5.2.3", "jobs/s", "rate", LINES,
+        Row("map-pebble", PYTHON_MAP, ours_many, pool("pebble", many, "1"), "pebble 5.2.3", "jobs/s", "rate", LINES,
             "at least 7", ("python",)),
         Row("map-piscina", "200,000 lines upper-cased by two Node workers (map, whole command)", node_many,
             ["node", str(programs / "piscina.mjs"), str(peers / "node"), many], "piscina 5.3.2", "jobs/s", "rate",
@@ -57,6 +58,6 @@ def rows(root: pathlib.Path, peers: pathlib.Path):
         Row("serve-mosec-64", "64 calls in flight through `serve` to two Python workers", serve("remuda-64", remuda),
             serve("mosec-64", peer_python), "mosec 0.9.8, 64 connections", "jobs/s", "rate", 0, "at least 8",
             ("python",)),
-        Row("serve-mosec-1", "one call in flight, p50", serve("remuda-1", remuda), serve("mosec-1", peer_python),
+        Row("serve-mosec-1", "one call in flight through `serve` to two Python workers, p50", serve("remuda-1", remuda), serve("mosec-1", peer_python),
             "mosec 0.9.8", "us", "time", 0, "at most 0.35", ("python",)),
     ]

@@ -166,8 +166,10 @@ impl Core {
                 Action::GiveUp { starts } => self.give_up(starts),
                 Action::ResetDone { generation } => self.reset_ended(generation, None),
                 Action::ResetFailed { generation, worker, .. } => {
-                    let link = worker.and_then(|worker| self.links.of(worker));
-                    let why = self.history.why_not_ready(link);
+                    let why = match worker {
+                        Some(worker) => self.history.why_not_ready(self.links.of(worker)),
+                        None => "the pool began to drain".to_owned(),
+                    };
                     self.reset_ended(generation, Some(why));
                 }
                 Action::Drained => {

@@ -57,7 +57,7 @@ pub(crate) fn halves(
 
 impl SpscHandle {
     /// Connects to the engine that created `name`, in [`runtime_dir`]. Waits at most
-    /// [`OFFER_TIMEOUT`](crate::OFFER_TIMEOUT) for it to answer.
+    /// [`OFFER_TIMEOUT`](crate::OFFER_TIMEOUT) for a place in its queue, and as long for its answer.
     ///
     /// # Errors
     ///

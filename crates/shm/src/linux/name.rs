@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::getuid;
 
 use crate::error::ShmError;
+use crate::linux::pass::OFFER_TIMEOUT;
 
 /// The longest name, in bytes.
 pub const NAME_LEN_MAX: usize = 64;
@@ -125,8 +128,17 @@ impl Place {
             return Err(refused(error));
         }
         self.check_directory()?;
-        UnixStream::connect(self.path()).map_err(refused)
+        connect_in_time(&self.path()).map_err(|error| refused(error.into()))
     }
+}
+
+/// Connects, and waits at most [`OFFER_TIMEOUT`] for a place in the queue of one that accepts
+/// nobody.
+fn connect_in_time(path: &Path) -> Result<UnixStream, Errno> {
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_timeout(&socket, Timeout::Send, Some(OFFER_TIMEOUT))?;
+    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket.into())
 }
 
 /// Whether a process listens there. A datagram socket can't connect to a listener, so that asking
@@ -206,5 +218,20 @@ mod tests {
         drop(listening);
         assert!(!place.path().exists());
         assert!(matches!(place.connect(), Err(ShmError::NotFound { .. })));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "miri has no Unix sockets")]
+    fn a_listener_that_accepts_nobody_does_not_hold_up_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::new(&directory.path().join("run"), "a").unwrap();
+        place.prepare().unwrap();
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+        let socket = socket.unwrap();
+        rustix::net::bind(&socket, &SocketAddrUnix::new(place.path()).unwrap()).unwrap();
+        rustix::net::listen(&socket, 0).unwrap();
+        let _queued = place.connect().unwrap();
+        assert!(matches!(place.connect(), Err(ShmError::System { .. })));
     }
 }

@@ -77,8 +77,11 @@ async fn connect(address: &Address) -> Result<Stream, ConnectError> {
                 reason: reason.to_owned(),
             });
         }
+        #[cfg(target_os = "linux")]
+        Address::Shm { name, .. } => return crate::rings::connect(name, address).await,
+        #[cfg(not(target_os = "linux"))]
         Address::Shm { .. } => {
-            let reason = "this client doesn't speak over shared memory yet: use unix:";
+            let reason = "shared memory needs Linux: use unix:";
             return Err(ConnectError::Unusable {
                 address: address.to_string(),
                 reason: reason.to_owned(),

@@ -55,6 +55,8 @@ mod pool_error;
 mod pool_request;
 mod pool_response;
 mod remaining;
+#[cfg(target_os = "linux")]
+mod rings;
 mod stream;
 mod target;
 #[cfg(feature = "tls")]

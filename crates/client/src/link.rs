@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::ConnectError;
 use crate::remaining::millis_until;
-use crate::stream::Plain;
+use crate::stream::Direct;
 use slots::{Key, Slots};
 
 pub(crate) use keep::Keeper;
@@ -72,7 +72,7 @@ struct Line {
     enqueued: u64,
     written: u64,
     offer: Option<Arc<Offer>>,
-    direct: Option<Arc<Plain>>,
+    direct: Option<Direct>,
     last_error: Option<ConnectError>,
     is_over: bool,
 }
@@ -208,7 +208,7 @@ impl Link {
     }
 
     /// The handshake is done: calls may go.
-    fn up(&self, offer: Offer, direct: Option<Arc<Plain>>) {
+    fn up(&self, offer: Offer, direct: Option<Direct>) {
         let mut line = self.lock();
         self.capacity.store(offer.capacity.max(1), Ordering::Relaxed);
         line.offer = Some(Arc::new(offer));
@@ -266,7 +266,7 @@ impl Line {
     /// Writes what the socket takes at once; `true` if that was all. An error is left for the
     /// writer, which will meet it too.
     fn write_directly(&mut self) -> bool {
-        let Some(Ok(written)) = self.direct.as_ref().map(|socket| socket.try_write(&self.out))
+        let Some(Ok(written)) = self.direct.as_ref().map(|direct| direct.try_write(&self.out))
         else {
             return false;
         };

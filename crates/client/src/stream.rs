@@ -7,6 +7,9 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 
+#[cfg(target_os = "linux")]
+use crate::rings::{RingReader, RingWriter};
+
 #[cfg(feature = "tls")]
 type Tls = tokio_rustls::client::TlsStream<TcpStream>;
 
@@ -59,10 +62,31 @@ impl Plain {
     }
 }
 
+/// What a caller may write to by itself, without waiting for the link's task.
+#[derive(Debug)]
+pub(crate) enum Direct {
+    Plain(Arc<Plain>),
+    #[cfg(target_os = "linux")]
+    Rings(Arc<RingWriter>),
+}
+
+impl Direct {
+    /// Writes what there is room for, without waiting.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Direct::Plain(plain) => plain.try_write(bytes),
+            #[cfg(target_os = "linux")]
+            Direct::Rings(rings) => rings.try_write(bytes),
+        }
+    }
+}
+
 /// The half that lines come from.
 #[derive(Debug)]
 pub(crate) enum Reader {
     Plain(Arc<Plain>),
+    #[cfg(target_os = "linux")]
+    Rings(Box<RingReader>),
     #[cfg(feature = "tls")]
     Tls(ReadHalf<Tls>),
 }
@@ -71,6 +95,8 @@ pub(crate) enum Reader {
 #[derive(Debug)]
 pub(crate) enum Writer {
     Plain(Arc<Plain>),
+    #[cfg(target_os = "linux")]
+    Rings(Arc<RingWriter>),
     #[cfg(feature = "tls")]
     Tls(WriteHalf<Tls>),
 }
@@ -97,11 +123,20 @@ impl From<Tls> for Stream {
     }
 }
 
+#[cfg(target_os = "linux")]
+impl From<(RingReader, RingWriter)> for Stream {
+    fn from((reader, writer): (RingReader, RingWriter)) -> Stream {
+        Stream { reader: Reader::Rings(Box::new(reader)), writer: Writer::Rings(Arc::new(writer)) }
+    }
+}
+
 impl Stream {
-    /// The socket, where a caller may write to it without waiting for the link's task.
-    pub(crate) fn direct(&self) -> Option<Arc<Plain>> {
+    /// The writing end, where a caller may use it without waiting for the link's task.
+    pub(crate) fn direct(&self) -> Option<Direct> {
         match &self.writer {
-            Writer::Plain(plain) => Some(Arc::clone(plain)),
+            Writer::Plain(plain) => Some(Direct::Plain(Arc::clone(plain))),
+            #[cfg(target_os = "linux")]
+            Writer::Rings(rings) => Some(Direct::Rings(Arc::clone(rings))),
             #[cfg(feature = "tls")]
             Writer::Tls(_) => None,
         }
@@ -113,6 +148,8 @@ impl Reader {
     pub(crate) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Reader::Plain(plain) => plain.read(buffer).await,
+            #[cfg(target_os = "linux")]
+            Reader::Rings(rings) => rings.read(buffer).await,
             #[cfg(feature = "tls")]
             Reader::Tls(half) => half.read(buffer).await,
         }
@@ -124,6 +161,8 @@ impl Writer {
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Writer::Plain(plain) => plain.write(bytes).await,
+            #[cfg(target_os = "linux")]
+            Writer::Rings(rings) => rings.write(bytes).await,
             #[cfg(feature = "tls")]
             Writer::Tls(half) => half.write(bytes).await,
         }
@@ -133,6 +172,8 @@ impl Writer {
     pub(crate) async fn flush(&mut self) -> io::Result<()> {
         match self {
             Writer::Plain(_) => Ok(()),
+            #[cfg(target_os = "linux")]
+            Writer::Rings(_) => Ok(()),
             #[cfg(feature = "tls")]
             Writer::Tls(half) => half.flush().await,
         }

@@ -9,16 +9,18 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
+use rustls::ClientConfig;
 
 use crate::conn::{Conn, Kind, Phase};
 use crate::ctx::ConnCtx;
 use crate::error::{NetError, Result};
-use crate::handshake::{client_session, poll_handshake};
+use crate::handshake::{client_session, client_session_with, poll_handshake};
 use crate::slots::Key;
 use crate::time::{Sleep, sleep};
 use crate::tls::Tls;
@@ -278,6 +280,22 @@ pub fn connect_tls(
     timeout: Option<Duration>,
 ) -> Result<ConnectFuture> {
     let session = client_session(server_name)?;
+    let mut future = ConnectFuture::start(Target::Tcp(addr), timeout)?;
+    future.session = Some(session);
+    Ok(future)
+}
+
+/// As [`connect_tls`], with a configuration of its own instead of the runtime's.
+///
+/// # Errors
+/// As `connect_tls`.
+pub fn connect_tls_with(
+    addr: SocketAddr,
+    config: &Arc<ClientConfig>,
+    server_name: &str,
+    timeout: Option<Duration>,
+) -> Result<ConnectFuture> {
+    let session = client_session_with(config, server_name)?;
     let mut future = ConnectFuture::start(Target::Tcp(addr), timeout)?;
     future.session = Some(session);
     Ok(future)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 
 use crate::conn::Kind;
 use crate::ctx::ConnCtx;
@@ -91,13 +91,20 @@ where
 
 /// The client's session for `server_name`, and how long its handshake may take.
 pub(crate) fn client_session(server_name: &str) -> Result<(Box<Tls>, Duration)> {
-    let config = runtime::with(|core| {
-        (core.config().tls_client.clone(), core.config().tls_handshake_timeout)
-    });
-    let (config, limit) = config.ok_or(NetError::NoRuntime)?;
+    let config = runtime::with(|core| core.config().tls_client.clone());
     let config = config
+        .ok_or(NetError::NoRuntime)?
         .ok_or_else(|| NetError::Tls("no client configuration: set Config::tls_client".into()))?;
-    Ok((Tls::client(&config, server_name)?, limit))
+    client_session_with(&config, server_name)
+}
+
+/// As [`client_session`], with a configuration of its own.
+pub(crate) fn client_session_with(
+    config: &Arc<ClientConfig>,
+    server_name: &str,
+) -> Result<(Box<Tls>, Duration)> {
+    let limit = runtime::with(|core| core.config().tls_handshake_timeout);
+    Ok((Tls::client(config, server_name)?, limit.ok_or(NetError::NoRuntime)?))
 }
 
 impl ConnCtx {

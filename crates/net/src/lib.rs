@@ -63,6 +63,8 @@ mod send;
 mod send_queue;
 mod signals;
 mod slots;
+mod source;
+mod spin;
 mod state;
 mod task;
 mod time;
@@ -79,7 +81,8 @@ pub use combine::{Either, Either3, join, join3, select, select3, yield_now};
 pub use config::{BACKEND_ENV, Backend, Config};
 pub use conn::CloseReason;
 pub use connect::{
-    ConnectFuture, adopt_tcp, adopt_unix, connect, connect_tls, connect_unix, connect_with_timeout,
+    ConnectFuture, adopt_tcp, adopt_unix, connect, connect_tls, connect_tls_with, connect_unix,
+    connect_with_timeout,
 };
 pub use ctx::{ConnCtx, ConnToken};
 pub use error::{Elapsed, NetError, Result};
@@ -98,5 +101,6 @@ pub use runtime::{
 };
 pub use send::{Flushed, PeerGone, SendFuture};
 pub use signals::{Signals, signals};
+pub use source::{Source, SourceHandle, watch_source};
 pub use time::{Sleep, sleep, sleep_until, timeout, timeout_at};
 pub use tls::TlsInfo;

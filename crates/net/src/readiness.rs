@@ -40,7 +40,7 @@ impl ReadyFd {
     fn new(fd: &impl AsFd, write: bool) -> Result<Self> {
         let duplicate = fd.as_fd().try_clone_to_owned();
         let fd: OwnedFd = duplicate.map_err(NetError::io("duplicating a descriptor"))?;
-        let watch = Watch { fd, write, ready: false, waker: None, armed: false };
+        let watch = Watch::new(fd, write);
         let key = runtime::with_io(|state, driver| {
             let key = state.watches.insert(watch);
             match driver.watch(state, key) {

@@ -36,6 +36,11 @@ impl Remote {
         }
     }
 
+    /// Whether a task was woken from another thread since the last turn.
+    pub(crate) fn is_notified(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == NOTIFIED
+    }
+
     /// Says that the runtime's thread is about to sleep; false if there is work for it.
     pub(crate) fn fall_asleep(&self) -> bool {
         let (from, to) = (AWAKE, ASLEEP);

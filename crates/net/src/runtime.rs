@@ -14,6 +14,8 @@ use crate::driver::Driver;
 use crate::error::{NetError, Result};
 use crate::io::Io;
 use crate::remote::Remote;
+use crate::source::Sources;
+use crate::spin::Spin;
 use crate::state::State;
 use crate::task::{LocalFuture, MAIN, TaskWaker, Tasks};
 use crate::timers::Timers;
@@ -29,6 +31,8 @@ pub(crate) struct Core {
     io: RefCell<Io>,
     now: Cell<Instant>,
     spare_wakes: Cell<Vec<Waker>>,
+    spin: Spin,
+    sources: Sources,
     shutdown: CancellationToken,
     config: Config,
     reason: String,
@@ -170,6 +174,8 @@ impl Core {
             io: RefCell::new(Io { state: State::new(&config, now), driver }),
             now: Cell::new(now),
             spare_wakes: Cell::default(),
+            spin: Spin::new(config.spin),
+            sources: Sources::default(),
             shutdown: CancellationToken::new(),
             config,
             reason,
@@ -225,15 +231,19 @@ impl Core {
 
     /// Waits for events and notes what they bring. `until` bounds the wait besides the timers.
     fn wait(&self, until: Option<Instant>) -> Result<()> {
-        let timeout = self.timeout(until);
         let accepted = {
             let mut io = self.io.borrow_mut();
+            let timeout = self.timeout(&mut io, until)?;
             let waited = io.driver_wait(timeout);
             self.remote.wake_up(&mut self.tasks.ready.borrow_mut());
             waited?;
             let now = Instant::now();
-            self.now.set(now);
+            self.spin.waited(self.now.replace(now), now);
             io.state.now = now;
+            while let Some(source) = io.state.rung.pop() {
+                self.sources.rung(source);
+            }
+            self.sources.wake_ready(&mut io.state.wakes);
             self.timers.borrow_mut().fire(now, &mut io.state.wakes);
             io.take_due();
             std::mem::take(&mut io.state.accepted)
@@ -245,16 +255,30 @@ impl Core {
         Ok(())
     }
 
-    /// How long the thread may sleep.
-    fn timeout(&self, until: Option<Instant>) -> Option<Duration> {
-        let mut io = self.io.borrow_mut();
-        let busy = io.driver_has_work() || !self.tasks.ready.borrow().is_empty();
-        if busy || !self.remote.fall_asleep() {
-            return Some(Duration::ZERO);
+    /// How long the thread may sleep, once it has watched for a while where that pays.
+    fn timeout(&self, io: &mut Io, until: Option<Instant>) -> Result<Option<Duration>> {
+        if io.driver_has_work() || !self.tasks.ready.borrow().is_empty() {
+            return Ok(Some(Duration::ZERO));
         }
         let timer = self.timers.borrow().next_deadline();
-        let deadline = [timer, io.state.next_deadline(), until].into_iter().flatten().min()?;
-        Some(deadline.saturating_duration_since(self.now.get()))
+        let deadline = [timer, io.state.next_deadline(), until].into_iter().flatten().min();
+        let found = self.spin.pays(self.now.get()) && self.watch(io, deadline)?;
+        if found || !self.remote.fall_asleep() || !self.sources.park(&mut io.state.wakes) {
+            return Ok(Some(Duration::ZERO));
+        }
+        Ok(deadline.map(|deadline| deadline.saturating_duration_since(self.now.get())))
+    }
+
+    /// Looks for events without sleeping. Returns whether there are any.
+    fn watch(&self, io: &mut Io, deadline: Option<Instant>) -> Result<bool> {
+        io.driver.submit(&mut io.state)?;
+        let found =
+            || self.sources.any_ready() || self.remote.is_notified() || io.driver.is_ready();
+        Ok(self.spin.watch(deadline, found))
+    }
+
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     fn start_accepted(&self, mut accepted: Vec<(crate::slots::Key, crate::slots::Key)>) {

@@ -40,6 +40,18 @@ pub(crate) struct Watch {
     pub(crate) ready: bool,
     pub(crate) waker: Option<Waker>,
     pub(crate) armed: bool,
+    /// The source whose doorbell it is. Nobody reads from a doorbell: each write is an event.
+    pub(crate) source: Option<Key>,
+}
+
+impl Watch {
+    pub(crate) fn new(fd: OwnedFd, write: bool) -> Self {
+        Self { fd, write, ready: false, waker: None, armed: false, source: None }
+    }
+
+    pub(crate) fn of_doorbell(fd: OwnedFd, source: Key) -> Self {
+        Self { source: Some(source), ..Self::new(fd, false) }
+    }
 }
 
 /// Bytes that a closure has before it, in a ring buffer.
@@ -55,6 +67,8 @@ pub(crate) struct State {
     pub(crate) conns: Slots<Conn>,
     pub(crate) listeners: Slots<Listener>,
     pub(crate) watches: Slots<Watch>,
+    /// Sources whose doorbell was rung.
+    pub(crate) rung: Vec<Key>,
     pub(crate) recv_pool: RecvPool,
     pub(crate) send_pool: SendPool,
     /// To be woken when nothing is borrowed any more: a waker may run any code.
@@ -90,6 +104,7 @@ impl State {
             conns: Slots::default(),
             listeners: Slots::default(),
             watches: Slots::default(),
+            rung: Vec::new(),
             recv_pool: RecvPool::new(config.recv_buffer_bytes),
             send_pool: SendPool::new(config.send_slab_bytes, config.send_pool_bytes),
             wakes: Vec::new(),
@@ -114,6 +129,18 @@ impl State {
     /// The connection, unless its owner closed it.
     pub(crate) fn live(&mut self, key: Key) -> Option<&mut Conn> {
         self.conns.get_mut(key).filter(|conn| conn.phase != Phase::Closing)
+    }
+
+    /// A watched descriptor is ready.
+    pub(crate) fn watched(&mut self, key: Key) {
+        let Some(watch) = self.watches.get_mut(key) else { return };
+        match watch.source {
+            Some(source) => self.rung.push(source),
+            None => {
+                watch.ready = true;
+                self.wakes.extend(watch.waker.take());
+            }
+        }
     }
 
     /// Bytes arrived that a driver put in the connection's memory.

@@ -130,6 +130,16 @@ impl Driver {
         each!(self, driver => driver.has_work())
     }
 
+    /// Hands the kernel what is to be handed, without waiting.
+    pub(crate) fn submit(&mut self, state: &mut State) -> Result<()> {
+        each!(self, driver => driver.submit(state))
+    }
+
+    /// Whether a wait would end at once. It changes nothing but what the driver keeps.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        each!(self, driver => driver.is_ready())
+    }
+
     /// Waits for events, at most so long (`None`: for ever), and notes them in the state.
     pub(crate) fn wait(&mut self, state: &mut State, timeout: Option<Duration>) -> Result<()> {
         each!(self, driver => driver.wait(state, timeout))

@@ -14,6 +14,7 @@ mod listen;
 mod process;
 mod recv;
 mod send;
+mod sources;
 mod splits;
 mod streams;
 mod tasks;

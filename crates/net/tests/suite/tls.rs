@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use remuda_net::{
-    CloseReason, Config, ConnCtx, NetError, ParseResult, connect_tls, listen_tcp, listen_tls,
-    spawn_blocking, spawn_with_handle,
+    CloseReason, Config, ConnCtx, NetError, ParseResult, connect_tls, connect_tls_with, listen_tcp,
+    listen_tls, spawn_blocking, spawn_with_handle,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -134,6 +134,11 @@ async fn a_connections_own_tls_connects_work() {
     run_beside(config, move || async move {
         let (listener, addr) = bound();
         listen_tls(listener, papers.server(false), echo).unwrap();
+        // One who trusts nobody, whomever the runtime's configuration trusts.
+        let nobody = ClientConfig::builder().with_root_certificates(RootCertStore::empty());
+        let nobody = Arc::new(nobody.with_no_client_auth());
+        let refused = connect_tls_with(addr, &nobody, "localhost", None).unwrap().await;
+        assert!(matches!(refused, Err(NetError::Tls(_))), "{refused:?}");
         let (parent, _other) = crate::drivers::pair();
         assert_eq!(parent.tls_info(), None);
         let first = parent.connect_tls(addr, "localhost").unwrap().await.unwrap();

@@ -33,6 +33,8 @@ const KIND_SHIFT: u32 = 30;
 pub(crate) struct MioDriver {
     poll: Poll,
     events: Option<Events>,
+    /// The events are there already.
+    looked: bool,
     /// Connections that have, or may have, something to read.
     readable: Vec<Key>,
     scratch: Vec<Key>,
@@ -58,7 +60,15 @@ impl MioDriver {
             .register(&mut SourceFd(&wake.as_raw_fd()), token(WAKE, key), Interest::READABLE)
             .map_err(NetError::io("registering the runtime's eventfd"))?;
         let events = Some(Events::with_capacity(EVENTS_PER_TURN));
-        Ok(Self { poll, events, readable: Vec::new(), scratch: Vec::new(), encrypted: Vec::new() })
+        let looked = false;
+        Ok(Self {
+            poll,
+            events,
+            looked,
+            readable: Vec::new(),
+            scratch: Vec::new(),
+            encrypted: Vec::new(),
+        })
     }
 
     fn register(&self, fd: i32, token: Token, interest: Interest) -> Result<()> {
@@ -130,9 +140,25 @@ impl MioDriver {
         !self.readable.is_empty()
     }
 
+    /// Everything is with the kernel already.
+    pub(crate) fn submit(&mut self, _state: &mut State) -> Result<()> {
+        Ok(())
+    }
+
+    /// Whether there are events. Those that it finds are kept for the next wait.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        let Some(events) = &mut self.events else { return true };
+        // An error comes again in the wait.
+        self.looked = self.poll.poll(events, Some(Duration::ZERO)).is_ok() && !events.is_empty();
+        self.looked
+    }
+
     pub(crate) fn wait(&mut self, state: &mut State, timeout: Option<Duration>) -> Result<()> {
         let Some(mut events) = self.events.take() else { return Ok(()) };
-        let polled = self.poll.poll(&mut events, timeout);
+        let polled = match std::mem::take(&mut self.looked) {
+            true => Ok(()),
+            false => self.poll.poll(&mut events, timeout),
+        };
         if let Err(error) = polled
             && error.kind() != io::ErrorKind::Interrupted
         {
@@ -152,12 +178,7 @@ impl MioDriver {
         match kind {
             CONN => self.conn_event(state, key, event),
             LISTENER => self.accept(state, key),
-            WATCH => {
-                if let Some(watch) = state.watches.get_mut(key) {
-                    watch.ready = true;
-                    state.wakes.extend(watch.waker.take());
-                }
-            }
+            WATCH => state.watched(key),
             // The eventfd: the runtime looks at what woke it in any case.
             _ => {}
         }

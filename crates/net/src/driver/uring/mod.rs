@@ -191,8 +191,9 @@ impl UringDriver {
         let Some(watch) = state.watches.get_mut(key) else { return Ok(()) };
         if !watch.ready && !std::mem::replace(&mut watch.armed, true) {
             let events = if watch.write { libc::POLLOUT } else { libc::POLLIN };
-            let fd = watch.fd.as_raw_fd();
-            self.poll(Kind::Watch, key, fd, events);
+            let poll = opcode::PollAdd::new(Fd(watch.fd.as_raw_fd()), events as u16 as u32);
+            let poll = poll.multi(watch.source.is_some());
+            self.push(Kind::Watch, key, poll.build());
         }
         Ok(())
     }
@@ -204,11 +205,15 @@ impl UringDriver {
         }
     }
 
-    fn watched(state: &mut State, key: Key) {
+    fn watched(&mut self, state: &mut State, key: Key, more: bool) {
         let Some(watch) = state.watches.get_mut(key) else { return };
-        watch.armed = false;
-        watch.ready = true;
-        state.wakes.extend(watch.waker.take());
+        watch.armed = more;
+        let doorbell = watch.source.is_some();
+        state.watched(key);
+        if doorbell && !more {
+            // The kernel ended it for want of room for completions; it never fails to begin anew.
+            let _ = self.watch(state, key);
+        }
     }
 
     /// A buffer may go out again as a send while enough of them are left.
@@ -220,13 +225,27 @@ impl UringDriver {
         false
     }
 
-    pub(crate) fn wait(&mut self, state: &mut State, timeout: Option<Duration>) -> Result<()> {
+    /// What a turn has to say to the kernel besides its tasks' operations.
+    fn prepare(&mut self, state: &mut State) {
         if !std::mem::replace(&mut self.wake_armed, true) {
             let none = Key { index: 0, serial: 0 };
             let poll = opcode::PollAdd::new(Fd(self.wake), libc::POLLIN as u32);
             self.push(Kind::Wake, none, poll.multi(true).build());
         }
         self.refill(state);
+    }
+
+    pub(crate) fn submit(&mut self, state: &mut State) -> Result<()> {
+        self.prepare(state);
+        self.ring.enter(Some(Duration::ZERO))
+    }
+
+    pub(crate) fn is_ready(&mut self) -> bool {
+        self.ring.is_ready()
+    }
+
+    pub(crate) fn wait(&mut self, state: &mut State, timeout: Option<Duration>) -> Result<()> {
+        self.prepare(state);
         self.ring.enter(timeout)?;
         let mut completions = std::mem::take(&mut self.completions);
         self.ring.completions(&mut completions);
@@ -249,7 +268,7 @@ impl UringDriver {
             Kind::Watch => {
                 let key = state.watches.key_at(index);
                 if let Some(key) = key.filter(|key| name::is_same(*key, serial)) {
-                    Self::watched(state, key);
+                    self.watched(state, key, more);
                 }
             }
             Kind::Recv => {

@@ -49,6 +49,16 @@ impl Ring {
         }
     }
 
+    /// Whether there are completions, or the kernel has work for this thread's `enter`.
+    pub(super) fn is_ready(&mut self) -> bool {
+        let queue = self.uring.submission();
+        if queue.taskrun() || queue.cq_overflow() {
+            return true;
+        }
+        drop(queue);
+        !self.uring.completion().is_empty()
+    }
+
     /// Submits, and waits for a completion at most so long.
     pub(super) fn enter(&mut self, timeout: Option<Duration>) -> Result<()> {
         self.push_backlog();

@@ -1,0 +1,79 @@
+//! The servers on remuda-net, as its documentation would have one write them.
+
+use std::error::Error;
+use std::future::pending;
+
+use net::address::Address;
+use remuda_net::{
+    Backend, Config, ConnCtx, ParseResult, connect, connect_unix, join, listen_tcp, listen_tls,
+    listen_unix, run_local,
+};
+
+use crate::listener::{Listener, bind};
+use crate::{Mode, Options, papers};
+
+/// Unsent bytes of a connection at which its peer isn't read any more.
+const UNSENT: usize = 1 << 20;
+
+pub fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
+    let backend = match options.backend.as_str() {
+        "io_uring" => Backend::IoUring,
+        "mio" => Backend::Mio,
+        other => return Err(format!("--backend takes io_uring or mio, not {other}").into()),
+    };
+    let listener = bind(&options.listen)?;
+    let config = Config { backend, ..Config::default() };
+    let (mode, upstream) = (options.mode, options.upstream.clone());
+    let certificate = options.certificate.clone();
+    run_local(config, async move {
+        match (mode, listener) {
+            (Mode::Echo, Listener::Tcp(listener)) => drop(listen_tcp(listener, echo)?),
+            (Mode::Echo, Listener::Unix(listener)) => drop(listen_unix(listener, echo)?),
+            (Mode::Tls, Listener::Tcp(listener)) => {
+                let config = papers::server_config(certificate.as_deref())?;
+                drop(listen_tls(listener, config, echo)?);
+            }
+            (Mode::Tls, Listener::Unix(_)) => return Err("TLS is for TCP".into()),
+            (Mode::Proxy, listener) => {
+                let upstream = upstream.ok_or("a proxy needs --upstream")?;
+                let serve = move |conn| proxy(conn, upstream.clone());
+                match listener {
+                    Listener::Tcp(listener) => drop(listen_tcp(listener, serve)?),
+                    Listener::Unix(listener) => drop(listen_unix(listener, serve)?),
+                }
+            }
+        }
+        pending::<Result<(), Box<dyn Error>>>().await
+    })?
+}
+
+async fn echo(conn: ConnCtx) {
+    forward(conn, conn).await;
+}
+
+async fn proxy(conn: ConnCtx, upstream: Address) {
+    let connecting = match &upstream {
+        Address::Tcp(addr) => connect(*addr),
+        Address::Unix(path) => connect_unix(path),
+    };
+    let Ok(connecting) = connecting else { return };
+    let Ok(other) = connecting.await else { return };
+    join(forward(conn, other), forward(other, conn)).await;
+    other.close();
+}
+
+/// Sends what comes from one to the other, until the end.
+async fn forward(from: ConnCtx, to: ConnCtx) {
+    let mut forward = |data: &[u8]| {
+        if to.forward_recv_buf(data).is_err() {
+            from.close();
+        }
+        ParseResult::Consumed(data.len())
+    };
+    while from.with_data(&mut forward).await > 0 {
+        if to.unsent() > UNSENT && to.flushed(UNSENT).await.is_err() {
+            break;
+        }
+    }
+    to.shutdown_write();
+}

@@ -1,12 +1,15 @@
-//! Measures what a hop costs with nothing parsed: client -> relay -> worker -> relay -> client over
-//! Unix sockets, three processes, all asleep while they wait. Prints the median round trip.
+//! Measures what a hop costs: client -> relay -> worker -> relay -> client over Unix sockets, three
+//! processes, all asleep while they wait, nothing parsed. With `client SOCKET` the same blocking
+//! client calls the pool at that socket instead. Prints the median round trip in microseconds.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-const MESSAGE_BYTES: usize = 112;
+/// A call of a body of 60 letters, which is also what the bare relay passes on.
+const CALL: &str = "{\"op\":\"call\",\"id\":1,\"body\":\"the quick brown fox jumps over the lazy dog and then some...\"}\n";
+const HANDSHAKE: &str = "{\"op\":\"handshake\",\"version\":\"1\"}\n";
 const WARM_UP: Duration = Duration::from_millis(500);
 const MEASURED: Duration = Duration::from_secs(2);
 
@@ -15,6 +18,7 @@ fn main() -> std::io::Result<()> {
     match (args.next().as_deref(), args.next(), args.next()) {
         (Some("relay"), Some(own), Some(worker)) => relay(&own, &worker),
         (Some("worker"), Some(own), _) => worker(&own),
+        (Some("client"), Some(pool), _) => client(&pool),
         _ => measure(),
     }
 }
@@ -54,13 +58,29 @@ fn measure() -> std::io::Result<()> {
     let (own, behind) = (path("relay"), path("worker"));
     let mut worker = start(&["worker", &behind])?;
     let mut relay = start(&["relay", &own, &behind])?;
-    let mut link = connect(&own);
-    let message = [b'x'; MESSAGE_BYTES];
+    rounds(connect(&own))?;
+    worker.wait()?;
+    relay.wait()?;
+    std::fs::remove_dir_all(folder)
+}
+
+fn client(pool: &str) -> std::io::Result<()> {
+    let mut link = UnixStream::connect(pool)?;
+    link.write_all(HANDSHAKE.as_bytes())?;
+    link.read(&mut [0; 4096])?;
+    rounds(link)
+}
+
+/// One message in flight, until the time is over.
+fn rounds(mut link: UnixStream) -> std::io::Result<()> {
     let mut answer = [0; 4096];
     let mut round = || -> std::io::Result<Duration> {
         let started = Instant::now();
-        link.write_all(&message)?;
-        link.read(&mut answer).map(|_| started.elapsed())
+        link.write_all(CALL.as_bytes())?;
+        match link.read(&mut answer)? {
+            0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(started.elapsed()),
+        }
     };
     let warm = Instant::now();
     while warm.elapsed() < WARM_UP {
@@ -73,10 +93,7 @@ fn measure() -> std::io::Result<()> {
     }
     times.sort_unstable();
     println!("{{\"figure\":{:.2}}}", times[times.len() / 2].as_nanos() as f64 / 1000.0);
-    drop(link);
-    worker.wait()?;
-    relay.wait()?;
-    std::fs::remove_dir_all(folder)
+    Ok(())
 }
 
 fn start(args: &[&str]) -> std::io::Result<Child> {

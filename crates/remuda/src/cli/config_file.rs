@@ -49,6 +49,7 @@ pub(crate) struct PoolTable {
     pub(crate) destroy_timeout: Option<Text>,
     pub(crate) reset_timeout: Option<Text>,
     pub(crate) max_body_bytes: Option<Text>,
+    pub(crate) spin: Option<Text>,
     pub(crate) supervisor: SupervisorTable,
 }
 
@@ -132,6 +133,7 @@ const NAMES: [(&str, &[&str]); 4] = [
             "destroy_timeout",
             "reset_timeout",
             "max_body_bytes",
+            "spin",
             "supervisor",
         ],
     ),

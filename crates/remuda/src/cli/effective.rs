@@ -12,6 +12,7 @@ use crate::http::HttpOptions;
 pub(crate) fn as_file(
     worker: &WorkerArgs,
     pool: &PoolConfig,
+    spin: Duration,
     listen: &[Listen],
     http: &HttpOptions,
 ) -> String {
@@ -24,7 +25,7 @@ pub(crate) fn as_file(
         }
     }
     file.insert("worker".into(), worker_table(worker).into());
-    file.insert("pool".into(), pool_table(pool).into());
+    file.insert("pool".into(), pool_table(pool, spin).into());
     file.to_string()
 }
 
@@ -57,7 +58,7 @@ fn worker_table(worker: &WorkerArgs) -> Table {
     table
 }
 
-fn pool_table(pool: &PoolConfig) -> Table {
+fn pool_table(pool: &PoolConfig, spin: Duration) -> Table {
     let dispatch = &pool.dispatch;
     let mut table = Table::new();
     let mut set = |name: &str, value: Value| table.insert(name.into(), value);
@@ -78,6 +79,7 @@ fn pool_table(pool: &PoolConfig) -> Table {
     set("destroy_timeout", time(dispatch.destroy_timeout));
     set("reset_timeout", time(dispatch.reset_timeout));
     set("max_body_bytes", whole(pool.max_body_bytes as u64));
+    set("spin", time(spin));
 
     let mut supervisor = Table::new();
     supervisor.insert("watch_tick".into(), time(pool.watch_tick));
@@ -104,6 +106,10 @@ fn whole(number: u64) -> Value {
 /// A time in the words that options take.
 fn time(time: Duration) -> Value {
     let millis = time.as_secs_f64() * 1e3;
-    let text = if millis >= 1e3 { format!("{}s", millis / 1e3) } else { format!("{millis}ms") };
-    text.into()
+    match millis {
+        1e3.. => format!("{}s", millis / 1e3),
+        1.0.. => format!("{millis}ms"),
+        _ => format!("{}us", time.as_nanos() as f64 / 1e3),
+    }
+    .into()
 }

@@ -15,12 +15,13 @@ pub(crate) fn grouped(number: u64) -> String {
     out
 }
 
-/// Reads a time: a number of seconds, or one with `ms`, `s`, `m`, `h` or `d`.
+/// Reads a time: a number of seconds, or one with `us`, `ms`, `s`, `m`, `h` or `d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong =
-        || format!("`{text}` is not a time: give seconds (2, 0.5), or 150ms, 2s, 5m, 1h, 1d");
+        || format!("`{text}` is not a time: give seconds (2, 0.5), or 50us, 150ms, 2s, 5m, 1h, 1d");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
+        "us" => 1e-6,
         "ms" => 0.001,
         "" | "s" => 1.0,
         "m" => 60.0,
@@ -63,6 +64,7 @@ mod tests {
         assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
         assert_eq!(duration("0.5"), Ok(Duration::from_millis(500)));
         assert_eq!(duration("150ms"), Ok(Duration::from_millis(150)));
+        assert_eq!(duration("50us"), Ok(Duration::from_micros(50)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
         for text in ["", "s", "-1", "2 s", "1y", "nan"] {
             assert!(duration(text).is_err(), "{text}");

@@ -54,6 +54,11 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "BYTES", value_parser = number::bytes, env = "REMUDA_MAX_BODY_BYTES")]
     max_body_bytes: Option<u64>,
 
+    /// How long the pool's thread looks for events before it sleeps, while they come that fast and
+    /// nobody else needs its processor; 0 for never [default: 50us]
+    #[arg(long, value_name = "TIME", value_parser = number::duration, env = "REMUDA_SPIN")]
+    pub(crate) spin: Option<Duration>,
+
     /// Whether the workers live in a PID namespace of their own
     #[arg(long, value_enum, default_value_t = PidNamespaceArg::Auto, env = "REMUDA_PID_NAMESPACE")]
     pid_namespace: PidNamespaceArg,
@@ -75,6 +80,9 @@ const MAX_BODY_BYTES_LIMIT: u64 = 1 << 30;
 
 /// The shortest `--watch-tick`.
 const WATCH_TICK_MIN: Duration = Duration::from_millis(10);
+
+/// The default of `--spin`: a round trip through a worker is rarely longer where watching pays.
+pub(crate) const SPIN_DEFAULT: Duration = Duration::from_micros(50);
 
 /// At least once: a job of a lost worker is tried so many times in all.
 pub(crate) fn retrying(tries: u32) -> Delivery {
@@ -110,6 +118,7 @@ impl PoolArgs {
             watch_tick: duration(self.watch_tick, &supervisor.watch_tick)?,
             max_worker_memory: bytes(self.max_worker_memory, &supervisor.max_worker_memory)?,
             max_body_bytes: bytes(self.max_body_bytes, &file.max_body_bytes)?,
+            spin: duration(self.spin, &file.spin)?,
             pid_namespace: self.pid_namespace,
         })
     }

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use remuda_engine::{
@@ -12,7 +13,7 @@ use remuda_net::{Config as NetConfig, Either, Either3, Signals};
 use remuda_protocol::Address;
 use sd_notify::NotifyState;
 
-use crate::cli::pool::PoolArgs;
+use crate::cli::pool::{PoolArgs, SPIN_DEFAULT};
 use crate::cli::systemd::Inherited;
 use crate::cli::worker::WorkerArgs;
 use crate::cli::{address, effective, exit, systemd};
@@ -105,7 +106,7 @@ const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 /// Waiting jobs are dropped after `Overload`'s rules only where the workers can't keep up.
-const QUARANTINE: std::time::Duration = std::time::Duration::from_secs(60);
+const QUARANTINE: Duration = Duration::from_secs(60);
 
 /// Runs the command.
 pub(crate) fn run(args: ServeArgs) -> ExitCode {
@@ -113,7 +114,13 @@ pub(crate) fn run(args: ServeArgs) -> ExitCode {
         Ok(serve) if args.check => {
             print!(
                 "{}",
-                effective::as_file(&serve.worker, &serve.pool, &serve.listen, &serve.http)
+                effective::as_file(
+                    &serve.worker,
+                    &serve.pool,
+                    serve.spin,
+                    &serve.listen,
+                    &serve.http
+                )
             );
             ExitCode::SUCCESS
         }
@@ -129,6 +136,7 @@ pub(crate) fn run(args: ServeArgs) -> ExitCode {
 struct Serve {
     worker: WorkerArgs,
     pool: PoolConfig,
+    spin: Duration,
     listen: Vec<Listen>,
     /// Nobody said where to listen.
     at_default: bool,
@@ -139,7 +147,9 @@ struct Serve {
 fn configure(args: &ServeArgs) -> Result<Serve, String> {
     let file = crate::cli::config_file::read(args.config.as_deref())?;
     let worker = file.worker(&args.worker)?;
-    let mut pool = args.pool.or(&file.pool)?.config(worker.kind()?)?;
+    let options = args.pool.or(&file.pool)?;
+    let spin = options.spin.unwrap_or(SPIN_DEFAULT);
+    let mut pool = options.config(worker.kind()?)?;
     pool.attach = worker.attached()?;
     if matches!(pool.kind, WorkerKind::None) {
         pool.dispatch.num_workers = 0;
@@ -195,7 +205,7 @@ fn configure(args: &ServeArgs) -> Result<Serve, String> {
         token: token.clone(),
         insecure: args.insecure,
     };
-    Ok(Serve { worker, pool, listen, at_default, token, http })
+    Ok(Serve { worker, pool, spin, listen, at_default, token, http })
 }
 
 /// The token of `--token-file`, or of the environment.
@@ -218,8 +228,8 @@ fn token(args: &ServeArgs) -> Result<Option<String>, String> {
 impl Serve {
     fn run(self, args: ServeArgs) -> Result<(), Box<dyn Error>> {
         let inherited = systemd::listeners();
-        let net =
-            NetConfig { recv_limit: self.pool.max_body_bytes + (1 << 20), ..NetConfig::default() };
+        let recv_limit = self.pool.max_body_bytes + (1 << 20);
+        let net = NetConfig { recv_limit, spin: self.spin, ..NetConfig::default() };
         remuda_net::run_local(net, self.serve(args, inherited))?
     }
 

@@ -6,7 +6,7 @@ use crate::deadline::{NEVER, Nanos};
 use crate::dispatch::Dispatch;
 use crate::queue::JobList;
 use crate::slab::NONE;
-use crate::worker::Stage;
+use crate::worker::{Stage, Worker};
 use crate::{Action, CallId, Payload, Phase, Reason};
 
 /// A job with a shorter execution limit than this is not put into a batch: the limit could not be
@@ -20,8 +20,32 @@ impl<J: Payload, R> Dispatch<J, R> {
             return false;
         }
         let Some(job) = self.next_queued() else { return false };
-        let Some(worker) = self.worker_for(job) else { return false };
+        let Some(worker) = self.worker_for(job) else { return self.pass_on() };
         self.send(worker);
+        true
+    }
+
+    /// Passes a job on that came from another pool, if this one has nothing but peers: to the one
+    /// that has most room for its size, or else the least beyond it.
+    fn pass_on(&mut self) -> bool {
+        if self.relayed == 0 || !self.slots.is_empty() {
+            return false;
+        }
+        // It came last, or nearly so: those before it were passed on.
+        let mut job = self.queue.last;
+        while job != NONE && !self.jobs[job].relayed {
+            job = self.jobs[job].prev;
+        }
+        let takes = |w: &Worker| w.is_ready() && !w.offer.ordered;
+        let load = |w: &Worker| u64::from(w.calls) * 1000 / u64::from(w.offer.capacity.max(1));
+        let peers = self.workers.iter().filter(|(_, w)| takes(w));
+        let Some((peer, _)) = peers.min_by_key(|(_, w)| load(w)).filter(|_| job != NONE) else {
+            return false;
+        };
+        self.take_queued(job);
+        let mut jobs = JobList::new();
+        jobs.push_back(&mut self.jobs, job);
+        self.push_call(peer, jobs);
         true
     }
 

@@ -40,6 +40,8 @@ pub struct Dispatch<J, R> {
     /// Jobs that workers have.
     pub(crate) in_flight: usize,
     pub(crate) queue: JobList,
+    /// How many of them came from another pool.
+    pub(crate) relayed: usize,
     pub(crate) calls: Slab<Call>,
     pub(crate) job_due: Deadlines,
     pub(crate) poison: PoisonList,
@@ -105,6 +107,7 @@ impl<J: Payload, R> Dispatch<J, R> {
             live: 0,
             in_flight: 0,
             queue: JobList::new(),
+            relayed: 0,
             calls: Slab::new(),
             job_due: Deadlines::default(),
             poison: PoisonList::default(),

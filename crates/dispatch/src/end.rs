@@ -185,6 +185,7 @@ impl<J: Payload, R> Dispatch<J, R> {
         let j = &mut self.jobs[job];
         (j.call, j.started) = (NONE, NEVER);
         (j.exec_by, j.cancel_by, j.overdue) = (NEVER, NEVER, false);
+        self.relayed += usize::from(self.jobs[job].relayed);
         self.queue.push_front(&mut self.jobs, job);
         self.overload.queue_filled(self.now);
         self.arm_job(job);
@@ -192,6 +193,7 @@ impl<J: Payload, R> Dispatch<J, R> {
 
     /// Takes a job out of the queue.
     pub(crate) fn unqueue(&mut self, job: u32) {
+        self.relayed -= usize::from(self.jobs[job].relayed);
         self.queue.remove(&mut self.jobs, job);
         if self.queue.is_empty() {
             self.overload.queue_emptied();

@@ -29,6 +29,11 @@ pub struct JobOptions {
     pub exec_timeout: Option<Duration>,
     /// Never in a batch with others.
     pub alone: bool,
+    /// It came from another pool. A pool that has attached peers and no workers of its own passes
+    /// it on at once, though all of them may be at their capacity: pools that are attached in a
+    /// circle would otherwise wait for each other for ever, each with its room full of the others'
+    /// jobs.
+    pub relayed: bool,
 }
 
 /// A job that was not accepted, given back.
@@ -102,6 +107,8 @@ pub(crate) struct Job<J> {
     pub(crate) fingerprint: u64,
     /// Never in a batch with others.
     pub(crate) alone: bool,
+    /// It came from another pool.
+    pub(crate) relayed: bool,
     /// A worker died while it had this job and others at once: until this time it is not run
     /// beside others, so that the next death tells.
     pub(crate) isolated_until: Nanos,
@@ -131,6 +138,7 @@ impl<J> Job<J> {
             slot: NONE,
             fingerprint: 0,
             alone: false,
+            relayed: false,
             isolated_until: 0,
             cancelled: false,
             overdue: false,

@@ -39,6 +39,8 @@ impl<J: Payload, R> Dispatch<J, R> {
         job.deadline = limit(options.deadline);
         job.exec_timeout = limit(options.exec_timeout);
         job.alone = options.alone;
+        job.relayed = options.relayed;
+        self.relayed += usize::from(options.relayed);
         let index = self.jobs.insert(job);
         self.live += 1;
         self.counters.accepted += 1;

@@ -262,6 +262,38 @@ fn the_link_to_an_attached_peer_comes_and_goes() {
 }
 
 #[test]
+fn what_came_from_another_pool_does_not_wait_where_there_are_only_peers() {
+    let mut rig = Rig::new(config(0, Delivery::AtMostOnce));
+    let one = Offer { capacity: 1, ..WIDE };
+    let peers = [rig.pool.attach(rig.now), rig.pool.attach(rig.now)];
+    let relayed = JobOptions { relayed: true, ..JobOptions::default() };
+    rig.submit_with(1, relayed).unwrap();
+    assert_eq!(rig.poll(), [], "nobody is there");
+    for peer in peers {
+        rig.pool.ready(rig.now, peer, one);
+    }
+    for job in 2..=4 {
+        rig.submit(job);
+    }
+    let held = rig.sent();
+    assert_eq!(held.len(), 2, "each peer has room for one");
+    rig.submit_with(5, relayed).unwrap();
+    rig.submit_with(6, relayed).unwrap();
+    let passed: Vec<_> = rig.sent().iter().map(|sent| sent.0).collect();
+    assert_eq!(passed.len(), 2, "these go at once");
+    assert_ne!(passed[0], passed[1], "each to the one that has less");
+    assert_eq!(rig.pool.snapshot(rig.now).queued, 2, "and the others wait for room");
+    // With a worker of its own, a pool in a circle comes to an end by that.
+    let mut rig = Rig::new(config(1, Delivery::AtMostOnce));
+    rig.poll();
+    let peer = rig.pool.attach(rig.now);
+    rig.pool.ready(rig.now, peer, one);
+    rig.submit(1);
+    rig.submit_with(2, relayed).unwrap();
+    assert_eq!(rig.sent().len(), 1);
+}
+
+#[test]
 fn a_full_queue_is_an_answer() {
     let config = Config { max_queue_size: 2, ..config(1, Delivery::AtMostOnce) };
     let (mut rig, _) = Rig::ready(config, SINGLE);

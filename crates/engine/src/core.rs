@@ -30,6 +30,8 @@ pub(crate) struct Core {
     pub(crate) dispatch: Dispatch<Job, Answer>,
     pub(crate) config: PoolConfig,
     pub(crate) links: Links,
+    /// Where the peers are that the pool is attached to, whether or not there is a link.
+    pub(crate) peers: Vec<(WorkerId, String)>,
     pub(crate) keeper: Option<Keeper>,
     pub(crate) threads: Rc<Threads>,
     pub(crate) local: Local,
@@ -84,6 +86,7 @@ impl Core {
         Ok(Self {
             dispatch: Dispatch::new(config.dispatch.clone(), seed)?,
             links: Links::default(),
+            peers: Vec::new(),
             keeper,
             threads: Threads::new(),
             local: Local::default(),

@@ -42,6 +42,14 @@ pub enum PoolError {
         /// What is wrong with it.
         trouble: String,
     },
+    /// The pool was told to be its own worker.
+    #[error(
+        "cannot attach to {address}: it is this pool itself; name another peer, or leave it out"
+    )]
+    AttachedToItself {
+        /// Where it was to attach to.
+        address: String,
+    },
     /// Another pool listens there.
     #[error("{address} is in use by process {pid}: stop it, or listen elsewhere with --listen")]
     InUse {

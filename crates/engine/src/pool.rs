@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use remuda_dispatch::{Drain, JobOptions, RefusedReason, ResetRefused, Snapshot};
 use remuda_net::Either;
-use remuda_protocol::Address;
 
 use crate::config::{PoolConfig, WorkerKind};
 use crate::core::Core;
@@ -57,9 +56,7 @@ impl Pool {
     /// started is no error here: it is tried again, as the configuration says.
     pub fn start(config: PoolConfig) -> Result<Self, PoolError> {
         for address in &config.attach {
-            if !matches!(address, Address::Unix { .. } | Address::Tcp { .. }) {
-                return Err(PoolError::Unsupported(address.to_string()));
-            }
+            attached::check(address)?;
         }
         let keeper = match config.kind.has_processes() {
             false => None,
@@ -93,6 +90,7 @@ impl Pool {
                 None => std::env::var("REMUDA_TOKEN").ok().filter(|token| !token.is_empty()),
             };
             let worker = core.dispatch.attach(now);
+            core.peers.push((worker, address.to_string()));
             remuda_net::spawn(attached::keep(Rc::downgrade(&self.0), worker, address, token));
         }
         Ok(())

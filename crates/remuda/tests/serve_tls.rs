@@ -2,9 +2,14 @@
 //! certificate find them.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/openssl.rs"]
+mod openssl;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+
+use openssl::{certificate, has_openssl};
 
 const REMUDA: &str = env!("CARGO_BIN_EXE_remuda");
 
@@ -51,29 +56,6 @@ impl Drop for Served {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
-}
-
-/// True if openssl is there; a missing one is told of, and is a failure in CI.
-fn has_openssl() -> bool {
-    let there = Command::new("openssl").arg("version").output().is_ok();
-    if !there {
-        assert!(std::env::var_os("REMUDA_CI").is_none(), "openssl is missing");
-        eprintln!("SKIPPED: openssl is missing");
-    }
-    there
-}
-
-/// A certificate for localhost that vouches for itself.
-fn certificate(folder: &Path, name: &str, key: &str) {
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
-        .args(["-nodes", "-days", "2", "-subj", "/CN=localhost", "-keyout", key, "-out", name])
-        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .current_dir(folder)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
 #[test]

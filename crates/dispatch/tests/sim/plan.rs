@@ -187,6 +187,8 @@ impl Plan {
             deadline: None,
             exec_timeout: exec.map(Duration::from_nanos),
             alone: chance(rng, 50),
+            // It makes no difference to a pool that has workers.
+            relayed: false,
         };
         (Job { number, deed, takes }, options, budget.unwrap_or(0))
     }

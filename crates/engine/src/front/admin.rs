@@ -31,7 +31,9 @@ impl Core {
         let mut offer = Offer::default();
         offer.instance.clone_from(&self.instance);
         offer.pid = std::process::id();
-        offer.capacity = self.config.dispatch.num_workers.max(1);
+        let attached = self.links.iter().filter(|link| link.attached.is_some() && link.ready);
+        let theirs = attached.map(|link| link.capacity).fold(0, u32::saturating_add);
+        offer.capacity = self.config.dispatch.num_workers.saturating_add(theirs).max(1);
         offer.capabilities = vec![Offer::CANCEL.to_owned()];
         offer
     }
@@ -177,6 +179,7 @@ impl Core {
                     "worker": link.map(|link| link.number),
                     "slot": view.slot,
                     "pid": link.and_then(|link| link.pid),
+                    "attached": self.peers.iter().find(|peer| peer.0 == view.worker).map(|peer| &peer.1),
                     "state": view.state.as_str(),
                     "generation": view.generation,
                     "jobs": view.jobs,

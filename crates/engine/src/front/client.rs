@@ -319,7 +319,8 @@ impl Core {
         let origin = Origin::Client { client: key, place, id: id.clone(), order };
         let job = Job { body, text: false, hops: call.hops, origin };
         let deadline = call.timeout_ms.map(|ms| now.saturating_add(Duration::from_millis(ms)));
-        let options = JobOptions { deadline, ..JobOptions::default() };
+        let relayed = call.hops > 0;
+        let options = JobOptions { deadline, relayed, ..JobOptions::default() };
         self.bodies_bytes += job.body.len();
         match self.dispatch.submit(now, job, options) {
             Ok(job) => client.set(place, Pending { job, id }),

@@ -3,19 +3,22 @@
 //! The pool neither starts nor ends such a peer, and never tells it to shut down. While it is
 //! away, it takes no job and costs nothing.
 
+use std::fmt::Display;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Weak;
 use std::time::Duration;
 
 use remuda_backoff::Backoff;
 use remuda_dispatch::{Exit, WorkerId};
-use remuda_net::{ConnCtx, Either3, NetError, Notifier};
+use remuda_net::{ConnCtx, ConnectFuture, Either3, NetError, Notifier};
 use remuda_protocol::Address;
 use remuda_reconnect::{ConnResult, LocalConnector, Retry, RunResult, Sleep};
 
+use crate::core::Core;
 use crate::error::PoolError;
 use crate::link::process::{self, ProcessLink};
-use crate::link::{Link, Transport};
+use crate::link::{Link, Transport, tls};
 use crate::pool::{Inner, Pool};
 
 /// How long a peer may take to be reached, and to shake hands.
@@ -30,16 +33,44 @@ pub(crate) async fn keep(
 ) {
     let retry = Retry::new(Backoff::new(remuda_reconnect::random_seed()), NetSleep::new());
     let name = address.to_string();
-    let attached = Attached { pool: pool.clone(), worker, address, name, token, retry };
+    let attached =
+        Attached { pool: pool.clone(), worker, address, name, token, retry, told: false };
     if let Err(error) = remuda_reconnect::run(attached).await
         && let Some(inner) = pool.upgrade()
     {
         let core = &mut *inner.core.borrow_mut();
         let now = core.now();
         core.dispatch.detach(now, worker);
-        core.fail(error);
+        let is_mistake = matches!(error, PoolError::AttachedToItself { .. });
+        if is_mistake || core.has_no_worker_left() {
+            core.fail(error);
+        } else {
+            // The pool goes on with the workers that it has.
+            tracing::error!("{error}; it is not tried again");
+        }
         core.carry_out(&[]);
     }
+}
+
+impl Core {
+    /// Whether it has neither workers of its own nor peers.
+    fn has_no_worker_left(&self) -> bool {
+        let own = self.config.dispatch.num_workers;
+        own == 0 && self.dispatch.snapshot(self.now()).workers.is_empty()
+    }
+}
+
+/// Looks whether a peer at `address` can be attached to, as far as that can be told without asking
+/// it.
+pub(crate) fn check(address: &Address) -> Result<(), PoolError> {
+    let wrong = match address {
+        Address::Unix { .. } | Address::Tcp { .. } => return Ok(()),
+        Address::Tls { host, files, .. } => {
+            tls::client_config(files).and(tls::server_name(files, host).map(drop)).err()
+        }
+        Address::Shm { .. } => Some("only unix:, tcp: and tls: addresses are supported".to_owned()),
+    };
+    wrong.map_or(Ok(()), |trouble| Err(PoolError::Attach { address: address.to_string(), trouble }))
 }
 
 /// A peer, as the loop drives it.
@@ -50,6 +81,8 @@ struct Attached {
     name: String,
     token: Option<String>,
     retry: Retry<NetSleep>,
+    /// It was logged that the peer can't be reached; it is not said again for each attempt.
+    told: bool,
 }
 
 impl LocalConnector for Attached {
@@ -61,11 +94,11 @@ impl LocalConnector for Attached {
         match remuda_net::timeout(CONNECT_TIMEOUT, connect(&self.address)).await {
             Ok(Ok(conn)) => ConnResult::Connected(conn),
             Ok(Err(error)) => {
-                self.retry.failed(error);
+                self.failed(error);
                 ConnResult::Reconnect
             }
             Err(_) => {
-                self.retry.failed("it could not be reached in time");
+                self.failed("it could not be reached in time");
                 ConnResult::Reconnect
             }
         }
@@ -75,22 +108,24 @@ impl LocalConnector for Attached {
         let Some(pool) = self.pool.upgrade().map(Pool) else { return RunResult::Exit(Ok(())) };
         let shaken = Notifier::new();
         if let Err(error) = open(&pool, self.worker, conn, self.token.as_deref(), &shaken) {
-            self.retry.failed(error);
+            self.failed(error);
             return RunResult::Reconnect;
         }
         let mut read = pin!(process::read_attached(pool.clone(), self.worker, conn));
         let silence = remuda_net::sleep(CONNECT_TIMEOUT);
-        match remuda_net::select3(shaken.notified(), silence, &mut read).await {
+        let because = match remuda_net::select3(shaken.notified(), silence, &mut read).await {
             Either3::First(()) => {
                 self.retry.connected();
+                self.told = false;
                 tracing::info!("attached to {}", self.name);
                 read.await;
+                "the link is down"
             }
-            Either3::Second(()) => self.retry.failed("it did not answer the handshake"),
-            Either3::Third(()) => {}
-        }
+            Either3::Second(()) => "it did not answer the handshake",
+            Either3::Third(()) => "it closed the connection before hands were shaken",
+        };
         conn.close();
-        self.ended(&pool)
+        self.ended(&pool, because)
     }
 
     async fn retry_delay(&mut self) -> RunResult<PoolError> {
@@ -110,8 +145,16 @@ impl LocalConnector for Attached {
 }
 
 impl Attached {
+    /// An attempt failed; the next one follows after a while.
+    fn failed(&mut self, because: impl Display) {
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!("cannot attach to {}: {because}; it is tried again", self.name);
+        }
+        self.retry.failed(because);
+    }
+
     /// The link is down: its jobs are judged.
-    fn ended(&mut self, pool: &Pool) -> RunResult<PoolError> {
+    fn ended(&mut self, pool: &Pool, because: &str) -> RunResult<PoolError> {
         let core = &mut *pool.0.core.borrow_mut();
         let now = core.now();
         let link = core.links.remove(self.worker);
@@ -122,14 +165,21 @@ impl Attached {
                 tracing::info!("the link to {} is down", self.name);
                 RunResult::Reconnect
             }
+            Some(Link { is_itself: true, .. }) => {
+                let address = self.name.clone();
+                RunResult::Exit(Err(PoolError::AttachedToItself { address }))
+            }
             Some(Link { trouble: Some(trouble), hopeless: true, .. }) => {
                 RunResult::Exit(Err(PoolError::Attach { address: self.name.clone(), trouble }))
             }
             Some(Link { trouble: Some(trouble), .. }) => {
-                self.retry.failed(trouble);
+                self.failed(trouble);
                 RunResult::Reconnect
             }
-            _ => RunResult::Reconnect,
+            _ => {
+                self.failed(because);
+                RunResult::Reconnect
+            }
         }
     }
 }
@@ -151,24 +201,37 @@ fn open(
     Ok(())
 }
 
-/// Connects; a name is looked up each time.
+/// Connects; a name is looked up, and files of TLS are read, each time.
 async fn connect(address: &Address) -> remuda_net::Result<ConnCtx> {
     match address {
-        Address::Tcp { host, port, .. } => {
-            let mut failed = NetError::PeerGone(std::io::ErrorKind::AddrNotAvailable);
-            for address in remuda_net::resolve(host, *port).await? {
-                match remuda_net::connect(address)?.await {
-                    Ok(conn) => return Ok(conn),
-                    Err(error) => failed = error,
-                }
-            }
-            Err(failed)
+        Address::Tcp { host, port, .. } => first_of(host, *port, remuda_net::connect).await,
+        Address::Tls { host, port, files, .. } => {
+            let config = tls::client_config(files).map_err(NetError::Tls)?;
+            let name = tls::server_name(files, host).map_err(NetError::Tls)?;
+            let dial = |address| remuda_net::connect_tls_with(address, &config, name, None);
+            first_of(host, *port, dial).await
         }
         address => {
             let path = address.unix_path().unwrap_or_else(|| std::path::Path::new(""));
             remuda_net::connect_unix(path)?.await
         }
     }
+}
+
+/// A connection to the first of a host's addresses that can be reached.
+async fn first_of(
+    host: &str,
+    port: u16,
+    dial: impl Fn(SocketAddr) -> remuda_net::Result<ConnectFuture>,
+) -> remuda_net::Result<ConnCtx> {
+    let mut failed = NetError::PeerGone(std::io::ErrorKind::AddrNotAvailable);
+    for address in remuda_net::resolve(host, port).await? {
+        match dial(address)?.await {
+            Ok(conn) => return Ok(conn),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 /// Sleeping on the runtime, for the reconnect loop.

@@ -5,6 +5,7 @@ pub(crate) mod attached;
 pub(crate) mod filter;
 pub(crate) mod process;
 pub(crate) mod thread;
+pub(crate) mod tls;
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -38,10 +39,14 @@ pub(crate) struct Link {
     pub(crate) killed: Option<KillReason>,
     /// For a peer that the pool attached to: told once hands were shaken.
     pub(crate) attached: Option<Notifier>,
+    /// How many jobs it runs at once, as it said when hands were shaken.
+    pub(crate) capacity: u32,
     /// What went wrong with it, where more is known than how it ended.
     pub(crate) trouble: Option<String>,
     /// Another start would fail in the same way.
     pub(crate) hopeless: bool,
+    /// A peer that turned out to be this pool.
+    pub(crate) is_itself: bool,
     /// The reading end of its stdout and stderr.
     pub(crate) log: Option<Rc<File>>,
     pub(crate) tail: LogTail,
@@ -71,10 +76,20 @@ impl Link {
             exit: None,
             killed: None,
             attached: None,
+            capacity: 0,
             trouble: None,
             hopeless: false,
+            is_itself: false,
             log: None,
             tail: LogTail::default(),
+        }
+    }
+
+    /// What is done about one that broke the protocol, for who reads of it.
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self.attached {
+            Some(_) => "its link is closed and tried again",
+            None => "it is replaced",
         }
     }
 

@@ -193,12 +193,12 @@ impl Core {
         let Some(link) = self.links.of(worker) else { return };
         match connecting.answer(line) {
             Ok(offer) if link.attached.is_some() && offer.instance == instance => {
-                link.hopeless = true;
-                link.trouble = Some("it is this pool itself".to_owned());
+                link.is_itself = true;
                 self.cut(worker);
             }
             Ok(offer) => {
                 link.ready = true;
+                link.capacity = offer.capacity;
                 if let Some(shaken) = &link.attached {
                     shaken.notify();
                 }
@@ -256,7 +256,7 @@ impl Core {
         {
             let trouble = format!("the worker broke the protocol: {fault} (see docs/protocol.md)");
             if !self.history.was_trouble(&trouble) {
-                let told = format!("remuda: {trouble}; it is replaced");
+                let told = format!("remuda: {trouble}; {}", link.remedy());
                 self.config.logs.line(link.number, &told);
             }
             link.trouble = Some(trouble);
@@ -283,7 +283,7 @@ impl Core {
         let trouble =
             format!("the worker sent what is no reply ({what}; see docs/protocol.md): {shown:?}");
         if !self.history.was_trouble(&trouble) {
-            let told = format!("remuda: {trouble}; it is replaced");
+            let told = format!("remuda: {trouble}; {}", link.remedy());
             self.config.logs.line(link.number, &told);
         }
         link.trouble = Some(trouble);

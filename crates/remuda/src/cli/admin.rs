@@ -146,7 +146,7 @@ fn table(status: &Value) -> String {
     for worker in status["workers"].as_array().into_iter().flatten() {
         let memory = worker["memory"].as_u64();
         line(format!(
-            "{:>6} {:>4} {:>8} {:<9} {:>10} {:>9} {:>9} {:>9}",
+            "{:>6} {:>4} {:>8} {:<9} {:>10} {:>9} {:>9} {:>9}  {}",
             plain(&worker["worker"]),
             plain(&worker["slot"]),
             plain(&worker["pid"]),
@@ -155,6 +155,7 @@ fn table(status: &Value) -> String {
             seconds(&worker["age_ms"]),
             memory.map_or_else(|| "-".to_owned(), |bytes| format!("{} MiB", bytes >> 20)),
             seconds(&worker["job_age_ms"]),
+            worker["attached"].as_str().unwrap_or_default(),
         ));
     }
     out

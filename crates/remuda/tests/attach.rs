@@ -1,0 +1,383 @@
+//! `serve --attach`: workers and pools that run already, as workers of this pool.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "support/serve.rs"]
+mod serve;
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use serve::{Serve, pids, remuda, signal, text, wait_end};
+
+/// The state of each peer, in the order of `--attach`.
+fn peers(status: &Value) -> Vec<(String, u64)> {
+    let workers = status["workers"].as_array().unwrap().iter();
+    let attached = workers.filter(|worker| worker["attached"].is_string());
+    attached
+        .map(|peer| {
+            (peer["state"].as_str().unwrap().to_owned(), peer["in_flight"].as_u64().unwrap())
+        })
+        .collect()
+}
+
+fn all_linked(serve: &Serve) {
+    serve.status_when("linked to all peers", |status| {
+        let peers = peers(status);
+        !peers.is_empty() && peers.iter().all(|(state, _)| state == "idle" || state == "busy")
+    });
+}
+
+fn attach(to: &[&Serve], more: &[&str]) -> Serve {
+    let to: Vec<_> =
+        to.iter().map(|one| format!("--attach=unix:{}", one.path().display())).collect();
+    let mut args: Vec<&str> = to.iter().map(String::as_str).collect();
+    args.extend(more);
+    Serve::start(&args)
+}
+
+fn ended(mut command: Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_end(&mut child);
+    child.wait_with_output().unwrap()
+}
+
+/// A Python worker that somebody started by hand. Killed when dropped.
+struct Worker(Child);
+
+impl Worker {
+    fn start(path: &Path) -> Self {
+        let sdk = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk/python");
+        let program = "import sys; sys.path.insert(0, sys.argv[1]); import remuda; \
+                       remuda.serve(lambda text: text.upper(), listen=sys.argv[2])";
+        let mut command = Command::new("python3");
+        command.args(["-c", program, sdk]).arg(path).stdin(Stdio::null());
+        Self(command.spawn().expect("python3 runs the worker"))
+    }
+
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+#[test]
+fn a_worker_that_was_started_by_hand_is_attached_and_attached_again_after_its_death() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("worker");
+    let mut worker = Worker::start(&path);
+    let serve = Serve::start(&[&format!("--attach=unix:{}", path.display())]);
+    all_linked(&serve);
+    let shout = |id: u32| {
+        let reply = serve.client().ask(&format!(r#"{{"op":"call","id":{id},"body":"abc"}}"#));
+        assert_eq!(reply["data"]["body"], "ABC", "{reply}");
+    };
+    shout(1);
+    worker.kill();
+    serve.status_when("the worker is away", |status| peers(status)[0].0 == "away");
+    let table = text(&serve.run("status", &[]).stdout);
+    assert!(table.contains("away") && table.contains(path.to_str().unwrap()), "{table}");
+    // A job waits until the next one is there.
+    let mut early = serve.client();
+    early.send(r#"{"op":"call","id":2,"body":"early"}"#);
+    serve.status_when("it waits", |status| status["queued"] == 1);
+    let _worker = Worker::start(&path);
+    assert_eq!(early.reply()["data"]["body"], "EARLY");
+    shout(3);
+}
+
+#[test]
+fn a_pool_is_attached_over_tcp_with_its_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "open-sesame\n").unwrap();
+    let listen = format!("-ltcp:127.0.0.1:0,token_file={}", token.display());
+    let behind = Serve::python(&["-j2", &listen]);
+    let address = behind.address(1);
+    let front = Serve::start(&[&format!("--attach={address},token_file={}", token.display())]);
+    all_linked(&front);
+    let mut client = front.client();
+    let reply = client.ask(r#"{"op":"call","id":1,"body":{"back":[1,"ü"]}}"#);
+    assert_eq!(reply["data"]["body"], serde_json::json!([1, "ü"]), "{reply}");
+    // A failure comes through as it was told: its code, its message, its traceback.
+    let reply = client.ask(r#"{"op":"call","id":2,"body":{"sleep":"x"}}"#);
+    assert_eq!(reply["code"], "handler_error", "{reply}");
+    assert!(reply["traceback"].as_str().unwrap().contains("work.py"), "{reply}");
+    // What is cancelled here is cancelled there.
+    client.send(r#"{"op":"call","id":3,"body":{"sleep":600}}"#);
+    behind.status_when("it runs there", |status| status["in_flight"] == 1);
+    client.send(r#"{"op":"cancel","id":3}"#);
+    assert_eq!(client.reply()["code"], "cancelled");
+    behind
+        .status_when("it was cancelled there", |status| status["jobs"]["failed"]["cancelled"] == 1);
+
+    std::fs::write(&token, "not-this-one\n").unwrap();
+    let front = Serve::start(&[&format!("--attach={address},token_file={}", token.display())]);
+    let line = front.wait_line("cannot attach to");
+    assert!(line.contains("token") && line.contains("tried again"), "{line}");
+    assert!(!front.stderr().contains("not-this-one"), "no log holds the token");
+}
+
+#[test]
+fn jobs_are_balanced_by_free_capacity() {
+    let pools = [1, 2, 4].map(|workers| Serve::python(&[&format!("-j{workers}")]));
+    pools.iter().for_each(|pool| drop(pool.ready()));
+    let front = attach(&pools.each_ref(), &[]);
+    all_linked(&front);
+    // As many jobs as there are workers in all: each worker has one, and nobody two.
+    let mut client = front.client();
+    for id in 0..7 {
+        client.send(&format!(r#"{{"op":"call","id":{id},"body":{{"sleep":600}}}}"#));
+    }
+    for (pool, workers) in pools.iter().zip([1, 2, 4]) {
+        pool.status_when("all of its workers are busy", |status| status["in_flight"] == workers);
+    }
+    // What comes then waits here, where any of them may take it.
+    client.send(r#"{"op":"call","id":"late","body":1}"#);
+    front.status_when("one waits", |status| status["queued"] == 1 && status["in_flight"] == 7);
+    for pool in &pools {
+        assert_eq!(pool.status()["queued"], 0);
+    }
+    // A place becomes free in one of them, and it goes there.
+    signal(pids(&pools[1].status())[0], "KILL");
+    assert_eq!(client.reply()["code"], "worker_lost");
+    assert_eq!(client.reply()["id"], "late");
+}
+
+#[test]
+fn a_pool_offers_what_its_peers_can_do() {
+    let behind = Serve::start(&["-j3", "--builtin=echo"]);
+    behind.ready();
+    let front = attach(&[&behind], &["-j2", "--builtin=echo"]);
+    all_linked(&front);
+    let mut client = serve::Client::unix(&front.path());
+    assert_eq!(client.ask(serve::HANDSHAKE)["data"]["capacity"], 5);
+}
+
+#[test]
+fn one_that_is_away_costs_nothing() {
+    let there = Serve::start(&["-j1", "--builtin=echo"]);
+    there.ready();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let away = format!("--attach=unix:{}", path.display());
+    // And one that takes the connection, and never answers.
+    let deaf = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let deaf_at = format!("--attach=tcp:{}", deaf.local_addr().unwrap());
+    let front = attach(&[&there], &[&away, &deaf_at]);
+    front.status_when("one is there", |status| status["ready"] == true);
+    let mut client = front.client();
+    let calls = |client: &mut serve::Client| {
+        for id in 0..200 {
+            let reply = client.ask(&format!(r#"{{"op":"call","id":{id},"body":{id}}}"#));
+            assert_eq!(reply["data"]["body"], id, "{reply}");
+        }
+    };
+    calls(&mut client);
+    assert_eq!(there.status()["jobs"]["done"], 200);
+    assert!(front.wait_line("cannot attach to").contains(path.to_str().unwrap()));
+    // It comes, and goes again.
+    let mut late = Serve::start_in(dir, &["-j1", "--builtin=echo"]);
+    front.status_when("the other is there, too", |status| {
+        peers(status).iter().filter(|(state, _)| state == "idle").count() == 2
+    });
+    late.signal("KILL");
+    late.wait_end();
+    front.status_when("it is away again", |status| {
+        peers(status).iter().filter(|(state, _)| state == "idle").count() == 1
+    });
+    calls(&mut client);
+    let failed = &front.status()["jobs"]["failed"];
+    assert_eq!(failed.as_object().unwrap().len(), 0, "{failed}");
+}
+
+#[test]
+fn a_pool_is_not_its_own_worker() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}/s", dir.path().display());
+    let mut command = remuda();
+    command.args(["serve", "-j1", "--builtin=echo", "-l", &address, "--attach", &address]);
+    let output = ended(command);
+    assert_eq!(output.status.code(), Some(255));
+    let told = text(&output.stderr);
+    assert!(told.contains(&address) && told.contains("is this pool itself"), "{told}");
+}
+
+/// Two pools that have nothing but each other.
+fn circle() -> (Serve, Serve) {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let at = |dir: &tempfile::TempDir| format!("--attach=unix:{}/s", dir.path().display());
+    let (to_one, to_two) = (at(&one), at(&two));
+    let one = Serve::start_in(one, &[&to_two]);
+    let two = Serve::start_in(two, &[&to_one]);
+    all_linked(&one);
+    all_linked(&two);
+    (one, two)
+}
+
+#[test]
+fn a_circle_is_ended_by_hops_even_when_it_is_full() {
+    let (one, two) = circle();
+    let mut clients = [one.client(), two.client()];
+    for client in &mut clients {
+        for id in 0..20 {
+            client.send(&format!(r#"{{"op":"call","id":{id},"body":{id}}}"#));
+        }
+    }
+    for client in &mut clients {
+        for _ in 0..20 {
+            let reply = client.reply();
+            assert_eq!(reply["code"], "bad_request", "{reply}");
+            assert!(reply["error"].as_str().unwrap().contains("in a circle"), "{reply}");
+        }
+    }
+}
+
+#[test]
+fn pools_in_a_circle_that_have_workers_answer_all() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let at = |dir: &tempfile::TempDir| format!("--attach=unix:{}/s", dir.path().display());
+    let (to_one, to_two) = (at(&one), at(&two));
+    let one = Serve::start_in(one, &["-j1", "--builtin=echo", &to_two]);
+    let two = Serve::start_in(two, &["-j1", "--builtin=echo", &to_one]);
+    all_linked(&one);
+    all_linked(&two);
+    let mut clients = [one.client(), two.client()];
+    for client in &mut clients {
+        let calls: String =
+            (0..300).map(|id| format!("{{\"op\":\"call\",\"id\":{id},\"body\":{id}}}\n")).collect();
+        client.send_bytes(calls.as_bytes());
+    }
+    for client in &mut clients {
+        let mut seen = vec![false; 300];
+        for _ in 0..300 {
+            let reply = client.reply();
+            let id = reply["id"].as_u64().unwrap();
+            assert_eq!(reply["data"]["body"], id, "{reply}");
+            assert!(!std::mem::replace(&mut seen[id as usize], true), "{id} twice");
+        }
+    }
+}
+
+/// A peer whose every line the test sees.
+struct Peer {
+    lines: BufReader<UnixStream>,
+    socket: UnixStream,
+}
+
+impl Peer {
+    /// Accepts, and shakes hands as that version.
+    fn greet(listener: &UnixListener, version: &str) -> Self {
+        let (socket, _) = listener.accept().unwrap();
+        socket.set_read_timeout(Some(serve::PATIENCE)).unwrap();
+        let mut peer = Self { lines: BufReader::new(socket.try_clone().unwrap()), socket };
+        assert_eq!(peer.next().unwrap()["op"], "handshake");
+        peer.send(&HELLO.replace("VERSION", version));
+        peer
+    }
+
+    /// The next line, or nothing at the end.
+    fn next(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        match self.lines.read_line(&mut line).unwrap() {
+            0 => None,
+            _ => Some(serde_json::from_str(&line).unwrap()),
+        }
+    }
+
+    fn send(&mut self, line: &str) {
+        writeln!(self.socket, "{line}").unwrap();
+    }
+
+    /// Answers a call with its own body.
+    fn answer(&mut self, call: &Value) {
+        let (id, body) = (&call["id"], &call["body"]);
+        self.send(&format!(r#"{{"id":{id},"ok":true,"data":{{"kind":"result","body":{body}}}}}"#));
+    }
+}
+
+const HELLO: &str = r#"{"ok":true,"data":{"kind":"handshake","version":"VERSION","instance":"x","pid":1,"capacity":1,"ordered":true,"batch":0,"capabilities":["cancel"]}}"#;
+
+/// A place where such a peer listens, and the option that attaches to it.
+fn place() -> (tempfile::TempDir, UnixListener, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("peer");
+    let listener = UnixListener::bind(&path).unwrap();
+    let option = format!("--attach=unix:{}", path.display());
+    (dir, listener, option)
+}
+
+#[test]
+fn a_peer_is_never_told_to_reset_or_to_shut_down() {
+    let (_dir, listener, option) = place();
+    let mut front = Serve::start(&["-j1", "--builtin=sleep", &option]);
+    let mut peer = Peer::greet(&listener, "1");
+    all_linked(&front);
+    front.status_when("its own worker is ready, too", |status| {
+        status["workers"].as_array().unwrap().iter().all(|worker| worker["state"] == "idle")
+    });
+    // One job for its own worker, and one for the peer.
+    let mut client = front.client();
+    client.send(r#"{"op":"call","id":1,"body":0.3}"#);
+    client.send(r#"{"op":"call","id":2,"body":0.3}"#);
+    let call = peer.next().unwrap();
+    assert_eq!(call["op"], "call");
+    assert_eq!(call["hops"], 1, "it tells through how many pools it came: {call}");
+    let reset = front.run("reset", &[]);
+    assert!(reset.status.success(), "{}", text(&reset.stderr));
+    let stop = front.run("stop", &[]);
+    assert!(stop.status.success(), "{}", text(&stop.stderr));
+    peer.answer(&call);
+    assert_eq!([client.reply()["ok"].clone(), client.reply()["ok"].clone()], [true, true]);
+    assert_eq!(peer.next(), None, "the link is closed, and nothing was said");
+    assert_eq!(front.wait_end().code(), Some(0));
+}
+
+#[test]
+fn a_peer_that_breaks_the_protocol_loses_its_link_which_is_tried_again() {
+    for (wrong, told) in [
+        ("this is no reply", "what is no reply"),
+        (r#"{"id":77,"ok":true,"data":{"kind":"result","body":1}}"#, "broke the protocol"),
+    ] {
+        let (_dir, listener, option) = place();
+        let front = Serve::start(&[&option]);
+        let mut peer = Peer::greet(&listener, "1");
+        let mut client = front.client();
+        client.send(r#"{"op":"call","id":1,"body":1}"#);
+        peer.next().unwrap();
+        peer.send(wrong);
+        let line = front.wait_line(told);
+        assert!(line.contains("its link is closed and tried again"), "{line}");
+        assert_eq!(client.reply()["code"], "worker_lost");
+        let mut peer = Peer::greet(&listener, "1");
+        client.send(r#"{"op":"call","id":2,"body":2}"#);
+        let call = peer.next().unwrap();
+        peer.answer(&call);
+        assert_eq!(client.reply()["data"]["body"], 2);
+    }
+}
+
+#[test]
+fn a_peer_of_another_version_is_not_asked_again_and_others_work_on() {
+    let (_dir, listener, option) = place();
+    let front = Serve::start(&["-j1", "--builtin=echo", &option]);
+    Peer::greet(&listener, "77");
+    let line = front.wait_line("not tried again");
+    assert!(line.contains("77"), "{line}");
+    assert_eq!(front.client().ask(r#"{"op":"call","id":1,"body":1}"#)["ok"], true);
+    assert_eq!(front.status()["workers"].as_array().unwrap().len(), 1);
+
+    // A pool that has nobody else can do nothing.
+    let mut alone = Serve::start(&[&option]);
+    Peer::greet(&listener, "77");
+    assert_eq!(alone.wait_end().code(), Some(255));
+    assert!(alone.stderr().contains("77"), "{}", alone.stderr());
+}

@@ -191,10 +191,12 @@ impl SendQueue {
         }
     }
 
-    /// Hands the first pieces, at most `most`, to an operation that will own them.
-    pub(crate) fn take_front(&mut self, most: usize, into: &mut Vec<Chunk>) {
+    /// Hands the first pieces, at most `most`, to an operation that will own them. Returns how
+    /// many bytes of the first one have gone already.
+    pub(crate) fn take_front(&mut self, most: usize, into: &mut Vec<Chunk>) -> usize {
         let count = most.min(self.chunks.len());
         into.extend(self.chunks.drain(..count));
+        std::mem::take(&mut self.offset)
     }
 
     /// Drops all that waits.

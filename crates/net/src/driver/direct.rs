@@ -1,10 +1,15 @@
-//! Large sends without a copy: what the socket takes at once goes to it from the sender's memory.
+//! What the socket takes at once is given to it at once.
+//!
+//! A send by io_uring makes a completion, which ends the wait that the same `enter` begins: two
+//! `enter`s a message. A plain send that doesn't block costs no more than the operation, and
+//! there is nothing to wait for.
 
 use std::io::IoSlice;
 
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags, send as send_slice, sendmsg};
 
-use crate::conn::Phase;
+use crate::conn::{Conn, Phase};
 use crate::send_queue::PIECES_PER_SEND;
 use crate::slots::Key;
 use crate::state::State;
@@ -12,6 +17,40 @@ use crate::state::State;
 /// Shorter sends wait for the end of the turn, to be put together: copying them is cheaper than
 /// a system call of their own.
 const DIRECT_BYTES: usize = 16 << 10;
+
+const FLAGS: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+
+/// Writes until the queue is empty (true) or the socket full (false).
+pub(super) fn write_all(state: &mut State, key: Key) -> Result<bool, Errno> {
+    while let Some(conn) = state.conns.get_mut(key) {
+        if !conn.send.has_chunks() {
+            break;
+        }
+        let (written, wanted) = match write(conn) {
+            Ok(amounts) => amounts,
+            Err(Errno::INTR) => continue,
+            Err(Errno::AGAIN) => return Ok(false),
+            Err(errno) => return Err(errno),
+        };
+        conn.send.advance(written, &mut state.send_pool, &mut state.recv_pool);
+        state.sent_further(key);
+        if written < wanted {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// One call; returns how much was written and how much there was.
+fn write(conn: &Conn) -> Result<(usize, usize), Errno> {
+    let mut slices = [IoSlice::new(&[]); PIECES_PER_SEND];
+    let (count, total) = conn.send.slices(&mut slices);
+    let written = match &slices[..count] {
+        [one] => send_slice(&conn.fd, one, FLAGS)?,
+        several => sendmsg(&conn.fd, several, &mut SendAncillaryBuffer::default(), FLAGS)?,
+    };
+    Ok((written, total))
+}
 
 /// Gives the kernel what is queued and then as much of `data` as it takes; returns how much of
 /// `data` that was. With an operation in flight, or on an error, it is nothing: then the
@@ -25,9 +64,8 @@ pub(super) fn send(state: &mut State, key: Key, data: &[u8]) -> usize {
     let mut slices = [IoSlice::new(&[]); PIECES_PER_SEND];
     let (count, queued) = conn.send.slices(&mut slices);
     slices[count] = IoSlice::new(data);
-    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     let mut none = SendAncillaryBuffer::default();
-    let Ok(written) = sendmsg(&conn.fd, &slices[..=count], &mut none, flags) else { return 0 };
+    let Ok(written) = sendmsg(&conn.fd, &slices[..=count], &mut none, FLAGS) else { return 0 };
     conn.send.advance(written.min(queued), &mut state.send_pool, &mut state.recv_pool);
     let direct = written.saturating_sub(queued);
     conn.send.passed(direct);

@@ -13,7 +13,7 @@ const BYTES_PER_SEND: usize = 1 << 20;
 pub(super) struct Send {
     pub(super) chunks: Vec<Chunk>,
     /// Bytes of the first piece that have gone.
-    offset: usize,
+    pub(super) offset: usize,
     slices: [libc::iovec; PIECES_PER_SEND],
     header: libc::msghdr,
 }

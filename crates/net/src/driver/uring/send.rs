@@ -1,4 +1,4 @@
-//! Sending: at most one operation in flight a connection.
+//! Sending: at once what the socket takes, and the rest by one operation in flight a connection.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -6,6 +6,7 @@ use std::os::fd::AsRawFd;
 use rustix::net::{Shutdown, shutdown};
 
 use crate::conn::Phase;
+use crate::driver::direct;
 use crate::send_queue::PIECES_PER_SEND;
 use crate::slots::Key;
 use crate::state::State;
@@ -21,8 +22,16 @@ impl UringDriver {
             return;
         }
         if conn.send.has_chunks() && conn.send_error.is_none() {
+            match direct::write_all(state, key) {
+                Ok(_) => {}
+                Err(errno) => state.send_failed(key, io::Error::from(errno).kind()),
+            }
+        }
+        let Some(conn) = state.conns.get_mut(key) else { return };
+        if conn.send.has_chunks() && conn.send_error.is_none() {
+            // The socket is full: the kernel goes on with the rest as it empties.
             let mut send = self.in_flight.spare();
-            conn.send.take_front(PIECES_PER_SEND, &mut send.chunks);
+            send.offset = conn.send.take_front(PIECES_PER_SEND, &mut send.chunks);
             conn.driver.send_blocked = true;
             conn.driver.in_flight += 1;
             let entry = self.in_flight.start(key.index as usize, send, conn.fd.as_raw_fd());

@@ -1,28 +1,41 @@
 //! How many calls run at once, over all connections.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A counting semaphore.
 #[derive(Debug)]
 pub(crate) struct Permits {
-    free: Mutex<usize>,
+    state: Mutex<State>,
     freed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    free: usize,
+    /// Threads that wait. Without one there is nobody to wake, which would be a system call.
+    waiting: usize,
 }
 
 impl Permits {
     pub(crate) fn new(count: usize) -> Permits {
-        Permits { free: Mutex::new(count), freed: Condvar::new() }
+        Permits { state: Mutex::new(State { free: count, waiting: 0 }), freed: Condvar::new() }
     }
 
     /// Waits until one is free and holds it until the guard is dropped.
     pub(crate) fn acquire(&self) -> Permit<'_> {
-        // No code that could panic runs under the lock, so its value is right even if poisoned.
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        while *free == 0 {
-            free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        while state.free == 0 {
+            state.waiting += 1;
+            state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
-        *free -= 1;
+        state.free -= 1;
         Permit(self)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code that could panic runs under the lock, so its value is right even if poisoned.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -31,7 +44,10 @@ pub(crate) struct Permit<'a>(&'a Permits);
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.0.freed.notify_one();
+        let mut state = self.0.state();
+        state.free += 1;
+        if state.waiting > 0 {
+            self.0.freed.notify_one();
+        }
     }
 }

@@ -101,6 +101,9 @@ pub struct PoolConfig {
     /// The most bytes that all connections together may hold of lines without an end. Default: 256
     /// MiB. A connection over its share is then not read until there is room.
     pub max_unfinished_bytes: usize,
+    /// Whether workers that can are served over rings in shared memory instead of their socket.
+    /// Each takes up to 2 MiB for them. Default: true.
+    pub shm: bool,
     /// How often the workers' memory is looked at. Default: 1 s.
     pub watch_tick: Duration,
     /// How the keeper is started.
@@ -125,6 +128,7 @@ impl PoolConfig {
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
             max_bodies_bytes: 256 << 20,
             max_unfinished_bytes: 256 << 20,
+            shm: true,
             watch_tick: Duration::from_secs(1),
             keeper: KeeperCommand::default(),
             keeper_options: KeeperOptions::default(),

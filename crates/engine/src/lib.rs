@@ -13,8 +13,10 @@ mod local;
 mod logs;
 mod pool;
 mod remote;
+mod rings;
 mod start;
 mod timings;
+mod wire;
 
 pub use config::{
     Delivery, KILL_GRACE, LogSink, Overload, PoolConfig, RetryOn, Supervisor, ThreadHandler,

@@ -105,8 +105,13 @@ impl Core {
             spawn.stdout = Some(their_log.try_clone().map_err(no_descriptors)?);
             spawn.stderr = Some(their_log);
             spawn.socket = Some(theirs.into());
+            let rendezvous = match self.config.shm {
+                true => Some(ours.try_clone().map_err(no_descriptors)?.into()),
+                false => None,
+            };
             let conn = remuda_net::adopt_unix(ours).map_err(|error| error.to_string())?;
-            let link = ProcessLink::open(conn, &mut self.scratch).map_err(|e| e.to_string())?;
+            let link = ProcessLink::open(conn, rendezvous, &mut self.scratch)
+                .map_err(|error| error.to_string())?;
             remuda_net::spawn(process::read(pool.clone(), worker, conn));
             self.links.insert(Link::new(worker, number, slot, Transport::Process(link)));
         }

@@ -79,6 +79,12 @@ struct ReadmeExample;
 /// The version of the protocol that this crate speaks.
 pub const PROTOCOL_VERSION: &str = "1";
 
+/// The line by which a pool tells a worker that declared [`Offer::SHM`] that all that follows goes
+/// by rings in shared memory, which it hands over on the socket behind this line. It is written
+/// as it stands here, byte for byte, so that who expects it can take it off the socket without
+/// reading further: what follows carries descriptors.
+pub const SHM_LINE: &[u8] = b"{\"op\":\"shm\"}\n";
+
 /// The most bytes that a body may have unless a pool is told otherwise: 16 MiB.
 pub const DEFAULT_MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 

@@ -22,7 +22,7 @@ pub struct Offer {
     pub ordered: bool,
     /// How many bodies one call may carry. Default 0: no batches.
     pub batch: u32,
-    /// What else it can do: `cancel`. Names that one doesn't know are kept and mean nothing.
+    /// What else it can do: `cancel`, `shm`. Names that one doesn't know are kept and mean nothing.
     pub capabilities: Vec<String>,
 }
 
@@ -44,11 +44,19 @@ impl Default for Offer {
 impl Offer {
     /// The capability of being told to stop a job that runs.
     pub const CANCEL: &'static str = "cancel";
+    /// The capability of going on over rings in shared memory.
+    pub const SHM: &'static str = "shm";
 
     /// Whether it wants to be told of cancelled jobs.
     #[must_use]
     pub fn takes_cancel(&self) -> bool {
         self.capabilities.iter().any(|name| name == Offer::CANCEL)
+    }
+
+    /// Whether a pool that started it may go on over rings in shared memory.
+    #[must_use]
+    pub fn takes_shm(&self) -> bool {
+        self.capabilities.iter().any(|name| name == Offer::SHM)
     }
 
     /// Reads the `data` of a handshake's answer; the error says which field is wrong.

@@ -49,7 +49,9 @@ pub enum ShmError {
         name: String,
     },
     /// Another process that still runs listens under this name.
-    #[error("the name {name:?} is taken by a process that still listens")]
+    #[error(
+        "the name {name:?} is taken by a process that still listens: end it, or use another name"
+    )]
     NameTaken {
         /// The name asked for.
         name: String,

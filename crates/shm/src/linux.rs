@@ -29,7 +29,7 @@ mod turn;
 #[path = "linux/thread_turn.rs"]
 mod turn;
 
-pub use face::SpscFace;
+pub use face::{PeerPart, SpscFace};
 pub use handle::SpscHandle;
 pub use incoming::Incoming;
 pub use listener::SpscListener;

@@ -65,6 +65,11 @@ impl<'w> Lines<'w> {
         }
     }
 
+    /// Whether hands were shaken and nothing that was read is left.
+    pub(crate) fn is_between(&self) -> bool {
+        self.shaken && self.framer.rest().is_empty()
+    }
+
     /// Whether another line is complete, so that an answer may be held back.
     fn has_line(&mut self) -> bool {
         // A line that is too long is reported when it is taken.
@@ -159,7 +164,7 @@ pub(crate) fn serve(
 ) -> io::Result<()> {
     let (job, mut out) = (Job::default(), Vec::new());
     let runner = lines.runner;
-    while lines.fill(reader)? {
+    loop {
         while let Some(step) = lines.next(&mut out) {
             let close = match step {
                 Step::Run { id, call, .. } => {
@@ -178,8 +183,29 @@ pub(crate) fn serve(
                 return Ok(());
             }
         }
+        if !lines.fill(reader)? {
+            return Ok(());
+        }
     }
-    Ok(())
+}
+
+/// Shakes hands. `false` when there is nothing more to do: the peer is gone, or was refused.
+pub(crate) fn shake(
+    reader: &mut impl Read,
+    writer: &mut impl Write,
+    lines: &mut Lines<'_>,
+) -> io::Result<bool> {
+    let mut out = Vec::new();
+    while !lines.shaken {
+        if !lines.fill(reader)? {
+            return Ok(false);
+        }
+        let refused = matches!(lines.next(&mut out), Some(Step::Close));
+        if !out.is_empty() && !send(writer, &mut out)? || refused {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Writes all of `out` and empties it. `false` when the peer is gone.

@@ -33,6 +33,8 @@ mod job;
 mod listen;
 mod permits;
 mod results;
+#[cfg(target_os = "linux")]
+mod rings;
 mod threaded;
 mod worker;
 
@@ -47,7 +49,7 @@ use serde::de::DeserializeOwned;
 pub use environment::{worker_id, worker_slot};
 pub use job::Job;
 pub use remuda_protocol::{Bodies, Raw};
-pub use worker::{BATCH_DEFAULT, Worker};
+pub use worker::{BATCH_DEFAULT, SPIN_DEFAULT, Worker};
 
 /// Runs `handler` for each call, until the pool closes the socket.
 ///

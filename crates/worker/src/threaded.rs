@@ -66,7 +66,7 @@ impl<W: Write> Shared<'_, W> {
         sender: &SyncSender<Task>,
     ) -> io::Result<()> {
         let mut out = Vec::new();
-        while lines.fill(reader)? {
+        loop {
             while let Some(step) = lines.next(&mut out) {
                 let close = match step {
                     Step::Run { id: Some(id), line, .. } => {
@@ -92,8 +92,10 @@ impl<W: Write> Shared<'_, W> {
                     return Ok(());
                 }
             }
+            if !lines.fill(reader)? {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     fn hand_over(&self, id: Id<'_>, line: &[u8], sender: &SyncSender<Task>) {

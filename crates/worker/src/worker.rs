@@ -1,12 +1,13 @@
 //! A worker before it starts: its function, and what it declares about itself.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::marker::PhantomData;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use remuda_protocol::{DEFAULT_MAX_BODY_BYTES, Offer, Raw};
 use serde::Serialize;
@@ -16,10 +17,16 @@ use crate::connection::{self, Lines};
 use crate::handler::{Each, Handler, Lists, Plain};
 use crate::permits::Permits;
 use crate::results::Runner;
+#[cfg(target_os = "linux")]
+use crate::rings;
 use crate::{inherited, listen, threaded};
 
 /// How many bodies a worker takes in one call unless told otherwise by [`Worker::batch`].
 pub const BATCH_DEFAULT: u32 = 256;
+
+/// How long a worker over shared memory watches its ring before it sleeps, at most, unless told
+/// otherwise by [`Worker::spin`].
+pub const SPIN_DEFAULT: Duration = Duration::from_micros(10);
 
 /// A function, and how it is to be served.
 ///
@@ -42,6 +49,8 @@ pub struct Worker {
     cancellable: bool,
     coalesce: bool,
     max_body_bytes: usize,
+    spin: Duration,
+    shm: bool,
 }
 
 impl Worker {
@@ -92,6 +101,8 @@ impl Worker {
             cancellable: false,
             coalesce: false,
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
+            spin: SPIN_DEFAULT,
+            shm: cfg!(target_os = "linux"),
         }
     }
 
@@ -135,6 +146,26 @@ impl Worker {
     #[must_use]
     pub fn max_body_bytes(mut self, bytes: usize) -> Worker {
         self.max_body_bytes = bytes;
+        self
+    }
+
+    /// How long the worker watches for the next call before it sleeps, at most, where it is served
+    /// over shared memory. Default [`SPIN_DEFAULT`]; zero sleeps at once.
+    ///
+    /// Waking a thread costs several microseconds on both sides, and watching costs this thread's
+    /// processor meanwhile. It is given up where it leads to nothing: when jobs are far apart, when
+    /// pool and worker share a processor, and on a machine with one processor.
+    #[must_use]
+    pub fn spin(mut self, spin: Duration) -> Worker {
+        self.spin = spin;
+        self
+    }
+
+    /// Whether a pool that started this process may go on over rings in shared memory, which cost
+    /// no system call a job under load. Default yes, on Linux.
+    #[must_use]
+    pub fn shm(mut self, shm: bool) -> Worker {
+        self.shm = shm && cfg!(target_os = "linux");
         self
     }
 
@@ -212,9 +243,12 @@ impl Worker {
         if self.cancellable {
             offer.capabilities.push(Offer::CANCEL.to_owned());
         }
+        if self.shm {
+            offer.capabilities.push(Offer::SHM.to_owned());
+        }
         let permits = Permits::new(self.capacity as usize);
         let runner = Runner { handler: self.handler, permits, max_body_bytes: self.max_body_bytes };
-        Serving { runner, offer, threads, coalesce }
+        Serving { runner, offer, threads, coalesce, spin: self.spin, shm: self.shm }
     }
 }
 
@@ -225,16 +259,37 @@ struct Serving {
     /// How many a connection has besides the one that reads; 0 for none.
     threads: usize,
     coalesce: bool,
+    spin: Duration,
+    shm: bool,
 }
 
 impl Serving {
-    /// The seam for other transports: all below takes any reader and writer.
     fn serve(&self, stream: &UnixStream) -> io::Result<()> {
         let (mut reader, mut writer) = (stream, stream);
         let mut lines = Lines::new(&self.offer, &self.runner);
+        if !connection::shake(&mut reader, &mut writer, &mut lines)? {
+            return Ok(());
+        }
+        #[cfg(target_os = "linux")]
+        if self.shm
+            && lines.is_between()
+            && let Some((mut reader, writer)) = rings::taken_over(stream, self.spin)?
+        {
+            return self.serve_lines(&mut reader, writer, &mut lines);
+        }
+        self.serve_lines(&mut reader, writer, &mut lines)
+    }
+
+    /// The seam: all below takes any reader and writer.
+    fn serve_lines(
+        &self,
+        reader: &mut impl Read,
+        mut writer: impl Write + Send,
+        lines: &mut Lines<'_>,
+    ) -> io::Result<()> {
         match self.threads {
-            0 => connection::serve(&mut reader, &mut writer, &mut lines, self.coalesce),
-            count => threaded::serve(&mut reader, writer, &mut lines, &self.runner, count),
+            0 => connection::serve(reader, &mut writer, lines, self.coalesce),
+            count => threaded::serve(reader, writer, lines, &self.runner, count),
         }
     }
 }

@@ -262,7 +262,7 @@ fn patient() -> (Worker, Receiver<u32>) {
 fn a_cancelled_call_answers_and_one_that_still_waits_never_runs() {
     let (worker, starts) = patient();
     let (thread, mut peer) = serve(worker);
-    assert!(peer.shake().contains(r#""ordered":true,"batch":256,"capabilities":["cancel"]"#));
+    assert!(peer.shake().contains(r#""ordered":true,"batch":256,"capabilities":["cancel","shm"]"#));
     for id in [1, 2, 3] {
         peer.send(&format!("{{\"op\":\"call\",\"id\":{id},\"body\":{id}}}\n"));
     }

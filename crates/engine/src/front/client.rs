@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use remuda_dispatch::{JobId, JobOptions};
-use remuda_net::{CloseReason, ConnCtx, Either, ParseResult};
+use remuda_net::{CloseReason, Either, ParseResult};
 use remuda_protocol::{
     Accepting, BadRequest, Call, Code, FirstBytes, Id, IdBuf, LineScan, MAX_ENVELOPE_BYTES,
     MAX_HANDSHAKE_BYTES, MAX_HOPS, Op, Payload, Request, Verdict, encode, first_bytes, salvage_id,
@@ -15,6 +15,7 @@ use crate::front::listener::Gate;
 use crate::front::reply::Unnamed;
 use crate::job::{Body, Job, Origin};
 use crate::pool::Pool;
+use crate::wire::Wire;
 
 /// How long a line may take from its first byte to its end; a slower sender is cut. Between lines
 /// there is no limit: a person may type.
@@ -26,7 +27,7 @@ pub(crate) const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// A client.
 pub(crate) struct Client {
-    pub(crate) conn: ConnCtx,
+    pub(crate) wire: Wire,
     gate: Gate,
     scan: LineScan,
     greeted: bool,
@@ -55,9 +56,9 @@ struct Pending {
 }
 
 impl Client {
-    pub(crate) fn new(conn: ConnCtx, gate: Gate) -> Self {
+    pub(crate) fn new(wire: Wire, gate: Gate) -> Self {
         Self {
-            conn,
+            wire,
             gate,
             scan: LineScan::new(MAX_HANDSHAKE_BYTES),
             greeted: false,
@@ -78,12 +79,12 @@ impl Client {
     /// Sends what the connection takes; one that doesn't take it is cut.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         self.given += bytes.len() as u64;
-        super::send_or_cut(self.conn, bytes);
+        self.wire.send_or_cut(bytes);
     }
 
     /// True if it took nothing of what is there for it for too long.
     fn takes_nothing(&mut self, now: Duration) -> bool {
-        let unsent = self.conn.unsent() as u64;
+        let unsent = self.wire.unsent() as u64;
         let taken = self.given.saturating_sub(unsent);
         if unsent == 0 || taken != self.taken.0 {
             self.taken = (taken, now);
@@ -129,15 +130,15 @@ impl Client {
 }
 
 /// Serves a connection until its client is gone.
-pub(crate) async fn serve(pool: Pool, conn: ConnCtx, gate: Gate) {
+pub(crate) async fn serve(pool: Pool, wire: Wire, gate: Gate) {
     let key = {
         let core = &mut *pool.0.core.borrow_mut();
         core.counters.connections += 1;
-        core.clients.insert(Client::new(conn, gate))
+        core.clients.insert(Client::new(wire.clone(), gate))
     };
     loop {
         let mut read = |bytes: &[u8]| pool.0.core.borrow_mut().read_client(key, bytes);
-        if conn.with_data(&mut read).await == 0 {
+        if wire.with_data(&mut read).await == 0 {
             break;
         }
         if pool.0.core.borrow_mut().clients.of(key).is_none_or(|client| client.closing) {
@@ -145,15 +146,15 @@ pub(crate) async fn serve(pool: Pool, conn: ConnCtx, gate: Gate) {
         }
     }
     // One that only closed its sending half still waits for its answers.
-    if conn.closed_by() == Some(CloseReason::Eof) {
+    if wire.closed_by() == Some(CloseReason::Eof) {
         let answered = std::future::poll_fn(|context| {
             pool.0.core.borrow_mut().poll_answered(key, context.waker())
         });
-        if let Either::First(()) = remuda_net::select(conn.peer_gone(), answered).await {
+        if let Either::First(()) = remuda_net::select(wire.peer_gone(), answered).await {
             tracing::debug!("a client left without waiting for its answers");
         }
     }
-    conn.close();
+    wire.close();
     pool.0.core.borrow_mut().client_gone(key);
 }
 
@@ -347,7 +348,7 @@ impl Core {
         let limit = self.config.max_unfinished_bytes;
         if self.unfinished > limit && bytes > limit / clients {
             client.paused = true;
-            client.conn.pause_recv();
+            client.wire.pause_recv();
             self.paused += 1;
         } else if ended && self.paused > 0 && self.unfinished <= limit {
             self.resume_paused();
@@ -357,7 +358,7 @@ impl Core {
     fn resume_paused(&mut self) {
         for (_, client) in self.clients.iter_mut().filter(|(_, client)| client.paused) {
             client.paused = false;
-            client.conn.resume_recv();
+            client.wire.resume_recv();
         }
         self.paused = 0;
     }
@@ -386,7 +387,7 @@ impl Core {
         for (key, client) in self.clients.iter_mut() {
             if client.takes_nothing(now) {
                 tracing::info!("a client that takes no answers was cut");
-                client.conn.close();
+                client.wire.close();
             }
             let since = client.unfinished_since.filter(|_| !client.closing);
             if since.is_some_and(|since| now - since > LINE_TIMEOUT) {
@@ -398,7 +399,7 @@ impl Core {
             self.reply_error(key, None, Code::BadRequest, message);
             if let Some(client) = self.clients.of(key) {
                 client.closing = true;
-                client.conn.close();
+                client.wire.close();
             }
         }
     }

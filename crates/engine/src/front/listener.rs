@@ -1,5 +1,6 @@
 //! Listeners: who may come in, and what a connection may ask for.
 
+use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
@@ -8,8 +9,10 @@ use remuda_net::{ConnCtx, ListenerHandle};
 use remuda_protocol::{Address, Code, Role, encode};
 
 use crate::error::PoolError;
+use crate::front::rings::Door;
 use crate::front::{bind, client, tls};
 use crate::pool::Pool;
+use crate::wire::Wire;
 
 /// What a connection may do.
 #[derive(Debug, Clone)]
@@ -62,10 +65,23 @@ impl Listen {
     }
 }
 
+/// By which a listener is closed.
+#[derive(Debug)]
+enum Handle {
+    Socket(ListenerHandle),
+    Rings(Door),
+}
+
+impl From<ListenerHandle> for Handle {
+    fn from(handle: ListenerHandle) -> Self {
+        Self::Socket(handle)
+    }
+}
+
 /// A listener that is open.
 #[derive(Debug)]
 pub(crate) struct Listening {
-    handle: ListenerHandle,
+    handle: Handle,
     /// The file of a Unix socket, to be removed.
     file: Option<bind::SocketFile>,
     pub(crate) address: String,
@@ -74,7 +90,10 @@ pub(crate) struct Listening {
 impl Listening {
     /// Takes no more connections.
     pub(crate) fn close(&mut self) {
-        self.handle.close();
+        match &self.handle {
+            Handle::Socket(handle) => handle.close(),
+            Handle::Rings(door) => door.close(),
+        }
         self.file = None;
     }
 }
@@ -93,7 +112,7 @@ impl Pool {
                 let accept = move |conn| admit(pool.clone(), conn, gate.clone());
                 let handle = remuda_net::listen_unix(listener, accept)?;
                 let address = format!("unix:{}", path.display());
-                Listening { handle, file: Some(file), address }
+                Listening { handle: handle.into(), file: Some(file), address }
             }
             Address::Tcp { host, port, .. } => {
                 let listener = bind::tcp(host, *port, listen.insecure)?;
@@ -103,7 +122,7 @@ impl Pool {
                 );
                 let accept = move |conn| admit(pool.clone(), conn, gate.clone());
                 let handle = remuda_net::listen_tcp(listener, accept)?;
-                Listening { handle, file: None, address }
+                Listening { handle: handle.into(), file: None, address }
             }
             Address::Tls { host, port, files, .. } => {
                 let config = tls::server_config(files)?;
@@ -115,9 +134,21 @@ impl Pool {
                 );
                 let accept = move |conn| admit(pool.clone(), conn, gate.clone());
                 let handle = remuda_net::listen_tls(listener, config, accept)?;
-                Listening { handle, file: None, address }
+                Listening { handle: handle.into(), file: None, address }
             }
-            address => return Err(PoolError::Unsupported(address.to_string())),
+            Address::Shm { name, access } => {
+                if !access.allow_uids.is_empty() {
+                    let source = io::Error::other(
+                        "its directory is the owner's alone: leave allow_uids out, or listen at a \
+                         unix: address",
+                    );
+                    let address = listen.address.to_string();
+                    return Err(PoolError::Listen { address, source });
+                }
+                let door = Door::open(pool, name, gate)?;
+                let address = format!("shm:{name}");
+                Listening { handle: Handle::Rings(door), file: None, address }
+            }
         };
         Ok(self.opened(listening))
     }
@@ -135,7 +166,7 @@ impl Pool {
         let pool = self.clone();
         let accept = move |conn| admit(pool.clone(), conn, gate.clone());
         let handle = remuda_net::listen_unix(listener, accept)?;
-        Ok(self.opened(Listening { handle, file: None, address }))
+        Ok(self.opened(Listening { handle: handle.into(), file: None, address }))
     }
 
     /// Takes over a TCP listener that somebody else opened. Off loopback it is refused unless
@@ -159,7 +190,7 @@ impl Pool {
         let pool = self.clone();
         let accept = move |conn| admit(pool.clone(), conn, gate.clone());
         let handle = remuda_net::listen_tcp(listener, accept)?;
-        Ok(self.opened(Listening { handle, file: None, address }))
+        Ok(self.opened(Listening { handle: handle.into(), file: None, address }))
     }
 
     fn opened(&self, listening: Listening) -> String {
@@ -188,10 +219,10 @@ async fn admit(pool: Pool, conn: ConnCtx, gate: Gate) {
             tracing::warn!("{message}");
             let mut reply = Vec::new();
             encode::error(&mut reply, None, Code::Unauthorized, &message);
-            super::send_or_cut(conn, &reply);
+            Wire::Socket(conn).send_or_cut(&reply);
             conn.close();
             return;
         }
     }
-    client::serve(pool, conn, gate).await;
+    client::serve(pool, Wire::Socket(conn), gate).await;
 }

@@ -5,9 +5,8 @@ pub(crate) mod bind;
 pub(crate) mod client;
 pub(crate) mod listener;
 pub(crate) mod reply;
+mod rings;
 mod tls;
-
-use remuda_net::ConnCtx;
 
 use client::Client;
 
@@ -65,12 +64,5 @@ impl Clients {
             let key = ClientKey { index: index as u32, generation: *generation };
             Some((key, client.as_mut()?))
         })
-    }
-}
-
-/// Sends what a connection takes; one that doesn't take it is cut.
-pub(crate) fn send_or_cut(conn: ConnCtx, bytes: &[u8]) {
-    if conn.send_nowait(bytes).is_err() {
-        conn.close();
     }
 }

@@ -1,25 +1,38 @@
-//! The link to a worker process: the protocol's lines on a socket.
+//! The link to a worker process: the protocol's lines on a socket, or over rings.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use remuda_dispatch::{CallId, Code, Dispatch, Fault, Offer, Reply as Outcome, WorkerId};
-use remuda_net::{ConnCtx, ParseResult};
+use remuda_net::{ConnCtx, NetError, ParseResult};
 use remuda_protocol::encode::{self, CallFields};
 use remuda_protocol::{
     Answer as Said, BadJsonKind, Connecting, Failure, HandshakeError, Id, LineScan, Reply,
     json_string,
 };
-use remuda_protocol::{MAX_DEPTH, MAX_ENVELOPE_BYTES, MAX_HANDSHAKE_BYTES, Raw, salvage_id};
+use remuda_protocol::{
+    MAX_DEPTH, MAX_ENVELOPE_BYTES, MAX_HANDSHAKE_BYTES, Raw, SHM_LINE, salvage_id,
+};
+use remuda_shm::SpscFace;
+use rustix::net::{SendFlags, send};
 
 use crate::core::Core;
 use crate::job::{Answer, Form, Job, Span};
 use crate::link::Transport;
 use crate::pool::Pool;
+use crate::rings::{self, Rings};
+use crate::wire::Wire;
 
 /// How much of a line that can't be read is shown.
 const SHOWN_BYTES: usize = 80;
 
-/// The socket, and how far it was read.
+/// The socket, what the lines go by, and how far that was read.
 pub(crate) struct ProcessLink {
     conn: ConnCtx,
+    /// The socket, unless both sides went on over rings. It is then the proof that the worker lives.
+    wire: Wire,
+    /// The socket once more, for handing rings over. Gone once hands were shaken.
+    rendezvous: Option<OwnedFd>,
     scan: LineScan,
     /// Until the handshake is answered.
     connecting: Option<Connecting>,
@@ -30,9 +43,14 @@ pub(crate) struct ProcessLink {
 }
 
 impl ProcessLink {
-    /// Sends the handshake on a socket that a worker has the other end of.
-    pub(crate) fn open(conn: ConnCtx, scratch: &mut Vec<u8>) -> remuda_net::Result<Self> {
-        Self::greet(conn, None, scratch, false)
+    /// Sends the handshake on a socket that a worker has the other end of. With a duplicate of
+    /// the socket, worker and pool go on over rings if the worker can.
+    pub(crate) fn open(
+        conn: ConnCtx,
+        rendezvous: Option<OwnedFd>,
+        scratch: &mut Vec<u8>,
+    ) -> remuda_net::Result<Self> {
+        Ok(Self { rendezvous, ..Self::greet(conn, None, scratch, false)? })
     }
 
     /// Sends the handshake to a peer that runs already.
@@ -54,7 +72,34 @@ impl ProcessLink {
         let connecting = Some(Connecting::start(token, scratch));
         conn.send_nowait(scratch)?;
         let scan = LineScan::new(MAX_HANDSHAKE_BYTES);
-        Ok(Self { conn, scan, connecting, discarding: false, attached })
+        let wire = Wire::Socket(conn);
+        let rendezvous = None;
+        Ok(Self { conn, wire, rendezvous, scan, connecting, discarding: false, attached })
+    }
+
+    /// Hands rings over; all that follows goes by them. Nothing else was sent since the handshake
+    /// was answered, so nothing on the socket can be behind this.
+    fn go_on_over_rings(&mut self, socket: &OwnedFd) -> Result<(), String> {
+        let (face, worker_part) =
+            SpscFace::pair(&rings::options()).map_err(|error| error.to_string())?;
+        let rings = Rings::new(face).map_err(|error| error.to_string())?;
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        send(socket, SHM_LINE, flags).map_err(|error| error.to_string())?;
+        if let Err(error) = worker_part.hand_over(socket) {
+            // The worker waits for what will not come.
+            self.conn.close();
+            return Err(error.to_string());
+        }
+        self.wire = Wire::Rings(Rc::new(rings));
+        Ok(())
+    }
+
+    /// The rings, if it went on over them.
+    fn rings(&self) -> Option<Rc<Rings>> {
+        match &self.wire {
+            Wire::Rings(rings) => Some(rings.clone()),
+            Wire::Socket(_) => None,
+        }
     }
 
     /// Ends the connection: what is read then is its end.
@@ -93,16 +138,21 @@ impl ProcessLink {
     }
 
     pub(crate) fn stop(&self) {
-        match self.attached {
-            true => self.conn.close(),
-            false => self.conn.shutdown_write(),
+        match &self.wire {
+            // The socket stays open: it proves that the worker lives, and it has still to answer.
+            Wire::Rings(rings) => rings.shutdown_write(),
+            Wire::Socket(conn) if self.attached => conn.close(),
+            Wire::Socket(conn) => conn.shutdown_write(),
         }
     }
 
-    /// A socket that doesn't take it is one whose end is about to be read: the job is judged then.
+    /// One that doesn't take it is one whose end is about to be read: the job is judged then.
     fn transmit(&self, message: &[u8]) {
-        if self.conn.send_nowait(message).is_err() {
-            self.conn.close();
+        match self.wire.send_nowait(message) {
+            Ok(()) => {}
+            // What such a worker answered before it went is in the rings.
+            Err(NetError::PeerGone(_)) if matches!(self.wire, Wire::Rings(_)) => {}
+            Err(_) => self.conn.close(),
         }
     }
 }
@@ -119,9 +169,43 @@ pub(crate) fn write_body(out: &mut Vec<u8>, job: &Job) {
 
 /// Reads what the worker sends, until it ends.
 pub(crate) async fn read(pool: Pool, worker: WorkerId, conn: ConnCtx) {
-    read_attached(pool.clone(), worker, conn).await;
+    read_handshake(&pool, worker, conn).await;
+    let rings = pool.0.core.borrow_mut().rings_of(worker);
+    match rings {
+        Some(rings) => {
+            remuda_net::spawn(await_end(pool.clone(), worker, conn, rings.clone()));
+            let mut core = |bytes: &[u8]| pool.0.core.borrow_mut().read_worker(worker, bytes);
+            while rings.with_data(&mut core).await != 0 {}
+        }
+        None => read_attached(pool.clone(), worker, conn).await,
+    }
     conn.close();
     pool.0.core.borrow_mut().worker_read_to_end(worker);
+}
+
+/// Reads until it is known what the lines go by, or there will be none.
+async fn read_handshake(pool: &Pool, worker: WorkerId, conn: ConnCtx) {
+    loop {
+        let mut core = |bytes: &[u8]| pool.0.core.borrow_mut().read_worker(worker, bytes);
+        if conn.with_data(&mut core).await == 0 {
+            return;
+        }
+        if pool.0.core.borrow_mut().links.of(worker).is_none_or(|link| link.ready) {
+            return;
+        }
+    }
+}
+
+/// Waits for the end of a worker over rings. Nothing but that may come on its socket.
+async fn await_end(pool: Pool, worker: WorkerId, conn: ConnCtx, rings: Rc<Rings>) {
+    let mut stray = |bytes: &[u8]| {
+        let core = &mut *pool.0.core.borrow_mut();
+        core.worker_garbage(worker, bytes, "it goes by the socket, and not by the rings");
+        core.carry_out(&[]);
+        ParseResult::Consumed(bytes.len())
+    };
+    while conn.with_data(&mut stray).await != 0 {}
+    rings.hang_up();
 }
 
 /// Reads what a peer sends, until the link is down.
@@ -135,6 +219,13 @@ pub(crate) async fn read_attached(pool: Pool, worker: WorkerId, conn: ConnCtx) {
 }
 
 impl Core {
+    fn rings_of(&mut self, worker: WorkerId) -> Option<Rc<Rings>> {
+        match &self.links.of(worker)?.transport {
+            Transport::Process(process) => process.rings(),
+            _ => None,
+        }
+    }
+
     /// Takes in the lines that are whole in `bytes`.
     fn read_worker(&mut self, worker: WorkerId, bytes: &[u8]) -> ParseResult {
         let mut used = 0;
@@ -206,6 +297,12 @@ impl Core {
                 link.tail.lines().for_each(|line| sink.line(number, line));
                 if let Transport::Process(process) = &mut link.transport {
                     process.scan.set_max_line(max_line);
+                    if let Some(socket) = process.rendezvous.take()
+                        && offer.takes_shm()
+                        && let Err(error) = process.go_on_over_rings(&socket)
+                    {
+                        tracing::warn!(worker = number, "no rings for a worker: {error}");
+                    }
                 }
                 let offer = Offer {
                     capacity: offer.capacity,

@@ -51,7 +51,7 @@ fn serve(mut listening: Listening, peer: PeerPart, stop: &Bell) {
     // Whoever hears of the pair must find the name free.
     listening.unlink();
     // If it fails the application has left already, and the face is told by its socket.
-    let _ = peer.send(&application);
+    let _ = peer.hand_over(&application);
     while let Ok((late, _)) = listening.listener.accept() {
         refuse(&late, Refusal::Taken);
     }

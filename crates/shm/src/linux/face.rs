@@ -42,9 +42,9 @@ pub struct SpscFace {
 
 sends_and_receives!(SpscFace);
 
-/// What the application gets: descriptors of its own, and the shape of what they are.
+/// The application's part of a pair, until it is handed over: see [`SpscFace::pair`].
 #[derive(Debug)]
-pub(crate) struct PeerPart {
+pub struct PeerPart {
     geometry: Geometry,
     memory: OwnedFd,
     engine_bell: Arc<Bell>,
@@ -53,8 +53,14 @@ pub(crate) struct PeerPart {
 }
 
 impl PeerPart {
-    /// Hands it over. It is gone here afterwards, whether that worked or not.
-    pub(crate) fn send(self, socket: impl AsFd) -> Result<(), ShmError> {
+    /// Hands it over on a connected Unix stream socket, where
+    /// [`SpscHandle::over`](crate::SpscHandle::over) takes it. One message is written, without
+    /// blocking. The part is gone here afterwards, whether that worked or not.
+    ///
+    /// # Errors
+    ///
+    /// [`ShmError::System`].
+    pub fn hand_over(self, socket: impl AsFd) -> Result<(), ShmError> {
         let descriptors = [
             self.memory.as_fd(),
             self.engine_bell.as_fd(),
@@ -95,7 +101,7 @@ impl SpscFace {
     /// As [`create`](Self::create).
     pub fn create_in(directory: &Path, name: &str, options: &Options) -> Result<Self, ShmError> {
         let listening = Place::new(directory, name)?.listen()?;
-        let (mut face, peer) = Self::unconnected(options)?;
+        let (mut face, peer) = Self::pair(options)?;
         face.doorkeeper = Some(Doorkeeper::new(listening, peer)?);
         Ok(face)
     }
@@ -109,13 +115,18 @@ impl SpscFace {
     ///
     /// [`ShmError::System`].
     pub fn over(socket: impl AsFd, options: &Options) -> Result<Self, ShmError> {
-        let (face, peer) = Self::unconnected(options)?;
-        peer.send(socket)?;
+        let (face, peer) = Self::pair(options)?;
+        peer.hand_over(socket)?;
         Ok(face)
     }
 
-    /// Both parts of a fresh pair.
-    fn unconnected(options: &Options) -> Result<(Self, PeerPart), ShmError> {
+    /// Makes a pair whose other part is handed over later: for those who have to know that there
+    /// is one before they say so.
+    ///
+    /// # Errors
+    ///
+    /// [`ShmError::System`].
+    pub fn pair(options: &Options) -> Result<(Self, PeerPart), ShmError> {
         let geometry = options.geometry;
         let memory = memory::create(geometry)?;
         let [incoming, outgoing] = memory::map(&memory, geometry, options.touch)?;

@@ -59,6 +59,26 @@ impl SpscListener {
         }
     }
 
+    /// Turns the next application in the queue away, as
+    /// [`Refusal::Exhausted`](crate::Refusal::Exhausted); false when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ShmError::System`]; the listener can be used further.
+    pub fn turn_away(&self) -> Result<bool, ShmError> {
+        loop {
+            match self.listening.listener.accept() {
+                Ok((application, _)) => {
+                    refuse(&application, Refusal::Exhausted);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if is_passing(&error) => {}
+                Err(error) => return Err(ShmError::system("accept an application")(error)),
+            }
+        }
+    }
+
     fn welcome(&self, application: &UnixStream) -> Result<SpscFace, ShmError> {
         SpscFace::over(application, &self.options)
             .inspect_err(|_| refuse(application, Refusal::Exhausted))

@@ -147,6 +147,42 @@ impl Receiver {
         Ok(Some(message.len()))
     }
 
+    /// Takes messages until there are none or at least `most` bytes were taken, and appends them to
+    /// `into`, one behind the other: for those who read a stream that was cut into messages. Their
+    /// room is given back at once, and the peer is woken at most once. The answer is the number of
+    /// bytes; 0 means that there was no message, or none but empty ones.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_recv`](Self::try_recv), if there is no message before.
+    pub fn try_recv_stream(&mut self, into: &mut Vec<u8>, most: usize) -> Result<usize, ShmError> {
+        let mut next = self.front()?;
+        let (old, mut left) = (into.len(), self.capacity());
+        while let Some(message) = next {
+            let at = into.len();
+            into.reserve(message.len());
+            self.ring.read(message, 0, &mut into.spare_capacity_mut()[..message.len()]);
+            // SAFETY: `read` filled so many bytes behind the old length.
+            unsafe { into.set_len(at + message.len()) };
+            self.ring.advance();
+            left -= 1;
+            if left == 0 || into.len() - old >= most {
+                break;
+            }
+            // An error shows again at the next call.
+            next = self.ring.look().unwrap_or(None);
+        }
+        self.release();
+        Ok(into.len() - old)
+    }
+
+    /// Whether a look at the ring shows a message, or a lie about one. It takes nanoseconds, and
+    /// doesn't notice that the peer is gone: for watching.
+    #[inline]
+    pub fn sees_message(&self) -> bool {
+        !matches!(self.ring.look(), Ok(None))
+    }
+
     /// The message in front, in its slot, if there is one: for large messages, which are then not
     /// copied as a whole. It is taken when the guard is dropped.
     ///

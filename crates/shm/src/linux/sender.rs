@@ -146,6 +146,14 @@ impl Sender {
         }
     }
 
+    /// Whether a look at the ring shows room that was not seen before, or a lie about it. It takes
+    /// nanoseconds, and doesn't notice that the peer is gone: for watching after
+    /// [`Full`](ShmError::Full).
+    #[inline]
+    pub fn sees_room(&self) -> bool {
+        self.ring.sees_room()
+    }
+
     /// Blocks until there is room for a message.
     ///
     /// # Errors

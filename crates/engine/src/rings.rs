@@ -1,0 +1,496 @@
+//! A connection over a pair of rings in shared memory, with what a socket's connection has.
+//!
+//! Each direction is one stream of bytes, cut into ring messages of up to a slot. While the
+//! runtime is awake it looks at the rings by itself; before it sleeps it asks for the doorbell.
+//! So under load nobody makes a system call for a message.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use remuda_net::{CloseReason, NetError, ParseResult, ReadyFd, Source, SourceHandle};
+use remuda_shm::{Options, Receiver, Sender, ShmError, SpscFace};
+
+/// Messages that fit into each ring of a connection.
+pub(crate) const RING_CAPACITY: u32 = 128;
+/// Bytes that a message holds at most. Both rings of a connection take 2 MiB, of which only what
+/// was ever used is real memory.
+pub(crate) const RING_SLOT_SIZE: u32 = 8 << 10;
+/// Bytes that may wait for room in a full ring; as on a socket.
+const SEND_LIMIT: usize = 64 << 20;
+/// About how many bytes are taken out of a ring before they are looked at.
+const READ_BYTES: usize = 64 << 10;
+/// So often a ring is read in a row, before others get their turn.
+const READS_IN_A_ROW: u32 = 8;
+/// A buffer that has grown larger is given back when it is empty.
+const KEEP_BYTES: usize = 256 << 10;
+/// Messages that are put into a ring at once.
+const RUN: usize = 16;
+/// How long what a closed connection still has to send waits for room; as on a socket.
+const CLOSE_LINGER: Duration = Duration::from_secs(5);
+
+/// The shape of the rings that a pool makes. Pages are taken as they are first used.
+pub(crate) fn options() -> Options {
+    Options::new(RING_CAPACITY, RING_SLOT_SIZE).unwrap_or_default().touch(false)
+}
+
+/// A connection over rings. Its pool made the pair; the peer has the other side.
+pub(crate) struct Rings {
+    ring: Rc<Ring>,
+    handle: SourceHandle,
+}
+
+/// What the runtime looks at.
+struct Ring {
+    ends: RefCell<Ends>,
+    paused: Cell<bool>,
+    /// The runtime sleeps, or has not yet been told by the doorbell that it needn't.
+    parked: Cell<bool>,
+    /// Looks as if nothing were there: its task has had its turn.
+    held: Cell<bool>,
+    /// Something happened on this side that the task has to look at.
+    nudged: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    reads: Cell<u32>,
+}
+
+/// Both directions.
+struct Ends {
+    /// None once nothing more is sent.
+    sender: Option<Sender>,
+    receiver: Receiver,
+    /// What was received and is not a whole line yet.
+    received: Vec<u8>,
+    unsent: Unsent,
+    /// Nothing more is sent once `unsent` is empty.
+    ending: bool,
+    /// The peer is gone; what it published before is still there.
+    hung_up: bool,
+    /// Why nothing more is received.
+    end: Option<CloseReason>,
+}
+
+/// Bytes for which the ring had no room.
+#[derive(Default)]
+struct Unsent {
+    bytes: Vec<u8>,
+    from: usize,
+}
+
+impl Unsent {
+    fn len(&self) -> usize {
+        self.bytes.len() - self.from
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn push(&mut self, data: &[u8]) {
+        if self.from > self.len() {
+            self.bytes.drain(..self.from);
+            self.from = 0;
+        }
+        self.bytes.extend_from_slice(data);
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.from += count;
+        if self.is_empty() {
+            *self = Self { bytes: emptied(std::mem::take(&mut self.bytes)), from: 0 };
+        }
+    }
+}
+
+/// The buffer, empty, unless it has grown too large to be kept.
+fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
+    buffer.clear();
+    if buffer.capacity() > KEEP_BYTES { Vec::new() } else { buffer }
+}
+
+/// What a look at the rings led to.
+enum Step {
+    /// So many bytes were made something of.
+    Used(usize),
+    /// Nothing more will come.
+    Over,
+    /// More is there, but others are to have their turn.
+    NextTurn,
+    /// Nothing is there.
+    Wait,
+}
+
+impl Rings {
+    /// Watches the pool's side of a pair.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub(crate) fn new(face: SpscFace) -> remuda_net::Result<Self> {
+        let (sender, receiver) = face.into_split();
+        let ends = Ends {
+            sender: Some(sender),
+            receiver,
+            received: Vec::new(),
+            unsent: Unsent::default(),
+            ending: false,
+            hung_up: false,
+            end: None,
+        };
+        let ring = Rc::new(Ring {
+            ends: RefCell::new(ends),
+            paused: Cell::new(false),
+            parked: Cell::new(false),
+            held: Cell::new(false),
+            nudged: Cell::new(false),
+            waker: RefCell::new(None),
+            reads: Cell::new(0),
+        });
+        let handle = remuda_net::watch_source(ring.clone(), &ring.ends.borrow().receiver)?;
+        Ok(Self { ring, handle })
+    }
+
+    /// Has the end of the peer noticed by the socket that both sides hold open.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub(crate) fn watch_peer(self: &Rc<Self>) -> remuda_net::Result<()> {
+        let life = ReadyFd::readable(&self.ring.ends.borrow().receiver.peer_socket())?;
+        let rings = Rc::downgrade(self);
+        remuda_net::spawn(async move {
+            // An error means that the runtime ends.
+            let _ = life.ready().await;
+            if let Some(rings) = rings.upgrade() {
+                rings.hang_up();
+            }
+        });
+        Ok(())
+    }
+
+    /// Waits for bytes and has `f` parse them, as a socket's `with_data` does: gives how many it
+    /// consumed, or 0 at the end. `f` gets what it didn't consume again, with more behind it.
+    /// Cancel safe.
+    pub(crate) async fn with_data(&self, f: &mut impl FnMut(&[u8]) -> ParseResult) -> usize {
+        loop {
+            match self.step(f) {
+                Step::Used(count) => return count,
+                Step::Over => return 0,
+                Step::NextTurn => self.next_turn().await,
+                Step::Wait => self.wait().await,
+            }
+        }
+    }
+
+    fn step(&self, f: &mut impl FnMut(&[u8]) -> ParseResult) -> Step {
+        let reads = self.ring.reads.replace(self.ring.reads.get() + 1);
+        if reads >= READS_IN_A_ROW {
+            self.ring.reads.set(0);
+            return Step::NextTurn;
+        }
+        let mut ends = self.ring.ends.borrow_mut();
+        ends.flush();
+        if self.ring.paused.get() && ends.end.is_none() && !ends.hung_up {
+            return Step::Wait;
+        }
+        if !ends.receive() {
+            return if ends.end.is_some() { Step::Over } else { Step::Wait };
+        }
+        let mut received = std::mem::take(&mut ends.received);
+        // `f` may send on this connection, or close it.
+        drop(ends);
+        let used = match f(&received) {
+            ParseResult::Consumed(count) => count.min(received.len()),
+            ParseResult::NeedMore => 0,
+        };
+        if used == received.len() {
+            received = emptied(received);
+        } else {
+            received.drain(..used);
+        }
+        self.ring.ends.borrow_mut().received = received;
+        // Nothing was made of it: it takes more, or there is no more.
+        if used == 0 { self.step(f) } else { Step::Used(used) }
+    }
+
+    /// Waits until there is something to take, or room that is waited for, or something happened
+    /// on this side.
+    async fn wait(&self) {
+        poll_fn(|context| {
+            if self.ring.nudged.take() {
+                return Poll::Ready(());
+            }
+            self.ring.note(context.waker());
+            // The runtime asks for the doorbell when it goes to sleep. What is waited for may have
+            // changed since then.
+            if self.ring.parked.get() && self.ring.ask_for_doorbell() {
+                return Poll::Ready(());
+            }
+            let polled = self.poll_ready(context);
+            if polled.is_pending() {
+                self.ring.reads.set(0);
+            }
+            polled
+        })
+        .await;
+    }
+
+    /// Waits until the runtime has looked at everything else.
+    async fn next_turn(&self) {
+        let mut waited = false;
+        poll_fn(|context| {
+            if std::mem::replace(&mut waited, true) || !self.ring.is_ready() {
+                return Poll::Ready(());
+            }
+            // If it was asleep it knows from here on that it isn't, and will look.
+            let _ = self.poll_ready(context);
+            self.ring.note(context.waker());
+            self.ring.held.set(true);
+            let polled = self.poll_ready(context);
+            self.ring.held.set(false);
+            polled
+        })
+        .await;
+    }
+
+    fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
+        pin!(self.handle.ready()).poll(context)
+    }
+
+    /// Takes `data` to send it: into the ring where there is room, else to wait for it.
+    ///
+    /// # Errors
+    /// The peer is gone, nothing more is sent, or too much waits already.
+    pub(crate) fn send_nowait(&self, data: &[u8]) -> remuda_net::Result<()> {
+        let ends = &mut *self.ring.ends.borrow_mut();
+        let Some(sender) = ends.sender.as_mut().filter(|_| !ends.ending) else {
+            return Err(NetError::Closed);
+        };
+        let rest = if ends.unsent.is_empty() { push(sender, data)? } else { data };
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let unsent = ends.unsent.len();
+        if unsent + rest.len() > SEND_LIMIT {
+            return Err(NetError::SendLimit { unsent, limit: SEND_LIMIT });
+        }
+        ends.unsent.push(rest);
+        if self.ring.parked.get() {
+            // The runtime believes that it has asked for all doorbells; this one is another.
+            while sender.park().unwrap_or(true) && !ends.unsent.is_empty() {
+                let before = ends.unsent.len();
+                if !ends.unsent.send(sender) || ends.unsent.len() == before {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that wait for room in the ring.
+    pub(crate) fn unsent(&self) -> usize {
+        self.ring.ends.borrow().unsent.len()
+    }
+
+    /// Takes nothing more out of the ring.
+    pub(crate) fn pause_recv(&self) {
+        self.ring.paused.set(true);
+    }
+
+    /// Undoes `pause_recv`.
+    pub(crate) fn resume_recv(&self) {
+        self.ring.paused.set(false);
+        self.ring.nudge();
+    }
+
+    /// Why nothing more will be received.
+    pub(crate) fn closed_by(&self) -> Option<CloseReason> {
+        self.ring.ends.borrow().end
+    }
+
+    /// The peer is known to be gone: what it published before is read, then nothing more.
+    pub(crate) fn hang_up(&self) {
+        self.ring.ends.borrow_mut().hung_up = true;
+        self.ring.nudge();
+    }
+
+    /// Resolves when nothing that is sent can reach the peer. What waits for room goes on being
+    /// sent meanwhile.
+    pub(crate) async fn peer_gone(&self) {
+        while !self.try_flush() {
+            self.wait().await;
+        }
+    }
+
+    /// Sends what there is room for; true if nothing that is sent can reach the peer.
+    fn try_flush(&self) -> bool {
+        let ends = &mut *self.ring.ends.borrow_mut();
+        ends.flush();
+        ends.hung_up || ends.sender.is_none()
+    }
+
+    /// Sends nothing more, once what waits for room has gone out. Receiving goes on.
+    pub(crate) fn shutdown_write(&self) {
+        let ends = &mut *self.ring.ends.borrow_mut();
+        ends.ending = true;
+        ends.flush();
+    }
+
+    /// Receives nothing more, and sends nothing but what waits for room.
+    pub(crate) fn close(self: &Rc<Self>) {
+        {
+            let ends = &mut *self.ring.ends.borrow_mut();
+            ends.end = Some(CloseReason::Local);
+            ends.ending = true;
+            ends.flush();
+            if ends.sender.is_some() {
+                let rings = Rc::clone(self);
+                remuda_net::spawn(async move {
+                    // What is not taken within that time is dropped.
+                    let _ = remuda_net::timeout(CLOSE_LINGER, rings.peer_gone()).await;
+                });
+            }
+        }
+        self.ring.nudge();
+    }
+}
+
+impl Drop for Rings {
+    fn drop(&mut self) {
+        // Whoever still holds a duplicate of it, the task that watches it among them, hears of it.
+        let ends = self.ring.ends.borrow();
+        let _ = rustix::net::shutdown(ends.receiver.peer_socket(), rustix::net::Shutdown::Both);
+    }
+}
+
+impl Ring {
+    /// Wakes the task that waits.
+    fn nudge(&self) {
+        self.nudged.set(true);
+        if let Some(waiting) = self.waker.borrow_mut().take() {
+            waiting.wake();
+        }
+    }
+
+    /// Remembers which task waits.
+    fn note(&self, waker: &Waker) {
+        let mut known = self.waker.borrow_mut();
+        if known.as_ref().is_none_or(|known| !known.will_wake(waker)) {
+            *known = Some(waker.clone());
+        }
+    }
+
+    /// Asks for the doorbell for all that is waited for; true if some of it has come already.
+    fn ask_for_doorbell(&self) -> bool {
+        let ends = &mut *self.ends.borrow_mut();
+        // An error shows when the ring is used.
+        let receives = ends.end.is_none() && !self.paused.get();
+        let mut come = receives && ends.receiver.park().unwrap_or(true);
+        if !ends.unsent.is_empty()
+            && let Some(sender) = &mut ends.sender
+        {
+            come |= sender.park().unwrap_or(true);
+        }
+        come
+    }
+}
+
+impl Source for Ring {
+    fn is_ready(&self) -> bool {
+        if self.held.get() {
+            return false;
+        }
+        let ends = self.ends.borrow();
+        ends.end.is_none() && !self.paused.get() && ends.receiver.sees_message()
+            || !ends.unsent.is_empty() && ends.sender.as_ref().is_some_and(Sender::sees_room)
+    }
+
+    fn park(&self) -> bool {
+        self.parked.set(true);
+        self.ask_for_doorbell()
+    }
+
+    fn unpark(&self) {
+        self.parked.set(false);
+        let ends = &mut *self.ends.borrow_mut();
+        ends.receiver.unpark();
+        ends.sender.iter_mut().for_each(Sender::unpark);
+    }
+}
+
+impl Ends {
+    /// Takes messages out of the ring; true if some came. The end is noted, once nothing is left.
+    fn receive(&mut self) -> bool {
+        if self.end.is_some() {
+            return false;
+        }
+        // In this order: what the peer published before it went is seen after that is known.
+        let hung_up = self.hung_up;
+        match self.receiver.try_recv_stream(&mut self.received, READ_BYTES) {
+            Ok(0) if hung_up && !self.receiver.sees_message() => self.end = Some(CloseReason::Eof),
+            Ok(count) => return count > 0,
+            Err(ShmError::Corrupt(lie)) => {
+                tracing::warn!("a peer broke its rings, and is left: {lie}");
+                self.end = Some(CloseReason::Reset(ErrorKind::InvalidData));
+            }
+            Err(_) => self.end = Some(CloseReason::Eof),
+        }
+        false
+    }
+
+    /// Sends what there is room for, and ends the direction if that was to be the last.
+    fn flush(&mut self) {
+        let Some(sender) = &mut self.sender else { return };
+        let reaches = self.unsent.is_empty() || self.unsent.send(sender);
+        if !reaches {
+            self.unsent = Unsent::default();
+        }
+        if !reaches || self.ending && self.unsent.is_empty() {
+            self.sender = None;
+        }
+    }
+}
+
+impl Unsent {
+    /// Sends what there is room for; false if it can't reach the peer any more.
+    fn send(&mut self, sender: &mut Sender) -> bool {
+        let waiting = self.len();
+        match push(sender, &self.bytes[self.from..]).map(<[u8]>::len) {
+            Ok(left) => {
+                self.advance(waiting - left);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+/// Puts into the ring what there is room for, in as few messages as hold it. Gives the rest.
+fn push<'a>(sender: &mut Sender, data: &'a [u8]) -> remuda_net::Result<&'a [u8]> {
+    let slot = sender.slot_size();
+    if data.len() <= slot {
+        return match sender.try_send(data) {
+            Ok(()) => Ok(&[]),
+            Err(ShmError::Full) => Ok(data),
+            Err(_) => Err(NetError::PeerGone(ErrorKind::BrokenPipe)),
+        };
+    }
+    let mut rest = data;
+    loop {
+        let (mut run, mut count) = ([&[][..]; RUN], 0);
+        for (place, part) in run.iter_mut().zip(rest.chunks(slot)) {
+            *place = part;
+            count += 1;
+        }
+        let sent = sender
+            .try_send_batch(&run[..count])
+            .map_err(|_| NetError::PeerGone(ErrorKind::BrokenPipe))?;
+        let bytes = run[..sent].iter().map(|part| part.len()).sum();
+        rest = &rest[bytes..];
+        if sent < count || rest.is_empty() {
+            return Ok(rest);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What clients and workers are reached through: a socket, or a pair of rings in shared memory.
+
+use std::rc::Rc;
+
+use remuda_net::{CloseReason, ConnCtx, ParseResult};
+
+use crate::rings::Rings;
+
+/// A connection of either kind. A copy is another handle of the same connection.
+#[derive(Clone)]
+pub(crate) enum Wire {
+    /// A socket.
+    Socket(ConnCtx),
+    /// A pair of rings.
+    Rings(Rc<Rings>),
+}
+
+impl Wire {
+    /// Waits for bytes and has `f` parse them; gives how many it consumed, or 0 at the end.
+    pub(crate) async fn with_data(&self, f: &mut impl FnMut(&[u8]) -> ParseResult) -> usize {
+        match self {
+            Self::Socket(conn) => conn.with_data(f).await,
+            Self::Rings(rings) => rings.with_data(f).await,
+        }
+    }
+
+    /// Takes `data` to send it; the error says that it never will be.
+    pub(crate) fn send_nowait(&self, data: &[u8]) -> remuda_net::Result<()> {
+        match self {
+            Self::Socket(conn) => conn.send_nowait(data),
+            Self::Rings(rings) => rings.send_nowait(data),
+        }
+    }
+
+    /// Sends what the connection takes; one that doesn't take it is cut.
+    pub(crate) fn send_or_cut(&self, data: &[u8]) {
+        if self.send_nowait(data).is_err() {
+            self.close();
+        }
+    }
+
+    /// Bytes that were taken and that the peer can't read yet.
+    pub(crate) fn unsent(&self) -> usize {
+        match self {
+            Self::Socket(conn) => conn.unsent(),
+            Self::Rings(rings) => rings.unsent(),
+        }
+    }
+
+    /// Takes nothing more from the peer, which is held back once its buffers are full.
+    pub(crate) fn pause_recv(&self) {
+        match self {
+            Self::Socket(conn) => conn.pause_recv(),
+            Self::Rings(rings) => rings.pause_recv(),
+        }
+    }
+
+    /// Undoes `pause_recv`.
+    pub(crate) fn resume_recv(&self) {
+        match self {
+            Self::Socket(conn) => conn.resume_recv(),
+            Self::Rings(rings) => rings.resume_recv(),
+        }
+    }
+
+    /// Why nothing more will be received, if that is so.
+    pub(crate) fn closed_by(&self) -> Option<CloseReason> {
+        match self {
+            Self::Socket(conn) => conn.closed_by(),
+            Self::Rings(rings) => rings.closed_by(),
+        }
+    }
+
+    /// Resolves when nothing that is sent can reach the peer any more.
+    pub(crate) async fn peer_gone(&self) {
+        match self {
+            Self::Socket(conn) => conn.peer_gone().await,
+            Self::Rings(rings) => rings.peer_gone().await,
+        }
+    }
+
+    /// Closes it; what was taken for sending still goes out, if the peer takes it soon.
+    pub(crate) fn close(&self) {
+        match self {
+            Self::Socket(conn) => conn.close(),
+            Self::Rings(rings) => rings.close(),
+        }
+    }
+}

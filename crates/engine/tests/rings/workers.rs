@@ -1,0 +1,3 @@
+//! Workers over rings.
+
+pub const TESTS: &[(&str, fn())] = &[];

@@ -1,0 +1,152 @@
+//! Two pools attached to a third, one of them killed and restarted each second under load.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "support/serve.rs"]
+mod serve;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serve::{Serve, handler, remuda};
+
+/// Jobs that are under way at any time: more than all workers together can take.
+const WINDOW: u64 = 24;
+/// How long a job takes, in seconds.
+const JOB: f64 = 0.004;
+
+/// A pool with two workers, at a path where one was killed before.
+fn pool(path: &Path, handler: &str) -> Serve {
+    let mut command = remuda();
+    command.args(["serve", "-j2", "--python", handler]);
+    command.arg(format!("--listen=unix:{}", path.display()));
+    let mut serve = Serve::spawn(command);
+    serve.listening();
+    serve
+}
+
+/// What became of the jobs.
+#[derive(Debug, Default)]
+struct Outcomes {
+    done: u64,
+    codes: BTreeMap<String, u64>,
+    /// The jobs that failed.
+    failed: Vec<u64>,
+    submitted: u64,
+    kills: u32,
+    /// How often each job ran.
+    runs: BTreeMap<u64, u32>,
+}
+
+/// Submits jobs for that long while one of the two pools is killed each second.
+fn storm(args: &[&str]) -> (Outcomes, serde_json::Value) {
+    let run = Duration::from_secs(if serve::is_soak() { 60 } else { 5 });
+    let dir = tempfile::tempdir().unwrap();
+    let handler = handler(dir.path());
+    let ran = dir.path().join("ran");
+    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+    let _steady = pool(&first, &handler);
+    let mut shaken = pool(&second, &handler);
+    let attach = [&first, &second].map(|path| format!("--attach=unix:{}", path.display()));
+    let mut all = vec![attach[0].as_str(), &attach[1]];
+    all.extend(args);
+    let front = Serve::start(&all);
+    let busy = || {
+        front.status_when("both have jobs", |status| {
+            status["workers"].as_array().unwrap().iter().all(|peer| peer["state"] == "busy")
+        })
+    };
+
+    let mut outcomes = std::thread::scope(|scope| {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let load = scope.spawn(|| {
+            let stopped = stopped;
+            let mut outcomes = Outcomes::default();
+            let mut client = front.client();
+            let submit = |client: &mut serve::Client, outcomes: &mut Outcomes| {
+                let id = outcomes.submitted;
+                outcomes.submitted += 1;
+                client.send(&format!(
+                    r#"{{"op":"call","id":{id},"body":{{"touch":"{}","mark":{id},"sleep":{JOB},"back":{id}}}}}"#,
+                    ran.display()
+                ));
+            };
+            (0..WINDOW).for_each(|_| submit(&mut client, &mut outcomes));
+            let mut answered = vec![false; WINDOW as usize];
+            while outcomes.done + outcomes.failed.len() as u64 != outcomes.submitted {
+                let reply = client.reply();
+                let id = reply["id"].as_u64().unwrap();
+                assert!(!std::mem::replace(&mut answered[id as usize], true), "{id} twice");
+                if reply["ok"] == true {
+                    assert_eq!(reply["data"]["body"], id, "{reply}");
+                    outcomes.done += 1;
+                } else {
+                    let code = reply["code"].as_str().unwrap().to_owned();
+                    *outcomes.codes.entry(code).or_default() += 1;
+                    outcomes.failed.push(id);
+                }
+                if let Err(std::sync::mpsc::TryRecvError::Empty) = stopped.try_recv() {
+                    submit(&mut client, &mut outcomes);
+                    answered.push(false);
+                }
+            }
+            outcomes
+        });
+        busy();
+        let since = Instant::now();
+        let mut kills = 0;
+        while since.elapsed() < run {
+            shaken.signal("KILL");
+            shaken.wait_end();
+            kills += 1;
+            shaken = pool(&second, &handler);
+            // Whether the link is back by then is up to its delays, which grow.
+            let next = run.min(Duration::from_secs(1) * kills);
+            std::thread::sleep(next.saturating_sub(since.elapsed()));
+        }
+        drop(stop);
+        let mut outcomes = load.join().expect("the load");
+        outcomes.kills = kills;
+        outcomes
+    });
+    for line in std::fs::read_to_string(&ran).unwrap().lines() {
+        *outcomes.runs.entry(line.parse().unwrap()).or_default() += 1;
+    }
+    println!(
+        "{} jobs, {} kills: {} done, {:?}; {} ran more than once",
+        outcomes.submitted,
+        outcomes.kills,
+        outcomes.done,
+        outcomes.codes,
+        outcomes.runs.values().filter(|runs| **runs > 1).count()
+    );
+    (outcomes, front.status())
+}
+
+#[test]
+fn with_retries_no_job_is_lost() {
+    let (outcomes, status) = storm(&["--retries=1000"]);
+    assert_eq!(outcomes.done, outcomes.submitted, "{:?}", outcomes.codes);
+    assert_eq!(status["jobs"]["done"], outcomes.submitted);
+    assert!(status["jobs"]["retried"].as_u64().unwrap() > 0, "a kill hit nothing: {status:#}");
+}
+
+#[test]
+fn without_retries_each_loss_is_accounted_for_and_no_job_runs_twice() {
+    let (outcomes, status) = storm(&[]);
+    let lost = outcomes.codes.get("worker_lost").copied().unwrap_or_default();
+    assert!(lost > 0, "a kill hit nothing");
+    assert_eq!(outcomes.codes.len(), 1, "{:?}", outcomes.codes);
+    assert_eq!(outcomes.done + lost, outcomes.submitted);
+    assert_eq!(status["jobs"]["done"], outcomes.done);
+    assert_eq!(status["jobs"]["failed"]["worker_lost"], lost);
+    for id in 0..outcomes.submitted {
+        let runs = outcomes.runs.get(&id).copied().unwrap_or_default();
+        match outcomes.failed.contains(&id) {
+            true => assert!(runs <= 1, "{id} ran {runs} times"),
+            false => assert_eq!(runs, 1, "{id}"),
+        }
+    }
+    // What a peer had in its hands, and not what waited here.
+    assert!(lost <= u64::from(outcomes.kills) * 2, "{lost} at {} kills", outcomes.kills);
+}

@@ -12,7 +12,7 @@ use crate::recv_buf::RecvPool;
 /// Pieces given to the kernel in one call at most.
 pub(crate) const PIECES_PER_SEND: usize = 64;
 /// Spare pieces that a thread keeps.
-const SPARE_SLABS: usize = 64;
+const SPARE_SLABS: usize = 128;
 
 /// The memory that copied sends take, with its limit.
 pub(crate) struct SendPool {
@@ -157,6 +157,26 @@ impl SendQueue {
         }
     }
 
+    /// Copies `data` into the last piece's space and then into pieces of the pool's size, which
+    /// are used again, as far as the pool has any; returns how much that was.
+    pub(crate) fn push_over_pieces(&mut self, data: &[u8], pool: &mut SendPool) -> usize {
+        let mut rest = data;
+        while !rest.is_empty() {
+            if !self.fits_in_last(1) {
+                let Ok(memory) = pool.take(0) else { break };
+                self.chunks.push_back(Chunk::Copied(memory));
+            }
+            if let Some(Chunk::Copied(memory)) = self.chunks.back_mut() {
+                let count = rest.len().min(memory.capacity() - memory.len());
+                memory.extend_from_slice(&rest[..count]);
+                rest = &rest[count..];
+            }
+        }
+        let count = data.len() - rest.len();
+        self.queued += count as u64;
+        count
+    }
+
     pub(crate) fn push(&mut self, chunk: Chunk) {
         self.queued += chunk.as_slice().len() as u64;
         self.chunks.push_back(chunk);
@@ -229,6 +249,21 @@ mod tests {
         queue.advance(5, &mut pool, &mut recv);
         assert_eq!((queue.unsent(), pool.in_use()), (0, 0));
         assert!(!queue.has_chunks());
+    }
+
+    #[test]
+    fn a_long_piece_is_spread_over_pieces_that_are_used_again() {
+        let (mut pool, mut recv) = (SendPool::new(1_024, 4_096), RecvPool::new(1_024));
+        let mut queue = SendQueue::default();
+        let data: Vec<u8> = (0..5_000_u32).map(|at| at as u8).collect();
+        assert_eq!(queue.push_over_pieces(&data[..1_000], &mut pool), 1_000);
+        assert_eq!(queue.push_over_pieces(&data[1_000..], &mut pool), 3_096);
+        let mut slices = [IoSlice::new(&[]); 8];
+        assert_eq!(queue.slices(&mut slices), (4, 4_096));
+        let sent: Vec<u8> = slices[..4].iter().flat_map(|slice| slice.to_vec()).collect();
+        assert_eq!(sent, data[..4_096]);
+        queue.advance(4_096, &mut pool, &mut recv);
+        assert_eq!((queue.unsent(), pool.in_use(), pool.spare.len()), (0, 0, 4));
     }
 
     #[test]

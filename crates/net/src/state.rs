@@ -84,8 +84,6 @@ pub(crate) struct State {
     pub(crate) accept_again: Option<Instant>,
     pub(crate) limits: Limits,
     pub(crate) now: Instant,
-    /// What a TLS session puts out, on its way to a queue.
-    pub(crate) tls_scratch: Vec<u8>,
 }
 
 /// The configured bounds that are looked at while running.
@@ -122,7 +120,6 @@ impl State {
                 accept_pause: config.accept_pause,
             },
             now,
-            tls_scratch: Vec::new(),
         }
     }
 

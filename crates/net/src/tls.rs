@@ -9,7 +9,7 @@ use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerCon
 use crate::conn::{CloseReason, Conn};
 use crate::error::{NetError, Result};
 use crate::recv_buf::RecvPool;
-use crate::send_queue::{Chunk, SendPool};
+use crate::send_queue::{Chunk, SendPool, SendQueue};
 use crate::slots::Key;
 use crate::state::State;
 
@@ -81,10 +81,13 @@ impl Tls {
         })
     }
 
-    /// Encrypts `data` and queues it.
+    /// Encrypts `data` and queues it, record by record: the session takes memory for each, which
+    /// is used again for the next while it is still in the cache.
     pub(crate) fn send(&mut self, data: &[u8], queue: &mut Queue<'_>) -> Result<()> {
-        self.session.writer().write_all(data).map_err(NetError::io("encrypting"))?;
-        self.drain(queue);
+        for record in data.chunks(RECORD_BYTES) {
+            self.session.writer().write_all(record).map_err(NetError::io("encrypting"))?;
+            self.drain(queue);
+        }
         Ok(())
     }
 
@@ -98,16 +101,8 @@ impl Tls {
     fn drain(&mut self, queue: &mut Queue<'_>) {
         while self.session.wants_write() {
             // Writing to memory doesn't fail.
-            let _ = self.session.write_tls(queue.scratch);
+            let _ = self.session.write_tls(queue);
         }
-        if queue.scratch.is_empty() {
-            return;
-        }
-        if queue.conn.push_copied(queue.scratch, queue.pool).is_err() {
-            // The session can't take back what it encrypted, so this goes beside the pool.
-            queue.conn.push(Chunk::Shared(bytes::Bytes::copy_from_slice(queue.scratch)));
-        }
-        queue.scratch.clear();
     }
 
     /// Decrypts received bytes into the connection's buffer; returns how many came out.
@@ -145,11 +140,29 @@ impl Tls {
     }
 }
 
+/// Plaintext bytes of a TLS record at most.
+const RECORD_BYTES: usize = 16 << 10;
+
 /// Where a session's output goes.
 pub(crate) struct Queue<'a> {
-    pub(crate) conn: &'a mut crate::send_queue::SendQueue,
-    pub(crate) pool: &'a mut SendPool,
-    pub(crate) scratch: &'a mut Vec<u8>,
+    conn: &'a mut SendQueue,
+    pool: &'a mut SendPool,
+}
+
+impl Write for Queue<'_> {
+    fn write(&mut self, encrypted: &[u8]) -> io::Result<usize> {
+        let queued = self.conn.push_over_pieces(encrypted, self.pool);
+        if queued < encrypted.len() {
+            // The session can't take back what it encrypted, so this goes beside the pool.
+            let rest = bytes::Bytes::copy_from_slice(&encrypted[queued..]);
+            self.conn.push(Chunk::Shared(rest));
+        }
+        Ok(encrypted.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn failed(error: rustls::Error) -> NetError {
@@ -165,9 +178,7 @@ impl State {
     ) -> Option<R> {
         let conn = self.conns.get_mut(key)?;
         let tls = conn.tls.as_mut()?;
-        let scratch = &mut self.tls_scratch;
-        let result =
-            f(tls, &mut Queue { conn: &mut conn.send, pool: &mut self.send_pool, scratch });
+        let result = f(tls, &mut Queue { conn: &mut conn.send, pool: &mut self.send_pool });
         self.mark_dirty(key);
         Some(result)
     }

@@ -1,5 +1,6 @@
 //! Connects, sends, closes and cancels at random from a seed, for a second on each driver, or for
-//! as long as `REMUDA_NET_SOAK_SECONDS` says. `REMUDA_NET_SOAK_SEED` repeats a history's choices.
+//! as long as `REMUDA_NET_SOAK_SECONDS` says. `REMUDA_NET_SOAK_SEED` repeats a history's choices;
+//! `REMUDA_NET_BACKEND` leaves one driver of the two.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::cell::{Cell, RefCell};
@@ -247,7 +248,9 @@ fn soak_on_both_drivers() {
     let since_epoch = std::time::UNIX_EPOCH.elapsed();
     let chosen = || since_epoch.map_or(1, |time| time.as_nanos() as u64);
     let seed = number("REMUDA_NET_SOAK_SEED").unwrap_or_else(chosen);
-    for backend in [Backend::Mio, Backend::IoUring] {
+    let forced = Backend::from_env().unwrap().filter(|backend| *backend != Backend::Auto);
+    let chosen = |backend: &Backend| forced.is_none_or(|forced| forced == *backend);
+    for backend in [Backend::Mio, Backend::IoUring].into_iter().filter(chosen) {
         let before = descriptors();
         let folder = tempfile::tempdir().unwrap();
         eprintln!("{}: REMUDA_NET_SOAK_SEED={seed}", backend.name());

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::core::Core;
 use crate::front::ClientKey;
+use crate::link::Link;
 
 /// A client that waits for the end of a reset.
 pub(crate) struct ResetWaiter {
@@ -180,6 +181,7 @@ impl Core {
                     "slot": view.slot,
                     "pid": link.and_then(|link| link.pid),
                     "attached": self.peers.iter().find(|peer| peer.0 == view.worker).map(|peer| &peer.1),
+                    "shm": link.is_some_and(Link::is_over_rings),
                     "state": view.state.as_str(),
                     "generation": view.generation,
                     "jobs": view.jobs,

@@ -93,6 +93,11 @@ impl Link {
         }
     }
 
+    /// Whether it is served over rings in shared memory.
+    pub(crate) fn is_over_rings(&self) -> bool {
+        matches!(&self.transport, Transport::Process(link) if link.rings().is_some())
+    }
+
     /// Hands a call over.
     pub(crate) fn send(
         &self,

@@ -95,7 +95,7 @@ impl ProcessLink {
     }
 
     /// The rings, if it went on over them.
-    fn rings(&self) -> Option<Rc<Rings>> {
+    pub(super) fn rings(&self) -> Option<Rc<Rings>> {
         match &self.wire {
             Wire::Rings(rings) => Some(rings.clone()),
             Wire::Socket(_) => None,

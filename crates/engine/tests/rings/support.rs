@@ -1,6 +1,7 @@
 //! A pool on a thread, and a client over rings that blocks.
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -13,6 +14,7 @@ use remuda_engine::{Listen, LogSink, Pool, PoolConfig, PoolError, Remote, Worker
 use remuda_net::Notifier;
 use remuda_protocol::{Address, Framer};
 use remuda_shm::{Options, SpscHandle};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::programs;
 
@@ -102,6 +104,8 @@ impl Running {
 
     /// The process of the only worker.
     pub fn worker(&self) -> u32 {
+        // It may have shaken hands before the keeper told of its start.
+        self.until("its process is known", |status| status["workers"][0]["pid"].is_u64());
         self.status()["workers"][0]["pid"].as_u64().unwrap() as u32
     }
 
@@ -220,4 +224,11 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
             std::task::Poll::Pending => std::thread::park(),
         }
     }
+}
+
+/// Waits until the descriptor is readable: a pidfd is once its process has ended.
+pub fn wait(fd: &OwnedFd, patience: Duration) -> bool {
+    let patience = Timespec::try_from(patience).unwrap();
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut fds, Some(&patience))).unwrap() > 0
 }

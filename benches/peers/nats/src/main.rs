@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, Error};
+use async_nats::{Client, ConnectOptions, Error};
 use futures_util::StreamExt;
 
 const SUBJECT: &str = "jobs";
@@ -14,7 +14,9 @@ const GROUP: &str = "workers";
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().collect();
-    let client = async_nats::connect(&arguments[2]).await?;
+    // The server may be on its way.
+    let options = ConnectOptions::new().retry_on_initial_connect();
+    let client = options.connect(&arguments[2]).await?;
     match arguments[1].as_str() {
         "respond" => respond(client).await,
         _ => load(client, &arguments[3..]).await,

@@ -1,6 +1,7 @@
 //! Measures what a hop costs: client -> relay -> worker -> relay -> client over Unix sockets, three
 //! processes, all asleep while they wait, nothing parsed. With `client SOCKET` the same blocking
 //! client calls the pool at that socket instead. Prints the median round trip in microseconds.
+//! `RELAY_SECONDS` and `RELAY_WARMUP` are the seconds that are measured, and those before.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -10,8 +11,8 @@ use std::time::{Duration, Instant};
 /// A call of a body of 60 letters, which is also what the bare relay passes on.
 const CALL: &str = "{\"op\":\"call\",\"id\":1,\"body\":\"the quick brown fox jumps over the lazy dog and then some...\"}\n";
 const HANDSHAKE: &str = "{\"op\":\"handshake\",\"version\":\"1\"}\n";
-const WARM_UP: Duration = Duration::from_millis(500);
-const MEASURED: Duration = Duration::from_secs(2);
+const WARM_UP_S: f64 = 0.5;
+const MEASURED_S: f64 = 2.0;
 
 fn main() -> std::io::Result<()> {
     let mut args = std::env::args().skip(1);
@@ -71,6 +72,12 @@ fn client(pool: &str) -> std::io::Result<()> {
     rounds(link)
 }
 
+/// So many seconds as the environment says, or else as usual.
+fn time(name: &str, usual: f64) -> Duration {
+    let said = std::env::var(name).ok().and_then(|text| text.parse().ok());
+    Duration::from_secs_f64(said.unwrap_or(usual))
+}
+
 /// One message in flight, until the time is over.
 fn rounds(mut link: UnixStream) -> std::io::Result<()> {
     let mut answer = [0; 4096];
@@ -82,13 +89,14 @@ fn rounds(mut link: UnixStream) -> std::io::Result<()> {
             _ => Ok(started.elapsed()),
         }
     };
+    let (warm_up, measured) = (time("RELAY_WARMUP", WARM_UP_S), time("RELAY_SECONDS", MEASURED_S));
     let warm = Instant::now();
-    while warm.elapsed() < WARM_UP {
+    while warm.elapsed() < warm_up {
         round()?;
     }
     let mut times = Vec::new();
     let begun = Instant::now();
-    while begun.elapsed() < MEASURED {
+    while begun.elapsed() < measured {
         times.push(round()?);
     }
     times.sort_unstable();

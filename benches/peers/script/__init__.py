@@ -1,0 +1,1 @@
+"""Remuda beside its peers: what peers.py is made of."""

@@ -1,0 +1,124 @@
+"""Runs rows."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import time
+
+from script.places import ROOT
+from script.processes import filled, running
+from script.row import Count, Growth, Pair
+
+COMMAND_TIMEOUT_S = 300
+PROGRAM_TIMEOUT_S = 3600
+PAIRS_MIN = 5
+
+
+@dataclasses.dataclass
+class Plan:
+    """How much is measured."""
+
+    mode: str
+    # Interleaved pairs of a row, and the seconds after which it has enough with fewer.
+    pairs: int
+    budget: float
+    # The servers of a row are started anew after so many pairs.
+    pairs_a_start: int
+    # One short run under load.
+    seconds: float
+    warmup: float
+    # How often each point of a row of growth is measured.
+    rounds: int
+
+
+QUICK = Plan("quick", 15, 60.0, 5, 0.5, 0.2, 3)
+WHOLE = Plan("whole", 60, 1200.0, 6, 2.0, 0.5, 9)
+
+
+def measure(row, plan):
+    """The result of a row, without what all results have."""
+    if isinstance(row, Pair):
+        return pair(row, plan)
+    if isinstance(row, Growth):
+        return growth(row, plan)
+    if isinstance(row, Count):
+        return {"counts": row.measure()}
+    return program(row, plan)
+
+
+def pair(row, plan):
+    ours, peer = [], []
+    begun = time.monotonic()
+    budget = row.budget or plan.budget
+
+    def enough():
+        return len(ours) >= plan.pairs or (len(ours) >= PAIRS_MIN and time.monotonic() - begun > budget)
+
+    while not enough():
+        with contextlib.ExitStack() as stack:
+            run_ours = stack.enter_context(ready(row.ours, plan))
+            run_peer = stack.enter_context(ready(row.peer, plan))
+            if not ours:
+                run_ours(), run_peer()
+            for _ in range(plan.pairs_a_start):
+                # The order within a pair changes.
+                if len(ours) % 2:
+                    theirs = run_peer()
+                    ours.append(run_ours())
+                    peer.append(theirs)
+                else:
+                    own = run_ours()
+                    peer.append(run_peer())
+                    ours.append(own)
+                if enough():
+                    break
+    return {"ours": ours, "peer": peer}
+
+
+@contextlib.contextmanager
+def ready(side, plan):
+    """Gives a function that runs the side once."""
+    with running(side.servers, side.ready) as names:
+        names |= {"seconds": plan.seconds, "warmup": plan.warmup}
+        command = filled(side.command, names)
+        environment = {name: filled([value], names)[0] for name, value in side.environment.items()}
+        yield lambda: run(side, command, {**os.environ, **environment})
+
+
+def run(side, command, environment):
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=COMMAND_TIMEOUT_S, text=True,
+                          env=environment)
+    took = time.perf_counter() - started
+    if done.returncode != 0:
+        raise ValueError(f"{' '.join(command)} exited with {done.returncode}: {done.stderr[-400:]}")
+    if not side.figure:
+        return side.jobs / took
+    if side.figure == "last":
+        # "name 9.6 us (9.5 to 9.7)"
+        return float(re.search(r"\s(\d+\.\d+) \S+\s+\(", done.stdout.splitlines()[-1]).group(1))
+    value = json.loads(done.stdout.splitlines()[-1])
+    for key in side.figure.split("."):
+        value = value[key]
+    return float(value)
+
+
+def growth(row, plan):
+    """Point by point, and all of them again: what drifts, drifts for all."""
+    points = [{"x": x} for x in row.values]
+    for _ in range(plan.rounds):
+        for point in points:
+            for name, value in row.measure(point["x"]).items():
+                point.setdefault(name, []).append(value)
+    return {"points": points}
+
+
+def program(row, plan):
+    command = [*row.command, *([] if plan.mode == "whole" else row.quick)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=PROGRAM_TIMEOUT_S, text=True)
+    if done.returncode != 0:
+        raise ValueError(f"{' '.join(command)} exited with {done.returncode}: {done.stderr[-400:]}")
+    return {"lines": [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]}

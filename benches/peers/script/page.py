@@ -1,0 +1,184 @@
+"""The page: what the results say, between two marks in docs/performance.md."""
+
+from script import elsewhere
+from script.places import ROOT
+from script.ratios import median, met, paired
+from script.row import Count, Growth, Pair, Program
+from script.say import say
+
+BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"
+GROUPS = {
+    "map": ("Jobs from a file", "Jobs/s of whole commands, their start included."),
+    "serve": ("Behind a door", "A pool's door, a broker's, and a bare relay that parses nothing. Every server runs "
+              "while the other is measured, and waits."),
+    "shm": ("Shared memory between two processes", "Each process has a core of its own."),
+    "honest": ("Where every pool is as good as another", "Batches that the user tunes, and jobs that take long."),
+}
+PAIRS_USUAL = 15
+
+
+def write(rows, results, plan, places, charts, target):
+    """Replaces what is between the marks."""
+    old = target.read_text() if target.exists() else f"# Performance\n\n{BEGIN}\n{END}\n"
+    head, rest = old.split(BEGIN, 1)
+    tail = rest.split(END, 1)[1]
+    target.write_text(f"{head}{BEGIN}\n{text(rows, results, plan, places, charts)}{END}{tail}")
+    say(f"wrote {target.relative_to(ROOT)}")
+
+
+def text(rows, results, plan, places, charts):
+    there = [(row, results[row.name]) for row in rows if row.name in results]
+    lines = [measured(there, plan), ""]
+    lines += chart(charts, "ratios", "How many times as good as its peer Remuda is, with 95 % intervals and aims")
+    for group, (title, words) in GROUPS.items():
+        pairs = [(row, result) for row, result in there if isinstance(row, Pair) and row.group == group]
+        if pairs:
+            lines += [f"### {title}", "", words, "", *table(pairs), ""]
+    for row, result in there:
+        if isinstance(row, Program):
+            lines += [f"### {row.what}", "", *failed_or(result, elsewhere.table), ""]
+    growths = [(row, result) for row, result in there if isinstance(row, Growth)]
+    if growths:
+        lines += ["### Cost as work grows", "", "Of the pool's process alone: its most memory, and its processor time "
+                  "(user and system, all its threads) by the jobs. Workers are Rust programs that give back what comes.", ""]
+    for row, result in growths:
+        lines += [f"#### {row.what}", "", *chart(charts, row.name, row.what), *failed_or(result, lambda r, row=row: growth(row, r)), ""]
+    counts = [(row, result) for row, result in there if isinstance(row, Count)]
+    if counts:
+        lines += ["### What a job costs, counted", "", "System calls by `strace -c -f`, allocations by a preloaded library "
+                  "(the pool's process), wake-ups as voluntary context switches.", "", *count_table(counts), ""]
+    lines += ["### The commands", "", "`remuda` is `target/release/remuda`; `relay`, `load`, `nats-peer`, `iceoryx-peer`, "
+              "`net-rows` and `threads-rows` are in `benches/peers/target/release`; `figures` is the bench of `crates/shm`. "
+              "The servers are those in front of a semicolon.", ""]
+    for row, _ in there:
+        lines += commands(row, places)
+    return "\n".join(lines) + "\n"
+
+
+def chart(charts, name, words):
+    return [f"![{words}]({charts[name]})", ""] if name in charts else []
+
+
+def measured(there, plan):
+    places = [result["where"] for _, result in there]
+    if not places:
+        return "Nothing has been measured yet."
+    last = max(places, key=lambda where: where["date"])
+    commits = sorted({where["commit"] for where in places})
+    minutes = sum(result.get("seconds", 0) for _, result in there) / 60
+    return (f"Measured on {last['date']} at {', '.join(commits)} (`{'--quick' if plan.mode == 'quick' else 'the whole run'}`, "
+            f"{minutes:.0f} minutes): {last['cpu']}, {last['memory']}, {last['kernel']}, Python {last['python']}, Node "
+            f"{last['node']}, Rust {last['rust']}. A row's ratio is Remuda's figure by the peer's, the median of interleaved "
+            "pairs with the 95 % interval of the bootstrap. An aim is met when the interval reaches it.")
+
+
+def short(row, result):
+    if "error" in result:
+        return result["error"]
+    middle, low, high = paired(result["ours"], result["peer"])
+    verdict = "" if not row.aim else f", {' '.join(map(str, row.aim))}: {'met' if met(row.aim, low, high) else 'NOT met'}"
+    return f"{middle:.2f} ({low:.2f} to {high:.2f}) x {row.peer.name}{verdict}"
+
+
+def table(pairs):
+    lines = ["| what | Remuda | peer | ratio (95 % interval) | pairs | aim |", "| --- | --- | --- | --- | --- | --- |"]
+    for row, result in pairs:
+        start = f"| {row.what} | {row.ours.name}"
+        aim = " ".join(map(str, row.aim)) if row.aim else ""
+        if "missing" in result:
+            lines.append(f"{start} | {row.peer.name} | not there yet | | {aim} |")
+            continue
+        if "error" in result:
+            lines.append(f"{start} | {row.peer.name} | did not run: {cell(result['error'])} | | {aim} |")
+            continue
+        middle, low, high = paired(result["ours"], result["peer"])
+        if row.aim:
+            aim += ": met" if met(row.aim, low, high) else ": **not met**"
+        count = len(result["ours"])
+        lines.append(f"{start}: {figure(median(result['ours']), row.unit)} | {row.peer.name}: "
+                     f"{figure(median(result['peer']), row.unit)} | {number(middle)} ({number(low)} to {number(high)}) | "
+                     f"{count} | {aim} |")
+    if any(len(result.get("ours", range(PAIRS_USUAL))) < PAIRS_USUAL for _, result in pairs):
+        lines += ["", f"Fewer than {PAIRS_USUAL} pairs: the row's time was over."]
+    return lines
+
+
+def cell(words):
+    return " ".join(words.replace("|", "/").split())[:160]
+
+
+def number(value):
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def figure(value, unit):
+    return f"{number(value)} {unit}"
+
+
+def failed_or(result, show):
+    return [f"Did not run: {cell(result['error'])}"] if "error" in result else show(result)
+
+
+def growth(row, result):
+    lines = [f"| {row.grows} | jobs/s | memory | processor time a job |", "| --- | --- | --- | --- |"]
+    for point in result["points"]:
+        failed = sum(point["failed"])
+        lines.append(f"| {point['x']:,} | {median(point['jobs_per_second']):,.0f} | {median(point['memory_mib']):.1f} MiB | "
+                     f"{median(point['cpu_us']):.2f} us |" + (f" {failed:,} without a result |" if failed else ""))
+    if row.bounded:
+        memory, cpu = (steepest(result["points"], name) for name in ("memory_mib", "cpu_us"))
+        lines += ["", f"Twice as many cost at most {memory[0]:.2f} times the memory (at {memory[1]:,}), and {cpu[0]:.2f} times "
+                  f"the processor time a job (at {cpu[1]:,})."]
+    return lines
+
+
+def steepest(points, name):
+    """The most that twice as many cost between two points beside each other, and where."""
+    def doubling(one, other):
+        return (median(other[name]) / median(one[name])) ** (1 / log2(other["x"] / one["x"]))
+
+    return max((doubling(one, other), other["x"]) for one, other in zip(points, points[1:]))
+
+
+def log2(value):
+    import math
+
+    return math.log2(value)
+
+
+def count_table(counts):
+    lines = ["| path | process | system calls a job | wake-ups | allocations | processor time |", "| --- | --- | --- | --- | --- | --- |"]
+    for row, result in counts:
+        if "counts" not in result:
+            words = "not there yet" if "missing" in result else "did not run: " + cell(result["error"])
+            lines.append(f"| {row.what} | | {words} | | | |")
+            continue
+        for process, counted in result["counts"].items():
+            lines.append(f"| {row.what} | {process} | {calls(counted.get('calls'))} | {small(counted.get('wake_ups'))} | "
+                         f"{small(counted.get('allocations'))} | {small(counted.get('cpu_us'), ' us')} |")
+    return lines
+
+
+def calls(counted):
+    """The sum, and the calls that are more than a hundredth of a call a job."""
+    if counted is None:
+        return ""
+    named = sorted(counted.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{count:.2f} {name}" for name, count in named if count >= 0.01)
+    return f"{sum(counted.values()):.2f}" + (f" ({shown})" if shown else "")
+
+
+def small(value, unit=""):
+    return "" if value is None else f"{value:.2f}{unit}"
+
+
+def commands(row, places):
+    if isinstance(row, Pair):
+        return [f"- `{row.name}`: {row.what}", *(f"  - {code(side, places)}" for side in (row.ours, row.peer))]
+    return [f"- `{row.name}`: `{places.shown(row.command)}`"]
+
+
+def code(side, places):
+    environment = [f"{name}={value.strip('{}')}" for name, value in side.environment.items()]
+    words = [*(places.shown(server) for server in side.servers), " ".join([*environment, places.shown(side.command)])]
+    return f"`{'; '.join(words)}`"

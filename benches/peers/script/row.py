@@ -1,0 +1,92 @@
+"""What a row is."""
+
+import dataclasses
+from typing import Callable, Optional
+
+
+@dataclasses.dataclass
+class Side:
+    """One of the two sides of a row. In its commands `{folder}` is a fresh folder, `{port}` a free
+    port, `{seconds}` and `{warmup}` the time of a short run."""
+
+    name: str
+    # Run for each figure.
+    command: list
+    # Where the figure is in the line of JSON that the command prints ("latency_us.p50"), "last" for
+    # the last number that it prints, or nothing where its running time is the figure.
+    figure: str = ""
+    # How many jobs it does, where its running time is the figure.
+    jobs: int = 0
+    # Started before, and stopped after.
+    servers: list = dataclasses.field(default_factory=list)
+    # A command that ends with 0 once the servers are ready.
+    ready: list = dataclasses.field(default_factory=list)
+    environment: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass
+class Pair:
+    """Two sides that do the same work, compared pair by pair. The ratio is Remuda's figure by the
+    peer's."""
+
+    name: str
+    group: str
+    what: str
+    ours: Side
+    peer: Side
+    unit: str
+    # ("at least" or "at most", ratio)
+    aim: Optional[tuple] = None
+    # What of the peers has to be installed: "python", "node", "debian".
+    needs: tuple = ()
+    # Says whether the binary has what this row measures; nothing where it always has.
+    there: Optional[Callable[[], bool]] = None
+    # More of both sides' time is worse.
+    less_is_better: bool = False
+    # The time that its pairs may take in all, in seconds, where it isn't the usual.
+    budget: float = 0.0
+
+
+@dataclasses.dataclass
+class Growth:
+    """Cost as something grows: `measure(x)` gives a figure by name, of a fresh pool each time."""
+
+    name: str
+    what: str
+    # What grows, and its values.
+    grows: str
+    values: list
+    measure: Callable[[int], dict]
+    command: list
+    # Twice as much may cost at most twice the memory, and no more processor time a job.
+    bounded: bool = True
+    group: str = "growth"
+    needs: tuple = ()
+    there: Optional[Callable[[], bool]] = None
+
+
+@dataclasses.dataclass
+class Count:
+    """What a job costs on one path, counted: `measure()` gives it for each process."""
+
+    name: str
+    what: str
+    measure: Callable[[], dict]
+    command: list
+    group: str = "counts"
+    needs: tuple = ()
+    there: Optional[Callable[[], bool]] = None
+
+
+@dataclasses.dataclass
+class Program:
+    """A program that runs its own pairs, and prints them as JSON."""
+
+    name: str
+    what: str
+    command: list
+    # What the run with few pairs adds to the command.
+    quick: list
+    group: str = "programs"
+    needs: tuple = ()
+    there: Optional[Callable[[], bool]] = None

@@ -1,0 +1,113 @@
+"""`remuda serve` beside servers, brokers and a bare relay."""
+
+from script.places import NATS_SERVER, PEER_PYTHON, PROGRAMS
+from script.row import Pair, Side
+
+SOCKET = "unix:{folder}/pool.sock"
+RINGS = "shm:peers-{port}"
+BODY_BYTES = 60
+BODY = "the quick brown fox jumps over the lazy dog and then some..."
+PYTHON = ["-j", "2", "--python", "benches/peers/programs/jobs.py:upper"]
+ECHO = ["-j", "1", "--builtin", "echo"]
+TWO = ["-j", "2", "--builtin", "echo"]
+ONE_CORE = ["taskset", "-c", "0"]
+
+
+def pool(places, worker, to=SOCKET, in_flight=1, options=(), prefix=(), name="serve", client=None):
+    """A pool and the load of `remuda bench`, or of another client."""
+    figure = "latency_us.p50" if in_flight == 1 else "jobs_per_second"
+    bench = [places.remuda, "bench", "--to", to, "--in-flight", str(in_flight), "--duration", "{seconds}", "--warmup",
+             "{warmup}", "--body", BODY, "--json"]
+    return Side(
+        name,
+        [*prefix, *(client or bench)],
+        "figure" if client else figure,
+        servers=[[*prefix, places.remuda, "serve", "-l", SOCKET, *(["-l", to] if to != SOCKET else []), *options, *worker]],
+        ready=[places.remuda, "call", "--to", to, "x"],
+    )
+
+
+def http(places, name, server, ready, path, connections):
+    figure = "p50_us" if connections == 1 else "jobs_per_second"
+    load = [places.peer("load"), "http", "--to", "127.0.0.1:{port}", "--path", path, "--connections", str(connections),
+            "--seconds", "{seconds}", "--warmup", "{warmup}", "--bytes", str(BODY_BYTES)]
+    return Side(name, load, figure, servers=[server], ready=ready)
+
+
+def mosec(places, connections):
+    server = [PEER_PYTHON, str(PROGRAMS / "mosec_server.py"), "--port", "{port}", "--log-level", "error"]
+    one = [places.peer("load"), "http", "--to", "127.0.0.1:{port}", "--path", "/inference", "--calls", "1"]
+    return http(places, f"mosec 0.9.8, {connections} connection{'s' * (connections > 1)}", server, one, "/inference",
+                connections)
+
+
+def post_call(places, connections):
+    server = [places.remuda, "serve", "-l", SOCKET, "--http", "{port}", *PYTHON]
+    one = [places.peer("load"), "http", "--to", "127.0.0.1:{port}", "--path", "/call", "--calls", "1"]
+    return http(places, f"POST /call, {connections} connection{'s' * (connections > 1)}", server, one, "/call", connections)
+
+
+def nats(places, in_flight):
+    url, program = "nats://127.0.0.1:{port}", places.peer("nats-peer")
+    respond = [program, "respond", url]
+    return Side(
+        "NATS 2.9 request/reply, queue group of two",
+        [program, "load", url, str(in_flight), "{seconds}", "{warmup}", str(BODY_BYTES)],
+        "p50_us" if in_flight == 1 else "jobs_per_second",
+        # A responder that finds no server yet tries again.
+        servers=[[NATS_SERVER, "-a", "127.0.0.1", "-p", "{port}"], respond, respond],
+        ready=[program, "load", url, "1", "0.05", "0", str(BODY_BYTES)],
+    )
+
+
+def rows(places, has):
+    relay = [places.peer("relay")]
+    client = [places.peer("relay"), "client", "{folder}/pool.sock"]
+    times = {"RELAY_SECONDS": "{seconds}", "RELAY_WARMUP": "{warmup}"}
+
+    def bare(prefix=()):
+        return Side("bare blocking relay", [*prefix, *relay], "figure", environment=times)
+
+    def rust(worker=ECHO, spin=None, prefix=(), to=SOCKET, in_flight=1, rings=False, bench=False, name=None):
+        """A pool of Rust workers, without rings or with them. `spin` is as the option."""
+        options = [*(["--spin", spin] if spin is not None and has.spin() else []), *(() if rings else has.no_rings())]
+        said = client if to == SOCKET and in_flight == 1 and not bench else None
+        side = pool(places, worker, to, in_flight, options, prefix, name or ("over rings" if rings else "over Unix sockets"), said)
+        side.environment = times if said else {}
+        return side
+
+    def rings(**more):
+        return rust(to=RINGS, rings=True, **more)
+
+    one, many = "one call in flight, a Rust worker, p50", "64 calls in flight"
+    return [
+        Pair("serve-mosec-64", "serve", f"{many}, two Python workers", pool(places, PYTHON, in_flight=64, name="over a Unix socket"),
+             mosec(places, 64), "jobs/s", ("at least", 8), ("python",)),
+        Pair("serve-mosec-64-http", "serve", f"{many}, two Python workers, the same load program",
+             post_call(places, 64), mosec(places, 64), "jobs/s", ("at least", 2), ("python",)),
+        Pair("serve-mosec-1", "serve", "one call in flight, two Python workers, p50",
+             pool(places, PYTHON, name="over a Unix socket"), mosec(places, 1), "us", ("at most", 0.35), ("python",),
+             less_is_better=True),
+        Pair("serve-mosec-1-http", "serve", "one call in flight, two Python workers, the same load program, p50",
+             post_call(places, 1), mosec(places, 1), "us", None, ("python",), less_is_better=True),
+        Pair("serve-relay", "serve", f"{one}, all asleep, the same client", rust(spin="0"), bare(), "us", ("at most", 1.2),
+             less_is_better=True),
+        Pair("serve-relay-one-core", "serve", f"{one}, all on one core, the same client", rust(spin="0", prefix=ONE_CORE),
+             bare(ONE_CORE), "us", ("at most", 1.2), less_is_better=True),
+        Pair("serve-relay-default", "serve", f"{one}, as it is by default, the same client", rust(rings=True, name="over a Unix socket"),
+             bare(), "us", less_is_better=True),
+        Pair("rings-relay-asleep", "serve", f"{one}, all asleep", rings(spin="0"), bare(), "us", ("at most", 0.85),
+             there=has.rings, less_is_better=True),
+        Pair("rings-relay-spinning", "serve", f"{one}, the pool spinning", rings(), bare(), "us",
+             ("at most", 0.5), there=has.rings, less_is_better=True),
+        Pair("rings-sockets-asleep", "serve", f"{one}, all asleep, `remuda bench` on both sides", rings(spin="0"),
+             rust(spin="0", bench=True), "us", ("at most", 0.85), there=has.rings, less_is_better=True),
+        Pair("rings-sockets-64", "serve", f"{many}, a Rust worker", rings(in_flight=64), rust(in_flight=64), "jobs/s",
+             ("at least", 2), there=has.rings),
+        Pair("serve-nats-64", "serve", f"{many}, two Rust workers", rust(TWO, in_flight=64), nats(places, 64), "jobs/s",
+             ("at least", 2), ("debian",)),
+        Pair("rings-nats-64", "serve", f"{many}, two Rust workers", rings(worker=TWO, in_flight=64), nats(places, 64), "jobs/s",
+             ("at least", 4), ("debian",), has.rings),
+        Pair("serve-nats-1", "serve", "one call in flight, two Rust workers, p50", rust(TWO, bench=True), nats(places, 1),
+             "us", None, ("debian",), less_is_better=True),
+    ]

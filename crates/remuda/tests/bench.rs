@@ -71,7 +71,7 @@ fn the_closed_loop_counts_what_the_pool_counts() {
 
     // Over TCP too, and by time; the warm-up's calls are not among those measured.
     let output = remuda()
-        .args(["bench", "--to", &serve.address(1), "-d", "0.3", "--warmup=0.2", "--json"])
+        .args(["bench", "--to", &serve.address(1), "-d", "2", "--warmup=0.2", "--json"])
         .output()
         .unwrap();
     let measured = figures(&output);

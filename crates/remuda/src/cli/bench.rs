@@ -2,6 +2,7 @@
 
 mod load;
 mod report;
+mod wire;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use clap::Args;
 use remuda_net::Config as NetConfig;
 use remuda_protocol::{Raw, json_string};
 
-use crate::cli::connection::Connection;
+use crate::cli::connection::ConnectionError;
 use crate::cli::{exit, number};
 use load::{End, Load, Pace, Plan};
 
@@ -78,6 +79,7 @@ Examples:
   remuda bench                                 10 s, one call after the other
   remuda bench -i 64 -n 1000000 --json
   remuda bench -r 5000 -d 30s -c 8             5,000 calls a second, come what may
+  remuda bench --to shm:upper -i 64            over rings in shared memory
 
 Exit status: 0 every call had its result, 1 some had not, 255 any other error.";
 
@@ -98,14 +100,6 @@ pub(crate) fn run(args: &BenchArgs) -> ExitCode {
         Ok(plan) => plan,
         Err(message) => return exit::error(message),
     };
-    let mut connections = Vec::with_capacity(args.connections as usize);
-    for _ in 0..args.connections {
-        match Connection::open(args.to.as_deref()) {
-            Ok(connection) => connections.push(connection),
-            Err(error) => return exit::error(error),
-        }
-    }
-    let pool = connections.first().map_or(0, |connection| connection.offer.pid);
     let in_flight = match plan.pace {
         Pace::Closed { in_flight } => in_flight as usize,
         Pace::Open { .. } => IN_FLIGHT_MAX as usize,
@@ -116,11 +110,17 @@ pub(crate) fn run(args: &BenchArgs) -> ExitCode {
     let net = NetConfig { send_limit, ..default };
     let shown = std::io::stderr().is_terminal();
     let measured = remuda_net::run_local(net, async move {
-        let streams = connections.into_iter().map(Connection::into_stream);
-        Ok::<_, remuda_net::NetError>(Load::start(plan, streams)?.finish(shown).await)
+        let (mut wires, mut pool) = (Vec::new(), 0);
+        for _ in 0..args.connections {
+            let (wire, offer) = wire::open(args.to.as_deref()).await?;
+            wires.push(wire);
+            pool = offer.pid;
+        }
+        Ok::<_, ConnectionError>((Load::start(plan, wires).finish(shown).await, pool))
     });
-    let measured = match measured.and_then(|measured| measured) {
-        Ok(measured) => measured,
+    let (measured, pool) = match measured {
+        Ok(Ok(measured)) => measured,
+        Ok(Err(error)) => return exit::error(error),
         Err(error) => return exit::error(error),
     };
     if args.json {

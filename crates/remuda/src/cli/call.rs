@@ -37,6 +37,7 @@ Examples:
   remuda call abc
   remuda call --json '{\"text\":\"abc\"}'
   remuda call --to tcp:127.0.0.1:7000 - < body.txt
+  remuda call --to shm:upper abc               a pool that serves -l shm:upper
 
 Exit status: 0 the result was printed, 1 the job failed, 255 any other error.";
 

@@ -10,10 +10,11 @@ use remuda_protocol::{Address, Connecting, Framer, HandshakeError, Offer};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
+use crate::cli::rings::Rings;
 use crate::cli::{address, tls};
 
 /// How long a pool may take to be reached and to shake hands.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes that an answer may have.
 const ANSWER_LIMIT: usize = 1 << 30;
 
@@ -37,7 +38,9 @@ pub(crate) enum ConnectionError {
     Handshake { address: String, source: HandshakeError },
     #[error("{address}: {source}")]
     Io { address: String, source: io::Error },
-    #[error("the pool closed the connection without an answer")]
+    #[error(
+        "the pool closed the connection without an answer: it ended or was killed, and what was asked may have been done; see `remuda status`"
+    )]
     Closed,
     #[error("cannot read the token in {path}: {source}")]
     Token { path: String, source: io::Error },
@@ -48,6 +51,7 @@ pub(crate) enum Stream {
     Unix(UnixStream),
     Tcp(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Shm(Box<Rings>),
 }
 
 impl Connection {
@@ -93,6 +97,7 @@ impl Connection {
             Stream::Unix(stream) => stream.write_all(lines),
             Stream::Tcp(stream) => stream.write_all(lines),
             Stream::Tls(stream) => stream.write_all(lines).and_then(|()| stream.flush()),
+            Stream::Shm(rings) => rings.write_all(lines),
         }
     }
 
@@ -114,6 +119,7 @@ impl Connection {
                 Stream::Unix(stream) => stream.read(spare)?,
                 Stream::Tcp(stream) => stream.read(spare)?,
                 Stream::Tls(stream) => stream.read(spare)?,
+                Stream::Shm(rings) => rings.read(spare)?,
             };
             if read == 0 {
                 return Ok(None);
@@ -141,15 +147,19 @@ impl Stream {
                 let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
                 Ok(Self::Tls(Box::new(StreamOwned::new(session, stream))))
             }
-            _ => Err(io::Error::other("this command reaches unix:, tcp: and tls: addresses")),
+            Address::Shm { name, .. } => Rings::connect(name).map(Box::new).map(Self::Shm),
         }
     }
 
-    fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         match self {
             Self::Unix(stream) => stream.set_read_timeout(timeout),
             Self::Tcp(stream) => stream.set_read_timeout(timeout),
             Self::Tls(stream) => stream.sock.set_read_timeout(timeout),
+            Self::Shm(rings) => {
+                rings.set_read_timeout(timeout);
+                Ok(())
+            }
         }
     }
 }

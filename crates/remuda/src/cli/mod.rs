@@ -14,6 +14,7 @@ mod log;
 mod map;
 pub(crate) mod number;
 mod pool;
+mod rings;
 mod serve;
 mod systemd;
 mod tls;

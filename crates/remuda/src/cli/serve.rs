@@ -95,6 +95,7 @@ Examples:
   remuda serve --python examples/upper.py:upper
   remuda serve -j 4 -l unix:/run/upper.sock,mode=0660,group=web -- ./worker
   remuda serve -l tcp:127.0.0.1:7000 --builtin sha256
+  remuda serve -l shm:upper,role=admin --builtin wc     for programs of this user, over rings
   remuda serve -c remuda.toml --check
 
 Without --listen, the pool listens at REMUDA_ADDR, or at default.sock in $XDG_RUNTIME_DIR/remuda or

@@ -9,11 +9,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use remuda_net::{ConnCtx, Either, NetError, Notifier, ParseResult};
+use remuda_net::{Either, Notifier};
 use remuda_protocol::encode::{self, CallFields};
 use remuda_protocol::{Answer, Id, LineScan, Reply};
 
-use crate::cli::connection::Stream;
+use super::wire::Wire;
 use crate::cli::number::grouped;
 
 /// How long answers are waited for after the last call was sent.
@@ -80,7 +80,7 @@ impl Measured {
 
 /// A connection and its calls.
 struct Lane {
-    conn: ConnCtx,
+    wire: Wire,
     scan: LineScan,
     /// When the call with that id was due.
     due: Vec<Instant>,
@@ -114,23 +114,8 @@ pub(super) struct Load {
 
 impl Load {
     /// Begins to call over these connections.
-    pub(super) fn start(
-        plan: Plan,
-        streams: impl Iterator<Item = Stream>,
-    ) -> Result<Self, NetError> {
-        let mut lanes = Vec::new();
-        for stream in streams {
-            let conn = match stream {
-                Stream::Unix(stream) => remuda_net::adopt_unix(stream)?,
-                Stream::Tcp(stream) => remuda_net::adopt_tcp(stream)?,
-                Stream::Tls(_) => {
-                    return Err(NetError::Tls(
-                        "bench reaches unix: and tcp: addresses alone".into(),
-                    ));
-                }
-            };
-            lanes.push(Lane::new(conn));
-        }
+    pub(super) fn start(plan: Plan, wires: Vec<Wire>) -> Self {
+        let mut lanes: Vec<Lane> = wires.into_iter().map(Lane::new).collect();
         let connections = lanes.len();
         if let Pace::Closed { in_flight } = plan.pace {
             for (place, lane) in lanes.iter_mut().enumerate() {
@@ -167,7 +152,7 @@ impl Load {
         for place in 0..connections {
             remuda_net::spawn(read(state.clone(), place, done.clone()));
         }
-        Ok(Self { state, done })
+        Self { state, done }
     }
 
     /// Calls until the end, and gives what was measured.
@@ -244,9 +229,9 @@ fn times() -> Histogram<u64> {
 }
 
 impl Lane {
-    fn new(conn: ConnCtx) -> Self {
+    fn new(wire: Wire) -> Self {
         Self {
-            conn,
+            wire,
             scan: LineScan::new(ANSWER_LIMIT),
             due: Vec::new(),
             free: Vec::new(),
@@ -279,8 +264,7 @@ impl Lane {
 
     fn flush(&mut self) {
         if !self.out.is_empty() {
-            // A connection that takes nothing more is seen to end by who reads it.
-            let _ = self.conn.send_nowait(&self.out);
+            self.wire.send(&self.out);
             self.out.clear();
         }
     }
@@ -435,21 +419,17 @@ impl State {
 
 /// Reads the answers of a connection.
 async fn read(state: Rc<RefCell<State>>, place: usize, done: Notifier) {
-    let conn = state.borrow().lanes[place].conn;
-    loop {
-        let read = |bytes: &[u8]| {
-            let state = &mut *state.borrow_mut();
-            let now = Instant::now();
-            let used = state.read(place, bytes, now);
-            if state.in_flight == 0 || state.is_over(now) {
-                done.notify();
-            }
-            if used == 0 { ParseResult::NeedMore } else { ParseResult::Consumed(used) }
-        };
-        if conn.with_data(read).await == 0 {
-            break;
+    let wire = state.borrow().lanes[place].wire.clone();
+    let read = |bytes: &[u8]| {
+        let state = &mut *state.borrow_mut();
+        let now = Instant::now();
+        let used = state.read(place, bytes, now);
+        if state.in_flight == 0 || state.is_over(now) {
+            done.notify();
         }
-    }
+        used
+    };
+    wire.read(read).await;
     state.borrow_mut().lose(place);
     done.notify();
 }

@@ -218,6 +218,11 @@ impl<T> Consumer<T> {
         Some(message)
     }
 
+    /// How many messages were there at the last look and were not taken yet.
+    pub(crate) fn seen(&self) -> usize {
+        self.tail_seen.get().wrapping_sub(self.head.get())
+    }
+
     #[cold]
     fn give_back(&self, block: *mut Block<T>) {
         let second = self.shared.spare.swap(block, Ordering::AcqRel);

@@ -59,9 +59,10 @@
 //!
 //! # Waiting
 //!
-//! Who waits looks for some microseconds, offers its core to others, and is then parked; where all
-//! threads of the pool may run on one core only, it's parked at once. An event loop that can't
-//! wait in [`recv`](WorkerPool::recv) sets a [wake hook](WorkerPool::set_wake_hook).
+//! Who waits looks for at most 20 microseconds, soon offering its core to other threads between
+//! two looks, and is then parked; less long where that was in vain lately. Where all threads of the
+//! pool may run on one core only, it offers the core to the others and is parked. An event loop
+//! that can't wait in [`recv`](WorkerPool::recv) sets a [wake hook](WorkerPool::set_wake_hook).
 
 #[allow(unsafe_code, reason = "a queue hands its slots from one thread to the other")]
 mod chain;
@@ -72,6 +73,7 @@ pub mod iterator;
 mod macros;
 mod message;
 mod options;
+mod pace;
 mod pool;
 mod receiver;
 mod recv;
@@ -80,6 +82,8 @@ mod ring;
 mod sender;
 mod sleeper;
 mod spawn;
+#[cfg(not(loom))]
+mod spin;
 mod sync;
 mod worker;
 

@@ -6,6 +6,7 @@ use remuda_backoff::RestartIntensity;
 
 use crate::hub::Hub;
 use crate::iterator::RecvAllIterator;
+use crate::pace::Pace;
 use crate::spawn::{Job, Once, Restarting, Seat, spawn};
 use crate::sync::{Arc, AtomicBool};
 use crate::{
@@ -40,6 +41,7 @@ pub struct WorkerPool<Up, Down> {
     /// Who gets the next message of `broadcast_one`: the first worker from this id on.
     next_receiver: usize,
     pub(crate) has_hook: bool,
+    pub(crate) pace: Pace,
 }
 
 impl<Up, Down> WorkerPool<Up, Down> {
@@ -63,6 +65,7 @@ impl<Up, Down> WorkerPool<Up, Down> {
             turn: TURN_LENGTH,
             next_receiver: 0,
             has_hook: false,
+            pace: Pace::new(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::hub::Hub;
-use crate::sleeper::ANSWER_PAUSES;
+use crate::pace::Pace;
 use crate::sync::Arc;
 use crate::{DownMsg, RecvError, RecvTimeoutError, TryRecvError, chain};
 
@@ -33,6 +33,7 @@ pub(crate) struct Inbox<Message> {
     held: RefCell<VecDeque<Message>>,
     /// A `Stop` was read: it's the last message, though the queue may be closed a moment later.
     stopped: Cell<bool>,
+    pace: Cell<Pace>,
 }
 
 /// The worker was told to stop, or the pool is gone: end soon.
@@ -42,7 +43,13 @@ pub struct Stopped;
 
 impl<Message> Inbox<Message> {
     pub(crate) fn new(chain: chain::Consumer<Message>, hub: Arc<Hub>) -> Self {
-        Self { chain, hub, held: RefCell::new(VecDeque::new()), stopped: Cell::new(false) }
+        Self {
+            chain,
+            hub,
+            held: RefCell::new(VecDeque::new()),
+            stopped: Cell::new(false),
+            pace: Cell::new(Pace::new()),
+        }
     }
 
     pub(crate) fn close(&self) {
@@ -55,11 +62,23 @@ impl<Message> Inbox<Message> {
 }
 
 impl<Down> Inbox<DownMsg<Down>> {
+    #[inline]
+    fn pop(&self) -> Option<DownMsg<Down>> {
+        let is_look = self.chain.seen() == 0;
+        let message = self.chain.pop();
+        if is_look && message.is_some() {
+            let mut pace = self.pace.get();
+            pace.found(self.chain.seen() + 1);
+            self.pace.set(pace);
+        }
+        message
+    }
+
     fn try_recv(&self) -> Result<DownMsg<Down>, TryRecvError> {
         if self.stopped.get() {
             return Err(TryRecvError::Disconnected);
         }
-        let mut message = self.chain.pop();
+        let mut message = self.pop();
         if message.is_none() {
             if !self.chain.is_ended() {
                 return Err(TryRecvError::Empty);
@@ -72,12 +91,13 @@ impl<Down> Inbox<DownMsg<Down>> {
     }
 
     fn wait(&self, deadline: Option<Instant>) {
-        self.chain
-            .arrival()
-            .wait(&self.hub.cores, ANSWER_PAUSES, deadline, || self.chain.has_news());
+        self.chain.arrival().wait(&self.hub.cores, deadline, || self.chain.has_news());
     }
 
     fn recv(&self) -> Result<DownMsg<Down>, RecvError> {
+        if self.chain.seen() == 0 {
+            self.pace.get().before_look();
+        }
         loop {
             match self.try_recv() {
                 Ok(message) => return Ok(message),

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use crate::iterator::RecvBurstIterator;
 use crate::pool::TURN_LENGTH;
-use crate::sleeper::ANSWER_PAUSES;
 use crate::{RecvError, RecvTimeoutError, TryRecvError, UpMsg, Worker, WorkerPanic, WorkerPool};
 
 /// Reading what workers send.
@@ -24,7 +23,11 @@ impl<Up, Down> WorkerPool<Up, Down> {
     /// As [`recv`](Self::recv).
     #[inline]
     pub fn recv_msg(&mut self) -> Result<UpMsg<Up>, RecvError> {
-        if let Some(message) = self.take() {
+        if let Some(message) = self.take_seen() {
+            return Ok(message);
+        }
+        self.pace.before_look();
+        if let Some(message) = self.take_from_next() {
             return Ok(message);
         }
         self.recv_waiting(None).map_err(|_| RecvError)
@@ -86,6 +89,12 @@ impl<Up, Down> WorkerPool<Up, Down> {
     /// The next message in turn.
     #[inline]
     fn take(&mut self) -> Option<UpMsg<Up>> {
+        self.take_seen().or_else(|| self.take_from_next())
+    }
+
+    /// The next message in turn, if no queue need be looked at for it.
+    #[inline]
+    fn take_seen(&mut self) -> Option<UpMsg<Up>> {
         if self.turn > 0
             && let Some(worker) = self.workers.get_mut(self.reading)
             && let Some(body) = worker.take_seen()
@@ -93,7 +102,7 @@ impl<Up, Down> WorkerPool<Up, Down> {
             self.turn -= 1;
             return Some(UpMsg { worker: worker.id, body });
         }
-        self.take_from_next()
+        None
     }
 
     /// Goes round the workers once, the present one last.
@@ -103,6 +112,7 @@ impl<Up, Down> WorkerPool<Up, Down> {
             self.reading = if self.reading + 1 < count { self.reading + 1 } else { 0 };
             let worker = &mut self.workers[self.reading];
             if let Some(body) = worker.take() {
+                self.pace.found(worker.lane.seen() + 1);
                 self.turn = TURN_LENGTH - 1;
                 return Some(UpMsg { worker: worker.id, body });
             }
@@ -132,7 +142,7 @@ impl<Up, Down> WorkerPool<Up, Down> {
                 return Err(RecvTimeoutError::Timeout);
             }
             let hub = &self.hub;
-            hub.bell.wait(&hub.cores, ANSWER_PAUSES, deadline, || self.has_news());
+            hub.bell.wait(&hub.cores, deadline, || self.has_news());
             if let Some(message) = self.take() {
                 return Ok(message);
             }

@@ -124,6 +124,13 @@ impl<T> Producer<T> {
         used < self.shared.capacity || self.is_cut_off()
     }
 
+    /// Whether there is space for some more to come at once: each look at the consumer's position
+    /// takes that line away from it.
+    pub(crate) fn has_much_space(&self) -> bool {
+        let used = self.tail.get().wrapping_sub(load_fenced(&self.shared.head));
+        used <= self.shared.capacity - self.shared.capacity.div_ceil(4) || self.is_cut_off()
+    }
+
     /// Whether every message was taken, or the consumer is gone.
     pub(crate) fn is_emptied(&self) -> bool {
         self.tail.get() == load_fenced(&self.shared.head) || self.is_cut_off()
@@ -191,6 +198,12 @@ impl<T> Consumer<T> {
         let message = self.shared.slot(head).with(|slot| unsafe { (*slot).assume_init_read() });
         self.head.set(head.wrapping_add(1));
         Some(message)
+    }
+
+    /// How many messages were there at the last look and were not taken yet.
+    #[inline]
+    pub(crate) fn seen(&self) -> usize {
+        self.tail_seen.get().wrapping_sub(self.head.get())
     }
 
     /// Gives the slots of the messages taken back to the producer, and wakes it if it waits.

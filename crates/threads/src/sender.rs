@@ -6,7 +6,6 @@ use std::thread;
 
 use crate::hub::Hub;
 use crate::ring::{Producer, PushError};
-use crate::sleeper::{ANSWER_PAUSES, ROOM_PAUSES};
 use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::{DownMsg, SendError, TrySendError, chain};
 
@@ -32,7 +31,7 @@ impl<Up> SyncSender<Up> {
             Err(PushError::Full(message)) => self.send_when_free(message)?,
         }
         if self.rendezvous {
-            self.wait(ANSWER_PAUSES, Producer::is_emptied);
+            self.wait(Producer::is_emptied, Producer::is_emptied);
         }
         Ok(())
     }
@@ -40,7 +39,7 @@ impl<Up> SyncSender<Up> {
     #[cold]
     fn send_when_free(&self, mut message: Up) -> Result<(), SendError<Up>> {
         loop {
-            self.wait(ROOM_PAUSES, Producer::has_space);
+            self.wait(Producer::has_much_space, Producer::has_space);
             match self.ring.push(message) {
                 Ok(()) => break,
                 Err(PushError::Closed(message)) => return Err(SendError(message)),
@@ -51,9 +50,13 @@ impl<Up> SyncSender<Up> {
         Ok(())
     }
 
-    fn wait(&self, pauses: usize, ready: impl Fn(&Producer<Up>) -> bool) {
-        while !ready(&self.ring) {
-            self.ring.space().wait(&self.hub.cores, pauses, None, || ready(&self.ring));
+    /// Spins for what is `wanted`, and then parks if even what is `needed` isn't there.
+    fn wait(&self, wanted: impl Fn(&Producer<Up>) -> bool, needed: impl Fn(&Producer<Up>) -> bool) {
+        let space = self.ring.space();
+        if !space.spin(&self.hub.cores, &mut || wanted(&self.ring)) {
+            while !needed(&self.ring) {
+                space.sleep(None, || needed(&self.ring));
+            }
         }
     }
 

@@ -1,36 +1,15 @@
-//! How a thread waits: it spins briefly, then parks; and how the other side wakes it.
+//! How a thread waits: it spins briefly (see spin.rs), then parks; and how the other side wakes it.
 
 use std::time::Instant;
 
 use crate::cores::Cores;
 #[cfg(not(loom))]
+use crate::spin::Spinner;
+#[cfg(not(loom))]
 use crate::sync::Padded;
 use crate::sync::{
     AtomicUsize, Condvar, Mutex, MutexGuard, Ordering, load_fenced, lock, store_fenced, wait,
 };
-
-/// The most pauses before parking, when there is more than one core.
-///
-/// A pause takes some 70 ns on current x86, so this is about as long as the wake-up of a parked
-/// thread on another core, which it saves.
-///
-/// miri takes long for each.
-#[cfg(not(loom))]
-const SPINS_MAX: usize = if cfg!(miri) { 2 } else { 100 };
-/// The fewest pauses: about as long as the answer of a thread that is awake takes.
-#[cfg(not(loom))]
-const SPINS_MIN: usize = if cfg!(miri) { 1 } else { 8 };
-/// One in so many waits spins to the most, however few were worth it before: two threads that
-/// both learned to park at once would never find out that both could spin again.
-#[cfg(not(loom))]
-const PROBE_EVERY: usize = 32;
-
-/// Pauses between two looks at something whose answer is awaited, at first. They become more as
-/// the wait gets longer: a look takes a cache line away from the one who is to write the answer.
-pub(crate) const ANSWER_PAUSES: usize = 1;
-/// Pauses between two looks for room in a full queue. Each look takes the line with the reader's
-/// position away from the reader, which makes room all the while.
-pub(crate) const ROOM_PAUSES: usize = 16;
 
 /// The waiter is awake, or about to look for itself.
 const AWAKE: usize = 0;
@@ -51,7 +30,7 @@ pub(crate) struct Sleeper {
     hook: Mutex<Option<WakeHook>>,
     /// The waiter writes it each time, and those who would wake it read `state` each time.
     #[cfg(not(loom))]
-    patience: Padded<Patience>,
+    spinner: Padded<Spinner>,
 }
 
 impl Sleeper {
@@ -62,7 +41,7 @@ impl Sleeper {
             bell: Condvar::new(),
             hook: Mutex::new(None),
             #[cfg(not(loom))]
-            patience: Padded(Patience::new()),
+            spinner: Padded(Spinner::new()),
         }
     }
 
@@ -110,44 +89,27 @@ impl Sleeper {
         self.state.swap(AWAKE, Ordering::AcqRel);
     }
 
-    /// Spins, with so many pauses between two looks and more as time goes on, then parks as [`sleep`](Self::sleep) does.
+    /// Spins briefly, then parks as [`sleep`](Self::sleep) does.
     pub(crate) fn wait(
         &self,
         cores: &Cores,
-        pauses: usize,
         deadline: Option<Instant>,
         mut ready: impl FnMut() -> bool,
     ) {
-        if !self.spin(cores, pauses, &mut ready) {
+        if !self.spin(cores, &mut ready) {
             self.sleep(deadline, ready);
         }
     }
 
-    /// Whether `ready` came to hold while spinning. On one core nobody could make it so meanwhile.
+    /// Whether `ready` came to hold while spinning.
     #[cfg(not(loom))]
-    fn spin(&self, cores: &Cores, pauses: usize, ready: &mut impl FnMut() -> bool) -> bool {
-        if !cores.are_many() {
-            return false;
-        }
-        let mut next_look = pauses;
-        for spin in 1..=self.patience.next() {
-            crate::sync::pause();
-            if spin < next_look {
-                continue;
-            }
-            if ready() {
-                self.patience.succeeded(spin);
-                return true;
-            }
-            next_look = spin + pauses.max(spin / 2);
-        }
-        self.patience.failed();
-        false
+    pub(crate) fn spin(&self, cores: &Cores, ready: &mut impl FnMut() -> bool) -> bool {
+        self.spinner.spin(cores, ready)
     }
 
     /// loom explores every interleaving, and spinning would only add some that end alike.
     #[cfg(loom)]
-    fn spin(&self, _cores: &Cores, _pauses: usize, _ready: &mut impl FnMut() -> bool) -> bool {
+    pub(crate) fn spin(&self, _cores: &Cores, _ready: &mut impl FnMut() -> bool) -> bool {
         false
     }
 
@@ -164,40 +126,6 @@ impl Sleeper {
         if ready() {
             self.wake_sleeping();
         }
-    }
-}
-
-/// How long it was worth to spin lately. The waiter alone writes it.
-#[cfg(not(loom))]
-struct Patience {
-    spins: AtomicUsize,
-    waits: AtomicUsize,
-}
-
-#[cfg(not(loom))]
-impl Patience {
-    fn new() -> Self {
-        Self { spins: AtomicUsize::new(SPINS_MAX), waits: AtomicUsize::new(0) }
-    }
-
-    /// How long to spin in this wait.
-    fn next(&self) -> usize {
-        let waits = self.waits.load(Ordering::Relaxed).wrapping_add(1);
-        self.waits.store(waits, Ordering::Relaxed);
-        let is_probe = waits.is_multiple_of(PROBE_EVERY);
-        if is_probe { SPINS_MAX } else { self.spins.load(Ordering::Relaxed) }
-    }
-
-    /// It came after so many spins: leave room for one that comes later.
-    fn succeeded(&self, after: usize) {
-        let spins = self.spins.load(Ordering::Relaxed).max(after * 4).min(SPINS_MAX);
-        self.spins.store(spins, Ordering::Relaxed);
-    }
-
-    /// It didn't come, and the core could have served another thread.
-    fn failed(&self) {
-        let spins = self.spins.load(Ordering::Relaxed) / 2;
-        self.spins.store(spins.max(SPINS_MIN), Ordering::Relaxed);
     }
 }
 

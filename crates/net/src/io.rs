@@ -68,6 +68,13 @@ impl Io {
         Some((OnAccept::clone(&listener.on_accept), listener.task_ends_with_conn))
     }
 
+    /// What all listeners call. Held while listeners are closed, and dropped when nothing is
+    /// borrowed: it may own what uses the runtime as it is dropped.
+    pub(crate) fn handlers(&self) -> Vec<OnAccept> {
+        let keys = self.state.listeners.keys().into_iter();
+        keys.filter_map(|key| self.on_accept(key)).map(|(on_accept, _)| on_accept).collect()
+    }
+
     pub(crate) fn close(&mut self, key: Key, abandon: bool) -> Option<u64> {
         close(&mut self.state, &mut self.driver, key, abandon)
     }

@@ -25,7 +25,10 @@ impl ListenerHandle {
     /// Stops accepting and closes the socket. Connections that were accepted go on. A Unix
     /// socket's file stays: it belongs to whoever bound it.
     pub fn close(&self) {
+        let handler = runtime::with(|core| core.io().borrow().on_accept(self.key));
         runtime::with_io(|state, driver| driver.unlisten(state, self.key));
+        // It may own what uses the runtime as it is dropped, so nothing is borrowed here.
+        drop(handler);
     }
 }
 

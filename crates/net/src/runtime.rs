@@ -190,6 +190,10 @@ impl Core {
         &self.config
     }
 
+    pub(crate) fn io(&self) -> &RefCell<Io> {
+        &self.io
+    }
+
     pub(crate) fn timers(&self) -> &RefCell<Timers> {
         &self.timers
     }
@@ -317,7 +321,9 @@ impl Core {
 
     /// After the end of `main`: closes everything, and waits for what is still to be sent.
     fn drain(&self) {
+        let handlers = self.io.borrow().handlers();
         let until = self.io.borrow_mut().close_all();
+        drop(handlers);
         self.wake_noted();
         while !self.io.borrow().is_drained() && self.now.get() < until {
             self.tasks.ready.borrow_mut().clear();
@@ -354,6 +360,12 @@ pub fn backend() -> Option<Backend> {
 /// Why that driver was chosen, in words, for a status page. Empty without a runtime.
 pub fn backend_reason() -> String {
     with(|core| core.reason.clone()).unwrap_or_default()
+}
+
+/// How often this thread's runtime has asked the kernel for events; for tests that count.
+#[doc(hidden)]
+pub fn enters() -> u64 {
+    with(|core| core.io.borrow().driver.enters()).unwrap_or(0)
 }
 
 /// Resolves when [`ConnCtx::request_shutdown`](crate::ConnCtx::request_shutdown) was called on

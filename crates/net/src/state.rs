@@ -82,6 +82,8 @@ pub(crate) struct State {
     lingering: VecDeque<(Instant, Key)>,
     /// When the listeners that rest are to be tried again.
     pub(crate) accept_again: Option<Instant>,
+    /// When the log was told last that they rest.
+    pub(crate) accept_told: Option<Instant>,
     pub(crate) limits: Limits,
     pub(crate) now: Instant,
 }
@@ -112,6 +114,7 @@ impl State {
             lent: Vec::new(),
             lingering: VecDeque::new(),
             accept_again: None,
+            accept_told: None,
             limits: Limits {
                 connections: config.max_connections,
                 recv: config.recv_limit,

@@ -140,11 +140,19 @@ impl Driver {
         each!(self, driver => driver.is_ready())
     }
 
+    /// How often the kernel was asked for events.
+    pub(crate) fn enters(&self) -> u64 {
+        each!(self, driver => driver.enters())
+    }
+
     /// Waits for events, at most so long (`None`: for ever), and notes them in the state.
     pub(crate) fn wait(&mut self, state: &mut State, timeout: Option<Duration>) -> Result<()> {
         each!(self, driver => driver.wait(state, timeout))
     }
 }
+
+/// Accepting that goes on failing is told of again after so long.
+const TELL_AGAIN: Duration = Duration::from_secs(5);
 
 /// Accepting failed for want of descriptors or memory: the listener rests until a connection
 /// is closed, or for a while. Trying again at once would spin.
@@ -152,7 +160,11 @@ fn out_of_descriptors(state: &mut State, key: Key, error: std::io::Error) {
     if let Some(listener) = state.listeners.get_mut(key) {
         listener.resting = true;
         state.accept_again = Some(state.now + state.limits.accept_pause);
-        tracing::warn!(%error, "accepting rests for want of descriptors or memory");
+        let told = state.accept_told.filter(|told| state.now - *told < TELL_AGAIN);
+        if told.is_none() {
+            state.accept_told = Some(state.now);
+            tracing::warn!(%error, "accepting rests for want of descriptors or memory");
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use remuda_net::{
     CloseReason, Config, ConnCtx, ParseResult, connect_unix, listen_tcp, listen_unix,
@@ -178,6 +179,7 @@ async fn accepting_survives_a_lack_of_descriptors() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         return;
     }
+    tracing::subscriber::set_global_default(Warnings).unwrap();
     let (_folder, path, listener) = bound();
     listen_unix(listener, echo).unwrap();
     let limit = rustix::process::Rlimit { current: Some(64), maximum: Some(64) };
@@ -191,6 +193,8 @@ async fn accepting_survives_a_lack_of_descriptors() {
     remuda_net::sleep(std::time::Duration::from_millis(300)).await;
     let used = cpu_time() - before;
     assert!(used < std::time::Duration::from_millis(150), "it spins: {used:?}");
+    // It was tried again several times meanwhile, and told of once.
+    assert_eq!(WARNINGS.load(Ordering::Relaxed), 1);
     // As some go, the others are served, in the order in which they came.
     let served = spawn_blocking(move || {
         clients.truncate(clients.len() / 2);
@@ -202,6 +206,33 @@ async fn accepting_survives_a_lack_of_descriptors() {
         }
     });
     served.await.unwrap();
+}
+
+static WARNINGS: AtomicUsize = AtomicUsize::new(0);
+
+/// Counts what is logged as a warning.
+struct Warnings;
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        WARNINGS.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 /// The processor time that this thread has used.

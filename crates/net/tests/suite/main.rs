@@ -20,4 +20,5 @@ mod streams;
 mod tasks;
 mod time;
 mod tls;
+mod turns;
 mod workers;

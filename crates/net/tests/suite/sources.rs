@@ -134,7 +134,29 @@ async fn a_source_that_is_dropped_is_not_looked_at() {
     assert_eq!(source.take(), 1);
 }
 
+/// What a listener calls owns the handle, and drops it when the listener or the runtime ends.
+async fn a_source_that_a_listener_owns_ends_with_it() {
+    let listen = |shared: &Arc<Shared>| {
+        let source = counted(shared);
+        let handle = watch_source(Rc::clone(&source) as Rc<dyn Source>, &shared.doorbell).unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let serve = move |_| {
+            let _ = &handle;
+            async {}
+        };
+        (remuda_net::listen_tcp(listener, serve).unwrap(), source)
+    };
+    let shared = Shared::new();
+    let (listener, source) = listen(&shared);
+    listener.close();
+    assert_eq!(Rc::strong_count(&source), 1);
+    run_beside(same_driver(), move || async move {
+        let _ = listen(&shared);
+    });
+}
+
 on_both_drivers!(
+    a_source_that_a_listener_owns_ends_with_it,
     every_change_of_a_source_is_noticed,
     a_source_that_is_rung_between_other_events_is_noticed,
     a_source_that_is_dropped_is_not_looked_at,

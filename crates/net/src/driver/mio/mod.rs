@@ -35,6 +35,8 @@ pub(crate) struct MioDriver {
     events: Option<Events>,
     /// The events are there already.
     looked: bool,
+    /// How often the kernel was asked for events.
+    polls: u64,
     /// Connections that have, or may have, something to read.
     readable: Vec<Key>,
     scratch: Vec<Key>,
@@ -65,6 +67,7 @@ impl MioDriver {
             poll,
             events,
             looked,
+            polls: 0,
             readable: Vec::new(),
             scratch: Vec::new(),
             encrypted: Vec::new(),
@@ -148,16 +151,23 @@ impl MioDriver {
     /// Whether there are events. Those that it finds are kept for the next wait.
     pub(crate) fn is_ready(&mut self) -> bool {
         let Some(events) = &mut self.events else { return true };
+        self.polls += 1;
         // An error comes again in the wait.
         self.looked = self.poll.poll(events, Some(Duration::ZERO)).is_ok() && !events.is_empty();
         self.looked
     }
 
+    pub(crate) fn enters(&self) -> u64 {
+        self.polls
+    }
+
     pub(crate) fn wait(&mut self, state: &mut State, timeout: Option<Duration>) -> Result<()> {
         let Some(mut events) = self.events.take() else { return Ok(()) };
-        let polled = match std::mem::take(&mut self.looked) {
-            true => Ok(()),
-            false => self.poll.poll(&mut events, timeout),
+        let polled = if std::mem::take(&mut self.looked) {
+            Ok(())
+        } else {
+            self.polls += 1;
+            self.poll.poll(&mut events, timeout)
         };
         if let Err(error) = polled
             && error.kind() != io::ErrorKind::Interrupted

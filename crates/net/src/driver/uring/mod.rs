@@ -244,6 +244,10 @@ impl UringDriver {
         self.ring.is_ready()
     }
 
+    pub(crate) fn enters(&self) -> u64 {
+        self.ring.enters
+    }
+
     pub(crate) fn wait(&mut self, state: &mut State, timeout: Option<Duration>) -> Result<()> {
         self.prepare(state);
         self.ring.enter(timeout)?;

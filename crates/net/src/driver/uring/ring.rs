@@ -13,11 +13,13 @@ pub(super) struct Ring {
     pub(super) uring: IoUring,
     /// Entries that found no room while the kernel took none.
     backlog: VecDeque<squeue::Entry>,
+    /// How often the kernel was entered.
+    pub(super) enters: u64,
 }
 
 impl Ring {
     pub(super) fn new(uring: IoUring) -> Self {
-        Self { uring, backlog: VecDeque::new() }
+        Self { uring, backlog: VecDeque::new(), enters: 0 }
     }
 
     /// Puts an entry in the queue, to be submitted with the turn's `enter`.
@@ -25,6 +27,7 @@ impl Ring {
         if !self.backlog.is_empty() || !self.try_push(&entry) {
             if self.backlog.is_empty() {
                 // Makes room. That it fails (EBUSY, EINTR, EAGAIN) is backpressure.
+                self.enters += 1;
                 let _ = self.uring.submit();
                 if self.try_push(&entry) {
                     return;
@@ -66,8 +69,12 @@ impl Ring {
             Some(Duration::ZERO) => self.enter_without_wait(),
             // What is there already is looked at first.
             _ if !self.uring.completion().is_empty() => self.enter_without_wait(),
-            None => self.uring.submit_and_wait(1).map(drop),
+            None => {
+                self.enters += 1;
+                self.uring.submit_and_wait(1).map(drop)
+            }
             Some(timeout) => {
+                self.enters += 1;
                 let time = Timespec::from(timeout);
                 let args = SubmitArgs::new().timespec(&time);
                 self.uring.submitter().submit_with_args(1, &args).map(drop)
@@ -88,6 +95,7 @@ impl Ring {
         if count == 0 && !work {
             return Ok(());
         }
+        self.enters += 1;
         let flags = EnterFlags::GETEVENTS.bits();
         // SAFETY: no argument structure is passed; the entries are covered by `try_push`.
         unsafe { self.uring.submitter().enter::<()>(count as u32, 0, flags, None) }.map(drop)

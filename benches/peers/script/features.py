@@ -19,10 +19,3 @@ class Features:
     def rings(self):
         """Whether callers reach a pool by rings."""
         return "shm:" in self.help("bench")
-
-    def spin(self):
-        return "--spin" in self.help("serve")
-
-    def no_rings(self):
-        """The option that keeps workers on their sockets, where there is one."""
-        return ["--no-shm"] if "--no-shm" in self.help("serve") else []

@@ -13,7 +13,7 @@ from script.inputs import lines
 from script.places import ROOT
 from script.processes import cpu_seconds, filled, leaves, running, wake_ups
 from script.row import Count
-from script.rows_serve import BODY, ECHO, RINGS, SOCKET
+from script.rows_serve import BODY, RINGS, SOCKET, echo
 
 CALLS = 20_000
 CALLS_TRACED = 4_000
@@ -31,23 +31,22 @@ def rows(places, has):
 
     unix, web = ("lines", "--to", "{folder}/pool.sock"), ("http", "--to", "127.0.0.1:{port}", "--path", "/call")
 
-    def served(name, what, calls, to=SOCKET, options=(), there=None):
+    def served(name, what, calls, to=SOCKET, options=(), there=None, worker="--sockets"):
         listen = ["-l", SOCKET, *(["-l", to] if to != SOCKET else [])]
-        server = [places.remuda, "serve", *listen, *options, *ECHO]
+        server = [places.remuda, "serve", *listen, *options, *echo(places, 1, *([worker] if worker else []))]
         shown = [*server, "beside", *calls("N")]
         ready = [places.remuda, "call", "--to", to, "x"]
         return Count(name, what, lambda: count_served(places, server, ready, calls), shown, there=there)
 
-    sockets = has.no_rings()
     command = [places.remuda, "map", "-j", "1", "-a", lines(MAP_MANY), "-o", "/dev/null", "--python", "examples/upper.py:upper"]
     return [
         Count("count-map", "`map`, a Python worker", lambda: count_map(places, command), command),
-        served("count-unix-1", "`serve`, Unix sockets, 1 in flight", load(*unix, "--in-flight", "1"), options=sockets),
-        served("count-unix-64", "`serve`, Unix sockets, 64 in flight", load(*unix, "--in-flight", "64"), options=sockets),
-        served("count-http-1", "`POST /call`, 1 connection", load(*web, "--connections", "1"), options=[*sockets, "--http", "{port}"]),
-        served("count-http-64", "`POST /call`, 64 connections", load(*web, "--connections", "64"), options=[*sockets, "--http", "{port}"]),
-        served("count-rings-1", "`serve`, rings, 1 in flight", bench(RINGS, 1), RINGS, there=has.rings),
-        served("count-rings-64", "`serve`, rings, 64 in flight", bench(RINGS, 64), RINGS, there=has.rings),
+        served("count-unix-1", "`serve`, Unix sockets, 1 in flight", load(*unix, "--in-flight", "1")),
+        served("count-unix-64", "`serve`, Unix sockets, 64 in flight", load(*unix, "--in-flight", "64")),
+        served("count-http-1", "`POST /call`, 1 connection", load(*web, "--connections", "1"), options=["--http", "{port}"]),
+        served("count-http-64", "`POST /call`, 64 connections", load(*web, "--connections", "64"), options=["--http", "{port}"]),
+        served("count-rings-1", "`serve`, rings at both ends, 1 in flight", bench(RINGS, 1), RINGS, there=has.rings, worker=None),
+        served("count-rings-64", "`serve`, rings at both ends, 64 in flight", bench(RINGS, 64), RINGS, there=has.rings, worker=None),
     ]
 
 

@@ -7,15 +7,14 @@ import subprocess
 from script.places import ROOT
 from script.processes import cpu_seconds, filled, memory, running
 from script.row import Growth
-from script.rows_serve import SOCKET
+from script.rows_serve import SOCKET, echo
 
 LOAD_TIMEOUT_S = 120
-LETTERS = 60
 
 
 def measured(places, options, load):
     """One point."""
-    server = [places.remuda, "serve", "-l", SOCKET, "--builtin", "echo", *options]
+    server = [places.remuda, "serve", "-l", SOCKET, *options]
     command = [places.peer("load"), "lines", "--to", "{folder}/pool.sock", *map(str, load)]
     with running([server], [places.remuda, "call", "--to", SOCKET, "x"]) as names:
         pool = names["pids"][0]
@@ -38,37 +37,33 @@ def measured(places, options, load):
 
 def rows(places):
     def workers(count):
-        return measured(places, ["-j", str(count)], ["--in-flight", 256, "--calls", 100_000])
+        return measured(places, echo(places, count), ["--in-flight", 256, "--calls", 100_000])
 
     def connections(count):
-        return measured(places, ["-j", "2"], ["--connections", count, "--in-flight", 1000, "--calls", 100_000])
+        return measured(places, echo(places, 2), ["--connections", count, "--in-flight", 1000, "--calls", 100_000])
 
     def bodies(size):
         calls = max(200, min(100_000, (256 << 20) // size))
-        return measured(places, ["-j", "2"], ["--in-flight", 64, "--bytes", size, "--calls", calls])
+        return measured(places, echo(places, 2), ["--in-flight", 64, "--bytes", size, "--calls", calls])
 
     def queue(length):
-        return measured(places, ["-j", "2", "--max-queue-size", str(max(length, 2_000) + 100), *patience(length)],
+        return measured(places, ["--max-queue-size", str(max(length, 2_000) + 100), *echo(places, 2)],
                         ["--connections", 4, "--in-flight", length + 8, "--calls", max(2 * length, 100_000)])
 
-    def patience(length):
-        # What waits for long is dropped where the workers can't keep up; here it is to wait.
-        return []
-
     def command(options, load):
-        return ["remuda", "serve", "-l", "unix:$DIR/pool.sock", "--builtin", "echo", *options, "beside", "load", "lines",
+        return ["remuda", "serve", "-l", "unix:$DIR/pool.sock", *options, "beside", "load", "lines",
                 "--to", "$DIR/pool.sock", *load]
 
     return [
         Growth("grow-workers", "Workers, 256 calls in flight", "workers", [1, 2, 4, 8, 16, 32, 64], workers,
-               command(["-j", "N"], ["--in-flight", "256", "--calls", "100000"])),
+               command(["-j", "N", "--", "echo-worker"], ["--in-flight", "256", "--calls", "100000"])),
         Growth("grow-connections", "Connections, 1,000 calls in flight in all", "connections",
                [1, 2, 4, 10, 30, 100, 300, 1000], connections,
-               command(["-j", "2"], ["--connections", "N", "--in-flight", "1000", "--calls", "100000"])),
+               command(["-j", "2", "--", "echo-worker"], ["--connections", "N", "--in-flight", "1000", "--calls", "100000"])),
         Growth("grow-bodies", "Bodies, 64 calls in flight", "bytes", [64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10,
                256 << 10, 1 << 20], bodies,
-               command(["-j", "2"], ["--in-flight", "64", "--bytes", "N", "--calls", "100000 and fewer"]), bounded=False),
+               command(["-j", "2", "--", "echo-worker"], ["--in-flight", "64", "--bytes", "N", "--calls", "100000 and fewer"]), bounded=False),
         Growth("grow-queue", "Jobs that wait in the queue", "jobs", [10, 100, 1000, 10_000, 100_000, 1_000_000], queue,
-               command(["-j", "2", "--max-queue-size", "N+100"], ["--connections", "4", "--in-flight", "N+8", "--calls",
+               command(["--max-queue-size", "N+100", "-j", "2", "--", "echo-worker"], ["--connections", "4", "--in-flight", "N+8", "--calls",
                "2N, at least 100000"])),
     ]

@@ -8,9 +8,12 @@ RINGS = "shm:peers-{port}"
 BODY_BYTES = 60
 BODY = "the quick brown fox jumps over the lazy dog and then some..."
 PYTHON = ["-j", "2", "--python", "benches/peers/programs/jobs.py:upper"]
-ECHO = ["-j", "1", "--builtin", "echo"]
-TWO = ["-j", "2", "--builtin", "echo"]
 ONE_CORE = ["taskset", "-c", "0"]
+
+
+def echo(places, count, *options):
+    """Workers in Rust that give back what comes. The last words of a command."""
+    return ["-j", str(count), "--", places.peer("echo-worker"), *options]
 
 
 def pool(places, worker, to=SOCKET, in_flight=1, options=(), prefix=(), name="serve", client=None):
@@ -68,16 +71,16 @@ def rows(places, has):
     def bare(prefix=()):
         return Side("bare blocking relay", [*prefix, *relay], "figure", environment=times)
 
-    def rust(worker=ECHO, spin=None, prefix=(), to=SOCKET, in_flight=1, rings=False, bench=False, name=None):
-        """A pool of Rust workers, without rings or with them. `spin` is as the option."""
-        options = [*(["--spin", spin] if spin is not None and has.spin() else []), *(() if rings else has.no_rings())]
+    def rust(to=SOCKET, in_flight=1, workers=1, sockets=True, asleep=False, prefix=(), bench=False, name="over Unix sockets"):
+        """A pool of Rust workers. With `sockets` its workers take no rings; with `asleep` nobody watches."""
+        worker = echo(places, workers, *(["--sockets"] if sockets else []), *(["--asleep"] if asleep else []))
         said = client if to == SOCKET and in_flight == 1 and not bench else None
-        side = pool(places, worker, to, in_flight, options, prefix, name or ("over rings" if rings else "over Unix sockets"), said)
+        side = pool(places, worker, to, in_flight, ["--spin", "0"] if asleep else [], prefix, name, said)
         side.environment = times if said else {}
         return side
 
     def rings(**more):
-        return rust(to=RINGS, rings=True, **more)
+        return rust(to=RINGS, sockets=False, name="over rings", **more)
 
     one, many = "one call in flight, a Rust worker, p50", "64 calls in flight"
     return [
@@ -90,24 +93,24 @@ def rows(places, has):
              less_is_better=True),
         Pair("serve-mosec-1-http", "serve", "one call in flight, two Python workers, the same load program, p50",
              post_call(places, 1), mosec(places, 1), "us", None, ("python",), less_is_better=True),
-        Pair("serve-relay", "serve", f"{one}, all asleep, the same client", rust(spin="0"), bare(), "us", ("at most", 1.2),
+        Pair("serve-relay", "serve", f"{one}, all asleep, the same client", rust(asleep=True), bare(), "us", ("at most", 1.2),
              less_is_better=True),
-        Pair("serve-relay-one-core", "serve", f"{one}, all on one core, the same client", rust(spin="0", prefix=ONE_CORE),
+        Pair("serve-relay-one-core", "serve", f"{one}, all on one core, the same client", rust(asleep=True, prefix=ONE_CORE),
              bare(ONE_CORE), "us", ("at most", 1.2), less_is_better=True),
-        Pair("serve-relay-default", "serve", f"{one}, as it is by default, the same client", rust(rings=True, name="over a Unix socket"),
+        Pair("serve-relay-default", "serve", f"{one}, as it is by default, the same client", rust(sockets=False, name="over a Unix socket, worker over rings"),
              bare(), "us", less_is_better=True),
-        Pair("rings-relay-asleep", "serve", f"{one}, all asleep", rings(spin="0"), bare(), "us", ("at most", 0.85),
+        Pair("rings-relay-asleep", "serve", f"{one}, all asleep", rings(asleep=True), bare(), "us", ("at most", 0.85),
              there=has.rings, less_is_better=True),
         Pair("rings-relay-spinning", "serve", f"{one}, the pool spinning", rings(), bare(), "us",
              ("at most", 0.5), there=has.rings, less_is_better=True),
-        Pair("rings-sockets-asleep", "serve", f"{one}, all asleep, `remuda bench` on both sides", rings(spin="0"),
-             rust(spin="0", bench=True), "us", ("at most", 0.85), there=has.rings, less_is_better=True),
+        Pair("rings-sockets-asleep", "serve", f"{one}, all asleep, `remuda bench` on both sides", rings(asleep=True),
+             rust(asleep=True, bench=True), "us", ("at most", 0.85), there=has.rings, less_is_better=True),
         Pair("rings-sockets-64", "serve", f"{many}, a Rust worker", rings(in_flight=64), rust(in_flight=64), "jobs/s",
              ("at least", 2), there=has.rings),
-        Pair("serve-nats-64", "serve", f"{many}, two Rust workers", rust(TWO, in_flight=64), nats(places, 64), "jobs/s",
+        Pair("serve-nats-64", "serve", f"{many}, two Rust workers", rust(workers=2, in_flight=64), nats(places, 64), "jobs/s",
              ("at least", 2), ("debian",)),
-        Pair("rings-nats-64", "serve", f"{many}, two Rust workers", rings(worker=TWO, in_flight=64), nats(places, 64), "jobs/s",
+        Pair("rings-nats-64", "serve", f"{many}, two Rust workers", rings(workers=2, in_flight=64), nats(places, 64), "jobs/s",
              ("at least", 4), ("debian",), has.rings),
-        Pair("serve-nats-1", "serve", "one call in flight, two Rust workers, p50", rust(TWO, bench=True), nats(places, 1),
+        Pair("serve-nats-1", "serve", "one call in flight, two Rust workers, p50", rust(workers=2, bench=True), nats(places, 1),
              "us", None, ("debian",), less_is_better=True),
     ]

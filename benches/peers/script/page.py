@@ -46,7 +46,9 @@ def text(rows, results, plan, places, charts):
     counts = [(row, result) for row, result in there if isinstance(row, Count)]
     if counts:
         lines += ["### What a job costs, counted", "", "System calls by `strace -c -f`, allocations by a preloaded library "
-                  "(the pool's process), wake-ups as voluntary context switches.", "", *count_table(counts), ""]
+                  "(the pool's process), wake-ups as voluntary context switches.", "", *count_table(counts), "",
+                  "What is copied, by reading the code, and the next thing that would make it cheaper:", "",
+                  *(f"- {row.what.split(',')[0]}: {row.copies} Cheaper by: {row.cheaper}" for row, _ in counts if row.copies), ""]
     lines += ["### The commands", "", "`remuda` is `target/release/remuda`; `relay`, `load`, `nats-peer`, `iceoryx-peer`, "
               "`net-rows` and `threads-rows` are in `benches/peers/target/release`; `figures` is the bench of `crates/shm`. "
               "The servers are those in front of a semicolon.", ""]

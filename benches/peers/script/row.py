@@ -67,12 +67,15 @@ class Growth:
 
 @dataclasses.dataclass
 class Count:
-    """What a job costs on one path, counted: `measure()` gives it for each process."""
+    """What a job costs on one path, counted: `measure()` gives it for each process. A path that is
+    measured in two ways says once what is copied on it, and what would make it cheaper."""
 
     name: str
     what: str
     measure: Callable[[], dict]
     command: list
+    copies: str = ""
+    cheaper: str = ""
     group: str = "counts"
     needs: tuple = ()
     there: Optional[Callable[[], bool]] = None

@@ -21,6 +21,26 @@ MAP_FEW, MAP_MANY = 50_000, 250_000
 ATTACH_TIMEOUT_S = 10
 
 
+# The bytes of a body within the pool's process, by reading the code; each socket adds the kernel's
+# copies into and out of it.
+COPIES = {
+    "map": "In: read, copied into the job, written as JSON into the line for the worker, copied for sending. Out: "
+           "its JSON string undone into the results, which are written as they are.",
+    "unix": "In: copied into the job, encoded into the line for the worker, copied for sending. Out: encoded into the "
+            "answer, copied for sending.",
+    "http": "As over Unix sockets, and the answer once more on its way to the thread of HTTP.",
+    "rings": "In: out of the ring where a message isn't whole in a slot, into the job, encoded into the line, into the "
+             "ring. Out: the same without the job. The kernel copies nothing.",
+}
+CHEAPER = {
+    "map": "Nothing of the pool is near the worker's own cost: a Python function called, and a line of JSON.",
+    "unix": "Encoding where it is sent from, which saves a copy each way; one enter of the kernel for the answer to a client and "
+            "the wait that follows.",
+    "http": "HTTP on the pool's own thread: the two hand-overs between threads are most of the system calls and allocations.",
+    "rings": "Encoding into the ring's slots, which saves a copy each way.",
+}
+
+
 def rows(places, has):
     def load(*more):
         return lambda calls: [places.peer("load"), *more, "--calls", str(calls)]
@@ -31,22 +51,26 @@ def rows(places, has):
 
     unix, web = ("lines", "--to", "{folder}/pool.sock"), ("http", "--to", "127.0.0.1:{port}", "--path", "/call")
 
-    def served(name, what, calls, to=SOCKET, options=(), there=None, worker="--sockets"):
+    def served(name, what, calls, to=SOCKET, options=(), there=None, worker="--sockets", path=None):
         listen = ["-l", SOCKET, *(["-l", to] if to != SOCKET else [])]
         server = [places.remuda, "serve", *listen, *options, *echo(places, 1, *([worker] if worker else []))]
         shown = [*server, "beside", *calls("N")]
         ready = [places.remuda, "call", "--to", to, "x"]
-        return Count(name, what, lambda: count_served(places, server, ready, calls), shown, there=there)
+        return Count(name, what, lambda: count_served(places, server, ready, calls), shown,
+                     COPIES.get(path, ""), CHEAPER.get(path, ""), there=there)
 
     command = [places.remuda, "map", "-j", "1", "-a", lines(MAP_MANY), "-o", "/dev/null", "--python", "examples/upper.py:upper"]
     return [
-        Count("count-map", "`map`, a Python worker", lambda: count_map(places, command), command),
-        served("count-unix-1", "`serve`, Unix sockets, 1 in flight", load(*unix, "--in-flight", "1")),
-        served("count-unix-64", "`serve`, Unix sockets, 64 in flight", load(*unix, "--in-flight", "64")),
-        served("count-http-1", "`POST /call`, 1 connection", load(*web, "--connections", "1"), options=["--http", "{port}"]),
+        Count("count-map", "`map`, a Python worker", lambda: count_map(places, command), command,
+              COPIES["map"], CHEAPER["map"]),
+        served("count-unix-1", "`serve` over Unix sockets, 1 in flight", load(*unix, "--in-flight", "1"), path="unix"),
+        served("count-unix-64", "`serve` over Unix sockets, 64 in flight", load(*unix, "--in-flight", "64")),
+        served("count-http-1", "`POST /call`, 1 connection", load(*web, "--connections", "1"), options=["--http", "{port}"],
+               path="http"),
         served("count-http-64", "`POST /call`, 64 connections", load(*web, "--connections", "64"), options=["--http", "{port}"]),
-        served("count-rings-1", "`serve`, rings at both ends, 1 in flight", bench(RINGS, 1), RINGS, there=has.rings, worker=None),
-        served("count-rings-64", "`serve`, rings at both ends, 64 in flight", bench(RINGS, 64), RINGS, there=has.rings, worker=None),
+        served("count-rings-1", "`serve` over rings at both ends, 1 in flight", bench(RINGS, 1), RINGS, there=has.rings, worker=None,
+               path="rings"),
+        served("count-rings-64", "`serve` over rings at both ends, 64 in flight", bench(RINGS, 64), RINGS, there=has.rings, worker=None),
     ]
 
 

@@ -5,9 +5,6 @@
 //! line's travels. One that gives up its core for a moment before it looks finds many at once.
 //! Whether that is so is found out by trying.
 
-#[cfg(not(loom))]
-use crate::sync::thread;
-
 /// A look that finds fewer messages is a poor one.
 const FEW: usize = 16;
 /// So many poor looks lead to a try, at first.
@@ -34,10 +31,11 @@ impl Pace {
 
     /// To be called before a look, by who would wait if it found nothing.
     #[inline]
-    pub(crate) fn before_look(self) {
+    pub(crate) fn before_look(&mut self) {
         #[cfg(not(loom))]
-        if self.is_slow {
-            thread::yield_now();
+        if self.is_slow && !crate::spin::offer_core() {
+            // Others than the writer had the core meanwhile.
+            *self = Self { is_slow: false, left: POOR_LOOKS_MAX, until_try: POOR_LOOKS_MAX };
         }
     }
 

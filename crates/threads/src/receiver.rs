@@ -96,7 +96,9 @@ impl<Down> Inbox<DownMsg<Down>> {
 
     fn recv(&self) -> Result<DownMsg<Down>, RecvError> {
         if self.chain.seen() == 0 {
-            self.pace.get().before_look();
+            let mut pace = self.pace.get();
+            pace.before_look();
+            self.pace.set(pace);
         }
         loop {
             match self.try_recv() {

@@ -28,12 +28,27 @@ const PROBE_EVERY: usize = 32;
 /// then until they have nothing left to do, and nobody needs a system call to wake anybody.
 const TURNS_ON_ONE_CORE: usize = 2;
 
+/// Who gets its core back later than this shares it with others than its pool. It would get it
+/// sooner by being woken.
+const CROWDED: Duration = Duration::from_micros(100);
+/// For so many waits after that, it parks instead of offering its core.
+const CROWDED_WAITS: usize = 64;
+
+/// Offers the core to other threads; false if one kept it for long.
+pub(crate) fn offer_core() -> bool {
+    let start = Instant::now();
+    thread::yield_now();
+    start.elapsed() < CROWDED
+}
+
 /// How long it was worth to spin lately. The waiter alone writes it.
 pub(crate) struct Spinner {
     nanos: AtomicUsize,
     waits: AtomicUsize,
     /// How many times in a row it was in vain to keep the core.
     late: AtomicUsize,
+    /// For so many more waits the core isn't offered.
+    crowded: AtomicUsize,
 }
 
 impl Spinner {
@@ -45,17 +60,16 @@ impl Spinner {
             nanos: AtomicUsize::new(Self::NANOS_MAX),
             waits: AtomicUsize::new(0),
             late: AtomicUsize::new(0),
+            crowded: AtomicUsize::new(0),
         }
     }
 
     /// Whether `ready` came to hold while spinning.
     pub(crate) fn spin(&self, cores: &Cores, ready: &mut impl FnMut() -> bool) -> bool {
+        let offers = self.offers_core();
         if !cores.are_many() {
             // Nobody can make it so while this thread keeps the core.
-            return (0..TURNS_ON_ONE_CORE).any(|_| {
-                thread::yield_now();
-                ready()
-            });
+            return offers && (0..TURNS_ON_ONE_CORE).any(|_| self.offer_core() && ready());
         }
         let (patience, keep_core) = self.next();
         let start = Instant::now();
@@ -66,8 +80,8 @@ impl Spinner {
             if is_keeping {
                 (0..pauses).for_each(|_| pause());
                 pauses = (pauses * 2).min(PAUSES_MAX);
-            } else {
-                thread::yield_now();
+            } else if !offers || !self.offer_core() {
+                return ready();
             }
             if ready() {
                 self.succeeded(start.elapsed(), is_keeping);
@@ -79,6 +93,23 @@ impl Spinner {
                 return false;
             }
         }
+    }
+
+    /// Whether the core may be offered in this wait.
+    fn offers_core(&self) -> bool {
+        let left = self.crowded.load(Ordering::Relaxed);
+        if left > 0 {
+            self.crowded.store(left - 1, Ordering::Relaxed);
+        }
+        left == 0
+    }
+
+    fn offer_core(&self) -> bool {
+        let is_free = offer_core();
+        if !is_free {
+            self.crowded.store(CROWDED_WAITS, Ordering::Relaxed);
+        }
+        is_free
     }
 
     /// How long to spin in this wait, and for how much of it to keep the core.

@@ -127,6 +127,12 @@ impl SendQueue {
         self.chunks.len()
     }
 
+    /// What is unsent, if that is one piece, as it mostly is.
+    pub(crate) fn only_piece(&self) -> Option<&[u8]> {
+        let first = self.chunks.front().filter(|_| self.chunks.len() == 1)?;
+        first.as_slice().get(self.offset..)
+    }
+
     /// So many bytes went to the kernel without having been queued.
     pub(crate) fn passed(&mut self, count: usize) {
         self.queued += count as u64;

@@ -53,10 +53,10 @@ impl Wake for TaskWaker {
 }
 
 struct Task {
-    /// `None` while it is being polled.
+    /// `None` while it is being polled; so is its waker.
     future: Option<LocalFuture>,
     waking: Arc<TaskWaker>,
-    waker: Waker,
+    waker: Option<Waker>,
     aborted: bool,
 }
 
@@ -77,7 +77,7 @@ impl Tasks {
         }
         let key = self.slots.borrow_mut().insert_with(|key| {
             let waking = TaskWaker::new(key.pack(), remote);
-            let waker = Waker::from(Arc::clone(&waking));
+            let waker = Some(Waker::from(Arc::clone(&waking)));
             Task { future: Some(future), waking, waker, aborted: false }
         });
         self.ready.borrow_mut().push_back(key.pack());
@@ -94,6 +94,7 @@ impl Tasks {
             let mut slots = self.slots.borrow_mut();
             if let Some(task) = slots.get_mut(key).filter(|task| !task.aborted) {
                 task.future = Some(future);
+                task.waker = Some(waker);
                 return;
             }
         } else if polled.is_err() {
@@ -102,6 +103,7 @@ impl Tasks {
         let task = self.slots.borrow_mut().remove(key);
         // Both may run any code when dropped, so nothing is borrowed here.
         drop(future);
+        drop(waker);
         drop(task);
     }
 
@@ -109,8 +111,9 @@ impl Tasks {
         let mut slots = self.slots.borrow_mut();
         let task = slots.get_mut(key)?;
         let future = task.future.take()?;
+        let waker = task.waker.take()?;
         task.waking.taken_from_line();
-        Some((future, task.waker.clone()))
+        Some((future, waker))
     }
 
     /// Drops the task: at once, or when its poll is over if it is being polled.

@@ -43,13 +43,13 @@ pub(super) fn write_all(state: &mut State, key: Key) -> Result<bool, Errno> {
 
 /// One call; returns how much was written and how much there was.
 fn write(conn: &Conn) -> Result<(usize, usize), Errno> {
+    if let Some(only) = conn.send.only_piece() {
+        return Ok((send_slice(&conn.fd, only, FLAGS)?, only.len()));
+    }
     let mut slices = [IoSlice::new(&[]); PIECES_PER_SEND];
     let (count, total) = conn.send.slices(&mut slices);
-    let written = match &slices[..count] {
-        [one] => send_slice(&conn.fd, one, FLAGS)?,
-        several => sendmsg(&conn.fd, several, &mut SendAncillaryBuffer::default(), FLAGS)?,
-    };
-    Ok((written, total))
+    let mut none = SendAncillaryBuffer::default();
+    Ok((sendmsg(&conn.fd, &slices[..count], &mut none, FLAGS)?, total))
 }
 
 /// Gives the kernel what is queued and then as much of `data` as it takes; returns how much of

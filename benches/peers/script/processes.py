@@ -52,7 +52,7 @@ def running(servers, ready, environment=None):
 
 def start(command, environment):
     return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0,
         env={**os.environ, **(environment or {})},
     )
 

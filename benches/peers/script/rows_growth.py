@@ -43,7 +43,7 @@ def rows(places):
         return measured(places, echo(places, 2), ["--connections", count, "--in-flight", 1000, "--calls", 100_000])
 
     def bodies(size):
-        calls = max(200, min(100_000, (256 << 20) // size))
+        calls = max(200, min(100_000, (128 << 20) // size))
         return measured(places, echo(places, 2), ["--in-flight", 64, "--bytes", size, "--calls", calls])
 
     def queue(length):

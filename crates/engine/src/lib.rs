@@ -1,6 +1,7 @@
 //! Drives the dispatch of jobs on the runtime: listeners, links, keeper, supervision.
 #![forbid(unsafe_code)]
 
+mod blocking;
 mod config;
 mod core;
 mod error;
@@ -18,6 +19,7 @@ mod start;
 mod timings;
 mod wire;
 
+pub use blocking::{BLOCKING_IDLE, BLOCKING_QUEUE, BLOCKING_THREADS, net_config};
 pub use config::{
     Delivery, KILL_GRACE, LogSink, Overload, PoolConfig, RetryOn, Supervisor, ThreadHandler,
     WorkerKind,

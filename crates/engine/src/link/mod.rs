@@ -3,6 +3,7 @@
 mod asleep;
 pub(crate) mod attached;
 pub(crate) mod filter;
+mod parcel;
 pub(crate) mod process;
 pub(crate) mod thread;
 pub(crate) mod tls;

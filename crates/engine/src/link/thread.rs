@@ -11,14 +11,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, Weak as WeakArc};
 
-use remuda_dispatch::{CallId, Code, Dispatch, Exit, Offer, Reply as Outcome, WorkerId};
+use remuda_dispatch::{CallId, Dispatch, Exit, Offer, WorkerId};
 use remuda_net::Notifier;
-use remuda_protocol::{Raw, encode, json_str};
 use remuda_threads::{
     DownMsg, UpMsg, WorkerId as ThreadId, WorkerOptions, WorkerPool, WorkerReceiver, WorkerSender,
     recv_break,
@@ -27,8 +24,8 @@ use remuda_threads::{
 use crate::config::ThreadHandler;
 use crate::core::Core;
 use crate::history::Incident;
-use crate::job::{Answer, Form, Job, Span};
-use crate::link::process::write_body;
+use crate::job::{Answer, Job};
+use crate::link::parcel::Parcel;
 use crate::link::{Link, Transport};
 use crate::pool::Inner;
 
@@ -69,25 +66,6 @@ type Manager = WorkerPool<Said, Box<Parcel>>;
 struct Waiting {
     worker: WorkerId,
     slot: u32,
-}
-
-/// A call on its way to a thread and back.
-struct Parcel {
-    worker: WorkerId,
-    call: CallId,
-    bodies: Vec<u8>,
-    /// Where each body ends.
-    ends: Vec<usize>,
-    results: Vec<u8>,
-    /// What became of the bodies so far. Where each result stands is in `results`.
-    outcomes: Vec<(Ran, Range<usize>)>,
-}
-
-/// How a body fared.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Ran {
-    Done,
-    Failed(Code),
 }
 
 /// What a thread says.
@@ -192,23 +170,14 @@ impl Threads {
             Some(parcel) => parcel,
             None => Box::new(Parcel::new(worker, call)),
         };
-        (parcel.worker, parcel.call) = (worker, call);
-        for (job, _) in dispatch.call(call) {
-            write_body(&mut parcel.bodies, job);
-            let end = parcel.bodies.len();
-            parcel.ends.push(end);
-        }
+        parcel.fill(dispatch, worker, call);
         parcel
     }
 
     fn take_back(&self, mut parcel: Box<Parcel>) {
         let mut spare = self.spare.borrow_mut();
-        let capacity = parcel.bodies.capacity() + parcel.results.capacity();
-        if spare.len() < SPARE_PARCELS && capacity <= SPARE_CAPACITY {
-            parcel.bodies.clear();
-            parcel.ends.clear();
-            parcel.results.clear();
-            parcel.outcomes.clear();
+        if spare.len() < SPARE_PARCELS && parcel.capacity() <= SPARE_CAPACITY {
+            parcel.clear();
             spare.push(parcel);
         }
     }
@@ -266,111 +235,6 @@ impl Drop for Threads {
             }
         }
         self.bell.notify();
-    }
-}
-
-impl Parcel {
-    fn new(worker: WorkerId, call: CallId) -> Self {
-        Self {
-            worker,
-            call,
-            bodies: Vec::new(),
-            ends: Vec::new(),
-            results: Vec::new(),
-            outcomes: Vec::new(),
-        }
-    }
-
-    /// Runs the bodies that were not run yet; false if the handler panicked.
-    fn run(&mut self, handler: &ThreadHandler, max_body_bytes: usize) -> bool {
-        while let Some(end) = self.ends.get(self.outcomes.len()) {
-            let first = self.outcomes.len().checked_sub(1).map_or(0, |last| self.ends[last]);
-            let body = &self.bodies[first..*end];
-            let start = self.results.len();
-            let results = &mut self.results;
-            // The handler is called by every thread at once anyhow, and this one ends.
-            let ran = catch_unwind(AssertUnwindSafe(|| match Raw::new(body) {
-                Ok(body) => handler.run(body, results),
-                Err(error) => Err(error.to_string()),
-            }));
-            let panicked = ran.is_err();
-            let failed = match ran {
-                Ok(Ok(())) => self.check_result(start, max_body_bytes),
-                Ok(Err(message)) => Some((Code::HandlerError, message)),
-                Err(payload) => {
-                    let message = panic_message(&*payload);
-                    // A payload may do anything when it is dropped, a second panic included.
-                    std::mem::forget(payload);
-                    Some((Code::HandlerError, message))
-                }
-            };
-            let ran = match failed {
-                None => Ran::Done,
-                Some((code, message)) => {
-                    self.results.truncate(start);
-                    json_str(&mut self.results, &message);
-                    Ran::Failed(code)
-                }
-            };
-            self.outcomes.push((ran, start..self.results.len()));
-            if panicked {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Says what is wrong with the result that begins at `start`. It goes out as a part of one
-    /// line: line breaks between its tokens are taken out.
-    fn check_result(&mut self, start: usize, max_body_bytes: usize) -> Option<(Code, String)> {
-        let result = &self.results[start..];
-        if result.len() > max_body_bytes {
-            let message = format!(
-                "the result is larger than max_body_bytes ({max_body_bytes}): raise it, or return less"
-            );
-            return Some((Code::BodyTooLarge, message));
-        }
-        if let Err(error) = Raw::new(result) {
-            let message = format!("the handler's result is not one JSON value: {error}");
-            return Some((Code::HandlerError, message));
-        }
-        if memchr::memchr2(b'\n', b'\r', result).is_some() {
-            let result = self.results.split_off(start);
-            encode::push_body(&mut self.results, &result);
-        }
-        None
-    }
-
-    /// The message of the last job that was run, which failed.
-    fn last_message(&self) -> Option<String> {
-        let (_, at) = self.outcomes.last()?;
-        let json = str::from_utf8(&self.results[at.clone()]).ok()?;
-        remuda_protocol::unescape(json).ok().map(std::borrow::Cow::into_owned)
-    }
-
-    fn is_finished(&self) -> bool {
-        self.outcomes.len() == self.ends.len()
-    }
-
-    fn replies(&self) -> impl ExactSizeIterator<Item = Outcome<Answer>> {
-        self.outcomes.iter().map(|(ran, at)| {
-            let body = Span::of(&self.results[at.clone()], &self.results);
-            let answer = Answer { body, form: Form::Json, traceback: None };
-            match *ran {
-                Ran::Done => Outcome::Done(answer),
-                Ran::Failed(code) => Outcome::Failed { code, error: answer },
-            }
-        })
-    }
-}
-
-/// What a panic said.
-fn panic_message(payload: &(dyn std::any::Any + Send)) -> String {
-    let text = payload.downcast_ref::<&'static str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    match text {
-        Some(text) => format!("the handler panicked: {text}"),
-        None => "the handler panicked".to_owned(),
     }
 }
 

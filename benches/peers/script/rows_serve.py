@@ -66,15 +66,17 @@ def nats(places, in_flight):
 def rows(places, has):
     relay = [places.peer("relay")]
     client = [places.peer("relay"), "client", "{folder}/pool.sock"]
+    ring_client = [places.peer("relay"), "rings", RINGS.removeprefix("shm:")]
     times = {"RELAY_SECONDS": "{seconds}", "RELAY_WARMUP": "{warmup}"}
 
     def bare(prefix=()):
         return Side("bare blocking relay", [*prefix, *relay], "figure", environment=times)
 
-    def rust(to=SOCKET, in_flight=1, workers=1, sockets=True, asleep=False, prefix=(), bench=False, name="over Unix sockets"):
-        """A pool of Rust workers. With `sockets` its workers take no rings; with `asleep` nobody watches."""
-        worker = echo(places, workers, *(["--sockets"] if sockets else []), *(["--asleep"] if asleep else []))
-        said = client if to == SOCKET and in_flight == 1 and not bench else None
+    def rust(to=SOCKET, in_flight=1, workers=1, sockets=True, asleep=False, dozing=False, prefix=(), name="over Unix sockets"):
+        """A pool of Rust workers. With `sockets` its workers take no rings; with `asleep` nobody watches for
+        what comes, with `dozing` the pool alone does. A single call is made by the relay's own client."""
+        worker = echo(places, workers, *(["--sockets"] if sockets else []), *(["--asleep"] if asleep or dozing else []))
+        said = None if in_flight > 1 else client if to == SOCKET else ring_client
         side = pool(places, worker, to, in_flight, ["--spin", "0"] if asleep else [], prefix, name, said)
         side.environment = times if said else {}
         return side
@@ -99,18 +101,22 @@ def rows(places, has):
              bare(ONE_CORE), "us", ("at most", 1.2), less_is_better=True),
         Pair("serve-relay-default", "serve", f"{one}, as it is by default, the same client", rust(sockets=False, name="over a Unix socket, worker over rings"),
              bare(), "us", less_is_better=True),
-        Pair("rings-relay-asleep", "serve", f"{one}, all asleep", rings(asleep=True), bare(), "us", ("at most", 0.85),
+        Pair("rings-relay-asleep", "serve", f"{one}, all asleep, the same client", rings(asleep=True), bare(), "us", ("at most", 0.85),
              there=has.rings, less_is_better=True),
-        Pair("rings-relay-spinning", "serve", f"{one}, the pool spinning", rings(), bare(), "us",
+        Pair("rings-relay-spinning", "serve", f"{one}, the pool alone spinning, the same client", rings(), bare(), "us",
              ("at most", 0.5), there=has.rings, less_is_better=True),
-        Pair("rings-sockets-asleep", "serve", f"{one}, all asleep, `remuda bench` on both sides", rings(asleep=True),
-             rust(asleep=True, bench=True), "us", ("at most", 0.85), there=has.rings, less_is_better=True),
+        Pair("rings-relay-default", "serve", f"{one}, as it is by default, the same client", rings(), bare(), "us",
+             there=has.rings, less_is_better=True),
+        Pair("rings-relay-one-core", "serve", f"{one}, all on one core, the same client", rings(asleep=True, prefix=ONE_CORE),
+             bare(ONE_CORE), "us", there=has.rings, less_is_better=True),
+        Pair("rings-sockets-asleep", "serve", f"{one}, all asleep, the same client", rings(asleep=True),
+             rust(asleep=True), "us", ("at most", 0.85), there=has.rings, less_is_better=True),
         Pair("rings-sockets-64", "serve", f"{many}, a Rust worker", rings(in_flight=64), rust(in_flight=64), "jobs/s",
              ("at least", 2), there=has.rings),
         Pair("serve-nats-64", "serve", f"{many}, two Rust workers", rust(workers=2, in_flight=64), nats(places, 64), "jobs/s",
              ("at least", 2), ("debian",)),
         Pair("rings-nats-64", "serve", f"{many}, two Rust workers", rings(workers=2, in_flight=64), nats(places, 64), "jobs/s",
              ("at least", 4), ("debian",), has.rings),
-        Pair("serve-nats-1", "serve", "one call in flight, two Rust workers, p50", rust(workers=2, bench=True), nats(places, 1),
+        Pair("serve-nats-1", "serve", "one call in flight, two Rust workers, p50", rust(workers=2), nats(places, 1),
              "us", None, ("debian",), less_is_better=True),
     ]

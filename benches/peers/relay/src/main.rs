@@ -1,7 +1,10 @@
 //! Measures what a hop costs: client -> relay -> worker -> relay -> client over Unix sockets, three
 //! processes, all asleep while they wait, nothing parsed. With `client SOCKET` the same blocking
-//! client calls the pool at that socket instead. Prints the median round trip in microseconds.
+//! client calls the pool at that socket instead, and with `rings NAME` the one at `shm:NAME`, without
+//! ever watching the ring before it sleeps. Prints the median round trip in microseconds.
 //! `RELAY_SECONDS` and `RELAY_WARMUP` are the seconds that are measured, and those before.
+
+mod rings;
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -19,7 +22,8 @@ fn main() -> std::io::Result<()> {
     match (args.next().as_deref(), args.next(), args.next()) {
         (Some("relay"), Some(own), Some(worker)) => relay(&own, &worker),
         (Some("worker"), Some(own), _) => worker(&own),
-        (Some("client"), Some(pool), _) => client(&pool),
+        (Some("client"), Some(pool), _) => client(UnixStream::connect(pool)?),
+        (Some("rings"), Some(name), _) => client(rings::Rings::connect(&name)?),
         _ => measure(),
     }
 }
@@ -65,8 +69,7 @@ fn measure() -> std::io::Result<()> {
     std::fs::remove_dir_all(folder)
 }
 
-fn client(pool: &str) -> std::io::Result<()> {
-    let mut link = UnixStream::connect(pool)?;
+fn client(mut link: impl Read + Write) -> std::io::Result<()> {
     link.write_all(HANDSHAKE.as_bytes())?;
     link.read(&mut [0; 4096])?;
     rounds(link)
@@ -79,7 +82,7 @@ fn time(name: &str, usual: f64) -> Duration {
 }
 
 /// One message in flight, until the time is over.
-fn rounds(mut link: UnixStream) -> std::io::Result<()> {
+fn rounds(mut link: impl Read + Write) -> std::io::Result<()> {
     let mut answer = [0; 4096];
     let mut round = || -> std::io::Result<Duration> {
         let started = Instant::now();

@@ -6,9 +6,11 @@ mod failures;
 mod halt;
 mod input;
 mod joblog;
+mod lines;
 mod order;
 mod output;
 mod progress;
+mod results;
 mod resume;
 mod run;
 

@@ -4,25 +4,22 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use remuda_engine::{
-    Code, Drain, End, Failed, Finished, FinishedJob, LogSink, NewJob, Pool, WorkerKind,
-};
+use remuda_engine::{Drain, End, Failed, Finished, FinishedJob, LogSink, NewJob, Pool, WorkerKind};
 use remuda_net::{Config as NetConfig, Either, Either3, Signals, mpsc};
-use remuda_protocol::Raw;
 
 use super::MapConfig;
-use super::emit::{Emitter, Ended, Held, failure};
+use super::emit::{Emitter, Held, failure};
 use super::error::MapError;
 use super::failures::Failures;
 use super::halt::Halt;
 use super::input::{Piece, read_pieces};
 use super::joblog;
-use super::order::Reorder;
-use super::output::{PORTIONS_LIMIT, Portion, WriteFailed, Writer};
+use super::lines::Lines;
 use super::progress::Progress;
+use super::results::Results;
 use super::resume::Plan;
 use crate::cli::exit;
 
@@ -32,8 +29,6 @@ const WINDOW_JOBS: u64 = 16 << 10;
 const WINDOW_BYTES: usize = 16 << 20;
 /// How many pieces of input may wait.
 const PIECES_LIMIT: usize = 2;
-/// A portion that has grown to so many bytes is written.
-const PORTION_SIZE: usize = 256 << 10;
 /// How long workers may take to end once all jobs are done; then they are killed.
 const END_GRACE: Duration = Duration::from_secs(1);
 /// How often the progress line is told where the run is.
@@ -57,7 +52,7 @@ pub(crate) fn run(mut config: MapConfig) -> Result<u8, MapError> {
     config.pool.logs =
         LogSink::new(move |worker, line| sink.say(&format!("[worker {worker}] {line}")));
     let net =
-        NetConfig { recv_limit: config.pool.max_body_bytes + (1 << 20), ..NetConfig::default() };
+        NetConfig { recv_limit: config.pool.max_body_bytes + (1 << 20), ..remuda_engine::net_config() };
     let told = progress.clone();
     let ended = remuda_net::run_local(net, async move {
         let mut run = Run::start(config, plan, input, input_name, told)?;
@@ -97,56 +92,42 @@ enum Stop {
 /// A run.
 struct Run {
     pool: Pool,
-    plan: Plan,
     pieces: mpsc::Receiver<Piece>,
-    written: mpsc::Receiver<Result<Portion, WriteFailed>>,
-    writer: Option<Writer>,
     signals: Signals,
     progress: Arc<Progress>,
-    emitter: Emitter,
+    results: Results,
     halt: Option<Halt>,
-    json: bool,
-    delimiter: u8,
-    max_line: usize,
-    takes_bytes: bool,
+    lines: Lines,
     input_name: std::path::PathBuf,
-    order: Option<Reorder<Held>>,
-    /// Bytes of results that wait for their turn.
-    held_bytes: usize,
     finished: Finished,
     piece: Bytes,
     /// The number of the next job.
     next: u64,
     input_ended: bool,
-    /// The last line of the input had no end.
-    unterminated: bool,
     in_flight: u64,
     in_flight_bytes: usize,
-    /// Jobs that were written, or that an earlier run had ended.
-    emitted: u64,
-    portion: Portion,
-    spare: Vec<Portion>,
-    in_writer: usize,
     stop: Stop,
     interrupted: bool,
-    started_ms: u64,
     progress_at: Instant,
 }
 
 impl Run {
     fn start(
         config: MapConfig,
-        mut plan: Plan,
+        plan: Plan,
         input: File,
         input_name: std::path::PathBuf,
         progress: Arc<Progress>,
     ) -> Result<Self, MapError> {
-        let max_line = config.pool.max_body_bytes;
-        let takes_bytes = matches!(config.pool.kind, WorkerKind::Filter { .. });
+        let lines = Lines {
+            json: config.json,
+            delimiter: config.delimiter,
+            max_len: config.pool.max_body_bytes,
+            takes_bytes: matches!(config.pool.kind, WorkerKind::Filter { .. }),
+        };
         let signals = remuda_net::signals(&[SIGINT, SIGTERM])?;
         let pool = Pool::start(config.pool)?;
-        let sinks = plan.take_sinks()?;
-        let emitter = Emitter {
+        let results = Results::start(plan, config.keep_order, progress.clone(), |sinks| Emitter {
             json: config.json,
             tag: config.tag,
             on_error: config.on_error,
@@ -155,53 +136,32 @@ impl Run {
             succeeded: 0,
             failed: 0,
             failures: Failures::default(),
-        };
-        let (done, written) = mpsc::channel(PORTIONS_LIMIT + 1);
-        let writer = Writer::start(sinks, move |portion| {
-            // Nobody waits any more once the run has ended.
-            let _ = done.blocking_send(portion);
-        })
-        .map_err(MapError::Thread)?;
+        })?;
         let (give, pieces) = mpsc::channel(PIECES_LIMIT);
-        let delimiter = config.delimiter;
+        let (delimiter, max_line) = (lines.delimiter, lines.max_len);
         std::thread::Builder::new()
             .name("remuda-input".into())
             .spawn(move || {
                 read_pieces(input, delimiter, max_line, |piece| give.blocking_send(piece).is_ok());
             })
             .map_err(MapError::Thread)?;
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Ok(Self {
             pool,
-            order: (config.keep_order || plan.rewrites()).then(|| Reorder::starting_at(1)),
-            plan,
             pieces,
-            written,
-            writer: Some(writer),
             signals,
             progress,
-            emitter,
+            results,
             halt: config.halt,
-            json: config.json,
-            delimiter,
-            max_line,
-            takes_bytes,
+            lines,
             input_name,
-            held_bytes: 0,
             finished: Finished::default(),
             piece: Bytes::new(),
             next: 1,
             input_ended: false,
-            unterminated: false,
             in_flight: 0,
             in_flight_bytes: 0,
-            emitted: 0,
-            portion: Portion::default(),
-            spare: Vec::new(),
-            in_writer: 0,
             stop: Stop::No,
             interrupted: false,
-            started_ms: started.as_millis() as u64,
             progress_at: remuda_net::now(),
         })
     }
@@ -211,7 +171,7 @@ impl Run {
         loop {
             self.take_lines()?;
             self.pool.flush();
-            self.write(false);
+            self.results.write(false);
             self.show_progress();
             if self.in_flight == 0 && (self.stop != Stop::No || self.input_is_done()) {
                 return Ok(());
@@ -227,27 +187,23 @@ impl Run {
 
     /// True if another job may be handed in.
     fn has_room(&self) -> bool {
-        let ahead = match &self.order {
-            Some(order) => self.next - order.next(),
-            None => self.in_flight,
-        };
+        let ahead = self.results.ahead(self.next).unwrap_or(self.in_flight);
         self.stop == Stop::No
             && ahead < WINDOW_JOBS
-            && self.in_flight_bytes + self.held_bytes < WINDOW_BYTES
-            && self.in_writer < PORTIONS_LIMIT
-            && self.portion.results.len() < PORTION_SIZE
+            && self.in_flight_bytes + self.results.held_bytes() < WINDOW_BYTES
+            && self.results.have_room()
     }
 
     /// Takes lines while there are some, and room for them.
     fn take_lines(&mut self) -> Result<(), MapError> {
         while !self.piece.is_empty() && self.has_room() {
-            let line = match memchr::memchr(self.delimiter, &self.piece) {
+            let line = match memchr::memchr(self.lines.delimiter, &self.piece) {
                 Some(end) => {
                     let line = self.piece.split_to(end + 1);
                     line.slice(..end)
                 }
                 None => {
-                    self.unterminated = true;
+                    self.results.unterminated = Some(self.next);
                     std::mem::take(&mut self.piece)
                 }
             };
@@ -258,22 +214,22 @@ impl Run {
 
     fn take_line(&mut self, line: Bytes) -> Result<(), MapError> {
         let number = self.next;
-        if let Some(past) = self.plan.history.jobs.get(&number) {
+        if let Some(past) = self.results.plan.history.jobs.get(&number) {
             if past.hash != joblog::hash(&line) {
                 return Err(MapError::InputChanged { line: number });
             }
             self.next += 1;
-            self.emit_or_hold(number, Held::Past);
+            self.results.emit_or_hold(number, Held::Past);
             return Ok(());
         }
         self.next += 1;
-        if let Err(failed) = self.check(&line) {
+        if let Err(failed) = self.lines.check(&line) {
             self.refuse(number, line, failed);
             return Ok(());
         }
         self.in_flight += 1;
         self.in_flight_bytes += line.len();
-        let job = NewJob { number, body: line.clone(), text: !self.json };
+        let job = NewJob { number, body: line.clone(), text: !self.lines.json };
         if let Err(refused) = self.pool.submit(job) {
             self.in_flight -= 1;
             self.in_flight_bytes -= line.len();
@@ -282,55 +238,15 @@ impl Run {
         Ok(())
     }
 
-    /// Why a line can't be a job.
-    fn check(&self, line: &[u8]) -> Result<(), Failed> {
-        if line.len() > self.max_line {
-            return Err(self.too_long(line.len() as u64));
-        }
-        if self.json {
-            Raw::new(line).map(|_| ()).map_err(|error| {
-                failure(Code::BadRequest, format!("the line is not a JSON value: {error}"))
-            })
-        } else if self.takes_bytes {
-            match self.delimiter != b'\n' && memchr::memchr(b'\n', line).is_some() {
-                true => Err(failure(
-                    Code::BadRequest,
-                    "the job holds a line break, which a filter takes for two jobs",
-                )),
-                false => Ok(()),
-            }
-        } else {
-            std::str::from_utf8(line).map(|_| ()).map_err(|error| {
-                failure(
-                    Code::BadRequest,
-                    format!(
-                        "the line is not UTF-8 (at byte {}): only --stdio takes any bytes",
-                        error.valid_up_to() + 1
-                    ),
-                )
-            })
-        }
-    }
-
-    fn too_long(&self, bytes: u64) -> Failed {
-        let limit = self.max_line;
-        failure(
-            Code::BodyTooLarge,
-            format!(
-                "the line has {bytes} bytes, and a job at most {limit}: raise --max-body-bytes"
-            ),
-        )
-    }
-
     /// A line that was never a job of the pool.
     fn refuse(&mut self, number: u64, line: Bytes, failed: Failed) {
         let held = Held::Ended {
             input: line,
             result: Err(Box::new(failed)),
-            start_ms: self.started_ms,
+            start_ms: self.results.started_ms,
             run_ms: 0,
         };
-        self.emit_or_hold(number, held);
+        self.results.emit_or_hold(number, held);
         self.look_at_halt();
     }
 
@@ -344,16 +260,8 @@ impl Run {
                 false => std::future::pending().await,
             }
         };
-        // Once nobody writes any more, nothing more is heard of it.
-        let (written, is_writing) = (&mut self.written, self.writer.is_some());
-        let written = async {
-            match is_writing {
-                true => written.recv().await,
-                false => std::future::pending().await,
-            }
-        };
         let jobs = self.pool.finished(&mut self.finished);
-        let others = remuda_net::select(self.signals.recv(), written);
+        let others = remuda_net::select(self.signals.recv(), self.results.written());
         match remuda_net::select3(jobs, input, others).await {
             Either3::First(any) => {
                 if any? {
@@ -365,7 +273,11 @@ impl Run {
             }
             Either3::Second(piece) => self.take_piece(piece)?,
             Either3::Third(Either::First(_signal)) => self.interrupt(),
-            Either3::Third(Either::Second(written)) => self.take_written(written)?,
+            Either3::Third(Either::Second(written)) => {
+                if !self.results.take_written(written)? {
+                    self.stop_now();
+                }
+            }
         }
         Ok(())
     }
@@ -376,7 +288,7 @@ impl Run {
             Some(Piece::TooLong(bytes)) => {
                 let number = self.next;
                 self.next += 1;
-                self.refuse(number, Bytes::new(), self.too_long(bytes));
+                self.refuse(number, Bytes::new(), self.lines.too_long(bytes));
             }
             Some(Piece::Failed(source)) => {
                 let name = self.input_name.clone();
@@ -385,7 +297,7 @@ impl Run {
             Some(Piece::End) | None => {
                 self.input_ended = true;
                 let lines = self.next - 1;
-                if let Some((&logged, _)) = self.plan.history.jobs.last_key_value()
+                if let Some((&logged, _)) = self.results.plan.history.jobs.last_key_value()
                     && logged > lines
                 {
                     return Err(MapError::InputShorter { lines, logged });
@@ -404,142 +316,10 @@ impl Run {
             if self.stop != Stop::No && was_stopped(job) {
                 continue;
             }
-            self.emit_job(job, &finished.bytes);
+            self.results.emit_job(job, &finished.bytes);
             self.look_at_halt();
         }
         self.finished = finished;
-    }
-
-    /// Writes a job that has ended, or keeps it until its turn comes.
-    fn emit_job(&mut self, job: &FinishedJob, bytes: &[u8]) {
-        let started = job.facts.started_at.unwrap_or(job.facts.submitted_at);
-        let start_ms = self.started_ms + started.as_millis() as u64;
-        let run_ms = job.facts.ran.as_millis() as u64;
-        let in_turn = match &mut self.order {
-            Some(order) => order.take_turn(job.number),
-            None => true,
-        };
-        if in_turn {
-            let result = match &job.end {
-                End::Done { at, form } => Ok((&bytes[at.clone()], *form)),
-                End::Failed(failed) => Err(&**failed),
-            };
-            let unterminated = self.is_last_unterminated();
-            let number = job.number;
-            let input = &job.body;
-            let ended = Ended { number, input, result, start_ms, run_ms, unterminated };
-            self.emit(&ended);
-            self.emit_held();
-        } else if let Some(order) = &mut self.order {
-            let result = match &job.end {
-                End::Done { at, form } => Ok((Bytes::copy_from_slice(&bytes[at.clone()]), *form)),
-                End::Failed(failed) => Err(failed.clone()),
-            };
-            let held = Held::Ended { input: job.body.clone(), result, start_ms, run_ms };
-            self.held_bytes += held.size();
-            order.insert(job.number, held);
-        }
-    }
-
-    /// The same for what the pool never had.
-    fn emit_or_hold(&mut self, number: u64, held: Held) {
-        if let Some(order) = &mut self.order
-            && !order.take_turn(number)
-        {
-            self.held_bytes += held.size();
-            order.insert(number, held);
-            return;
-        }
-        self.emit_held_one(number, &held);
-        self.emit_held();
-    }
-
-    /// Writes what waited for its turn.
-    fn emit_held(&mut self) {
-        while let Some(order) = &mut self.order {
-            let number = order.next();
-            let Some(held) = order.pop() else { return };
-            self.held_bytes -= held.size();
-            self.emit_held_one(number, &held);
-        }
-    }
-
-    fn emit_held_one(&mut self, number: u64, held: &Held) {
-        match held {
-            Held::Ended { input, result, start_ms, run_ms } => {
-                let result = match result {
-                    Ok((result, form)) => Ok((&result[..], *form)),
-                    Err(failed) => Err(&**failed),
-                };
-                let unterminated = self.is_last_unterminated();
-                let (start_ms, run_ms) = (*start_ms, *run_ms);
-                self.emit(&Ended { number, input, result, start_ms, run_ms, unterminated });
-            }
-            Held::Past => self.emit_past(number),
-        }
-    }
-
-    fn emit(&mut self, ended: &Ended<'_>) {
-        self.emitted += 1;
-        self.emitter.emit(ended, &mut self.portion, &self.progress);
-        if self.portion.results.len() >= PORTION_SIZE {
-            self.write(false);
-        }
-    }
-
-    /// A job that an earlier run ended: where files are written anew, its result stands there.
-    fn emit_past(&mut self, number: u64) {
-        self.emitted += 1;
-        if !self.plan.rewrites() {
-            return;
-        }
-        if let Err(error) = self.plan.write_past(number, &mut self.portion) {
-            self.progress
-                .say(&format!("remuda: line {number}: its old result can't be read: {error}"));
-        }
-    }
-
-    fn is_last_unterminated(&self) -> bool {
-        self.unterminated && self.emitted + 2 == self.next && self.input_is_done_or_last()
-    }
-
-    fn input_is_done_or_last(&self) -> bool {
-        self.piece.is_empty()
-    }
-
-    /// Hands over what is to be written, if the writer has nothing to do or there is much.
-    fn write(&mut self, all: bool) {
-        let Some(writer) = &self.writer else { return };
-        let much = self.portion.results.len() >= PORTION_SIZE;
-        let free = self.in_writer == 0 || (much && self.in_writer < PORTIONS_LIMIT) || all;
-        if self.portion.is_empty() || !free {
-            return;
-        }
-        let empty = self.spare.pop().unwrap_or_default();
-        writer.write(std::mem::replace(&mut self.portion, empty));
-        self.in_writer += 1;
-    }
-
-    fn take_written(
-        &mut self,
-        written: Option<Result<Portion, WriteFailed>>,
-    ) -> Result<(), MapError> {
-        match written {
-            Some(Ok(portion)) => {
-                self.in_writer -= 1;
-                self.spare.push(portion);
-                Ok(())
-            }
-            Some(Err(WriteFailed::Other(name, source))) => {
-                self.writer = None;
-                Err(MapError::Write { name, source })
-            }
-            Some(Err(WriteFailed::ReaderGone)) | None => {
-                self.writer = None;
-                self.stop_now();
-                Ok(())
-            }
-        }
     }
 
     /// Ctrl-C: the first lets finish what runs, the second doesn't.
@@ -557,7 +337,9 @@ impl Run {
 
     fn look_at_halt(&mut self) {
         let Some(halt) = self.halt else { return };
-        if self.stop == Stop::No && halt.reached(self.emitter.failed, self.emitter.succeeded) {
+        if self.stop == Stop::No
+            && halt.reached(self.results.emitter.failed, self.results.emitter.succeeded)
+        {
             match halt.now {
                 true => self.stop_now(),
                 false => self.stop_soon(),
@@ -580,7 +362,8 @@ impl Run {
         if self.progress.is_shown() && now >= self.progress_at {
             self.progress_at = now + PROGRESS_EVERY;
             let (busy, workers) = self.pool.busy();
-            self.progress.update(self.emitted, self.emitter.failed, busy, workers);
+            let failed = self.results.emitter.failed;
+            self.progress.update(self.results.emitted, failed, busy, workers);
         }
     }
 
@@ -590,24 +373,18 @@ impl Run {
             Ok(()) => self.end_workers().await,
             Err(_) => Ok(()),
         };
-        self.write(true);
-        let mut written = Ok(());
-        while self.in_writer > 0 && self.writer.is_some() && written.is_ok() {
-            let next = self.written.recv().await;
-            written = self.take_written(next);
-        }
-        if let Some(writer) = self.writer.take() {
-            writer.finish();
-        }
-        for line in self.emitter.failures.summary() {
+        let written = self.results.finish().await;
+        for line in self.results.emitter.failures.summary() {
             self.progress.say(&line);
         }
         driven?;
         drained?;
-        written?;
+        if !written? {
+            self.stop = Stop::Now;
+        }
         let whole = self.stop == Stop::No;
         if whole {
-            self.plan.finish()?;
+            self.results.plan.finish()?;
         }
         if self.interrupted {
             return Ok(exit::INTERRUPTED);
@@ -615,7 +392,7 @@ impl Run {
         if self.halt.is_some_and(|halt| halt.is_success()) && !whole {
             return Ok(0);
         }
-        Ok(exit::of_failures(self.emitter.failed))
+        Ok(exit::of_failures(self.results.emitter.failed))
     }
 
     /// Lets the workers end: what a filter still says then shows whether it answered each line.

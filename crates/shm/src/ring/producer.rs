@@ -141,10 +141,11 @@ impl<S: Storage> Producer<S> {
         Ok(self.room_known())
     }
 
-    /// Whether a look at the consumer's index would show room, or a lie. For watching.
+    /// Whether there is room that is known already (of which [`park`](Self::park) may have learned),
+    /// or a look at the consumer's index would show some, or a lie. For watching.
     #[inline]
     pub fn sees_room(&self) -> bool {
-        self.storage.load(Index::Head, Ordering::Acquire) != self.head
+        self.room_known() > 0 || self.storage.load(Index::Head, Ordering::Acquire) != self.head
     }
 
     #[inline]

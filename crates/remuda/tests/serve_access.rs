@@ -8,7 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use serve::{Client, Serve, remuda, skipped, text};
+use serve::{Client, Serve, not_now, remuda, text};
 
 /// Speaks to a Unix socket as another user, and prints what comes.
 const STRANGER: &str = r#"
@@ -35,7 +35,7 @@ while data := s.recv(65536):
 /// not become another user.
 fn as_user(uid: u32, groups: &str, path: &Path) -> Option<Output> {
     if !serve::is_root() {
-        skipped("calls by another user: only root can become one");
+        not_now("calls by another user: only root can become one");
         return None;
     }
     let mut python = Command::new("/usr/bin/python3");
@@ -106,7 +106,7 @@ fn allow_uids_alone_opens_the_file_to_those_users() {
 fn a_group_lets_its_members_call() {
     let (_serve, path) = open_to(",group=daemon");
     if !serve::is_root() {
-        return skipped("a group: only root may give a file to any group");
+        return not_now("a group: only root may give a file to any group");
     }
     assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
     let daemon = std::fs::metadata(&path).unwrap().gid();

@@ -161,7 +161,7 @@ fn many_slow_senders_are_bounded_in_time_and_disturb_nobody() {
 #[test]
 fn one_who_sends_half_a_line_and_stays_is_cut_after_thirty_seconds() {
     if !serve::is_soak() {
-        return serve::skipped("the time limit of a line (30 s): REMUDA_SOAK=1 runs it");
+        return serve::not_now("the time limit of a line (30 s): REMUDA_SOAK=1 runs it");
     }
     let serve = pool();
     let mut client = serve.client();

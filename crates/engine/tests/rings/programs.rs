@@ -14,9 +14,11 @@ pub fn main(arguments: &[String]) -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words[..] {
         ["worker"] => Worker::raw(run).batch(0).run(),
+        // It hardly ever sleeps while there are jobs.
+        ["awake"] => Worker::raw(run).batch(0).spin(Duration::from_millis(200)).run(),
         ["cancellable"] => Worker::raw(run).cancellable().run(),
         ["socket"] => Worker::raw(run).shm(false).run(),
-        ["pool", name] => support::serve_until_killed(name),
+        ["pool", name, worker] => support::serve_until_killed(name, worker),
         ["client", name] => client(name),
         _ => panic!("no such program: {words:?}"),
     }

@@ -65,11 +65,21 @@ pub struct Running {
 impl Running {
     /// Starts it behind a listener in shared memory.
     pub fn start(config: PoolConfig) -> Self {
+        Self::start_with(config, || {})
+    }
+
+    /// Starts one whose thread's allocations are counted.
+    pub fn start_counted(config: PoolConfig) -> Self {
+        Self::start_with(config, crate::counts::count_this_thread)
+    }
+
+    fn start_with(config: PoolConfig, first: fn()) -> Self {
         let (told, started) = channel();
         let shut = Notifier::new();
         let (name, shutting) = (name("pool"), shut.clone());
         let address: Address = format!("shm:{name}").parse().unwrap();
         let thread = std::thread::spawn(move || {
+            first();
             let pool = async move {
                 let pool = Pool::start(config)?;
                 let listening = pool.listen(&Listen { admin: true, ..Listen::at(address) })?;
@@ -131,11 +141,12 @@ impl Drop for Running {
 }
 
 /// A pool in a process of its own: says when it is ready, and runs for ever.
-pub fn serve_until_killed(name: &str) -> ExitCode {
+pub fn serve_until_killed(name: &str, worker: &str) -> ExitCode {
     let address: Address = format!("shm:{name}").parse().unwrap();
+    let config = config(worker);
     let pool = async move {
-        let pool = Pool::start(config("worker")).unwrap();
-        pool.listen(&Listen::at(address)).unwrap();
+        let pool = Pool::start(config).unwrap();
+        pool.listen(&Listen { admin: true, ..Listen::at(address) }).unwrap();
         pool.until(|pool| pool.ready() > 0).await;
         println!("ready");
         std::io::stdout().flush().unwrap();
@@ -152,6 +163,8 @@ pub struct Peer {
     pub sender: Option<remuda_shm::Sender>,
     pub receiver: remuda_shm::Receiver,
     framer: Framer,
+    /// It never sleeps, so that nobody has to wake it.
+    pub awake: bool,
 }
 
 impl Peer {
@@ -163,7 +176,7 @@ impl Peer {
         let options = Options::default().touch(false).full_limit(LONG);
         let handle = SpscHandle::connect_in(&remuda_shm::runtime_dir(), name, &options)?;
         let (sender, receiver) = handle.into_split();
-        Ok(Self { sender: Some(sender), receiver, framer: Framer::new(64 << 20) })
+        Ok(Self { sender: Some(sender), receiver, framer: Framer::new(64 << 20), awake: false })
     }
 
     /// Sends bytes in messages of a slot.
@@ -179,12 +192,29 @@ impl Peer {
             if let Some(line) = self.framer.next_line().unwrap() {
                 return Some(String::from_utf8(line.to_vec()).unwrap());
             }
-            let message = self.receiver.recv_timeout(LONG).ok()?;
-            let mut message = &message.expect("the pool is silent")[..];
+            let message = if self.awake { self.watch()? } else { self.wait()? };
+            let mut message = &message[..];
             while !message.is_empty() {
                 let count = std::io::Read::read(&mut message, self.framer.spare()).unwrap();
                 self.framer.filled(count);
             }
+        }
+    }
+
+    fn wait(&mut self) -> Option<bytes::Bytes> {
+        let message = self.receiver.recv_timeout(LONG).ok()?;
+        Some(message.expect("the pool is silent"))
+    }
+
+    /// Waits without ever going to sleep over it.
+    fn watch(&mut self) -> Option<bytes::Bytes> {
+        let begun = std::time::Instant::now();
+        loop {
+            if let Some(message) = self.receiver.try_recv().ok()? {
+                return Some(message);
+            }
+            assert!(begun.elapsed() < LONG, "the pool is silent");
+            std::thread::yield_now();
         }
     }
 

@@ -53,7 +53,7 @@ fn by_socket() {
 fn large_bodies() {
     for program in ["worker", "cancellable"] {
         let pool = Running::start(config(program));
-        for bytes in [8 << 10, 1 << 20, 15 << 20] {
+        for bytes in [8 << 10, 1 << 20, 5 << 20] {
             let body = Bytes::from(format!("\"{}\"", "x".repeat(bytes)));
             // Two at once: the second waits behind the first for room.
             let replies = [(); 2].map(|()| pool.remote.call(body.clone(), None));
@@ -170,7 +170,7 @@ fn drained() {
 fn pool_killed() {
     let name = name("killed");
     let mut pool = Command::new(std::env::current_exe().unwrap())
-        .args([programs::ARGUMENT, "pool", &name])
+        .args([programs::ARGUMENT, "pool", &name, "worker"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

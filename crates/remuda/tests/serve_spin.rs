@@ -1,0 +1,50 @@
+//! `--spin`: looking for events before sleeping changes what a call costs, and nothing else.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+#[path = "support/serve.rs"]
+mod serve;
+
+use std::time::Duration;
+
+use serve::Serve;
+
+/// How long an idle pool is watched.
+const IDLE: Duration = Duration::from_millis(500);
+/// What it may compute meanwhile; one that goes on looking computes all the time.
+const IDLE_CPU: Duration = Duration::from_millis(200);
+const CALLS: u32 = 500;
+
+fn serves_and_then_sleeps(spin: &str, workers: &str) {
+    let spin = format!("--spin={spin}");
+    let serve = Serve::start(&[workers, "--builtin=echo", &spin]);
+    serve.ready();
+    let mut client = serve.client();
+    for n in 0..CALLS {
+        let reply = client.ask(&format!(r#"{{"op":"call","id":{n},"body":{n}}}"#));
+        assert_eq!(reply["data"]["body"], n);
+    }
+    let before = serve.cpu();
+    // That it does nothing takes time to see.
+    std::thread::sleep(IDLE);
+    let spent = serve.cpu() - before;
+    assert!(spent < IDLE_CPU, "an idle pool computed for {spent:?} in {IDLE:?} with {spin}");
+}
+
+#[test]
+fn a_pool_that_never_looks_serves() {
+    serves_and_then_sleeps("0", "-j1");
+}
+
+#[test]
+fn a_pool_that_looks_for_long_sleeps_when_it_has_nothing_to_do() {
+    serves_and_then_sleeps("20ms", "-j1");
+    serves_and_then_sleeps("50us", "-j3");
+}
+
+#[test]
+fn a_time_that_is_out_of_range_is_an_error() {
+    let output = serve::remuda().args(["serve", "--builtin=echo", "--spin=1h"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(255));
+    let said = serve::text(&output.stderr);
+    assert!(said.contains("spin"), "{said}");
+}

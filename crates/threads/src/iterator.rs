@@ -35,6 +35,15 @@ use crate::{DownMsg, SendError, UpMsg, WorkerId, WorkerPool};
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// It can't outlive the pool:
+///
+/// ```compile_fail,E0505
+/// let mut pool: remuda_threads::WorkerPool<u32, u32> = remuda_threads::WorkerPool::new(1);
+/// let burst = pool.recv_burst();
+/// drop(pool);
+/// burst.count();
+/// ```
 pub struct RecvBurstIterator<'pool, Up, Down> {
     pool: &'pool mut WorkerPool<Up, Down>,
     /// Whose queue is being read.

@@ -17,9 +17,10 @@
 import buffer from "node:buffer";
 import { randomBytes } from "node:crypto";
 import { setMaxListeners } from "node:events";
-import { existsSync, realpathSync, statSync, unlinkSync, writeSync } from "node:fs";
+import { existsSync, readFileSync, realpathSync, statSync, unlinkSync, writeSync } from "node:fs";
 import net from "node:net";
 import path from "node:path";
+import tls from "node:tls";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 export const PROTOCOL_VERSION = "1";
@@ -687,13 +688,15 @@ export class RemudaError extends Error {
 }
 
 /**
- * A client of the pool at `address`: `unix:/path`, `tcp:host:port`, or a path that begins with a slash; without it,
- * REMUDA_ADDR, else default.sock in $XDG_RUNTIME_DIR/remuda or in /tmp/remuda-UID. `token` (or REMUDA_TOKEN) is for
- * listeners that want one; `connectTimeout` bounds connecting and the handshake, in milliseconds (10,000).
+ * A client of the pool at `address`: `unix:/path`, `tcp:host:port`, `tls:host:port` or a path that begins with a slash;
+ * without it, REMUDA_ADDR, else default.sock in $XDG_RUNTIME_DIR/remuda or in /tmp/remuda-UID. Options follow after
+ * commas: `ca=FILE` (whom to trust, else Node's own list), `name=HOST` (the name in the certificate, else the host),
+ * `cert=FILE` and `key=FILE` (what to show, where it is asked for), `token_file=FILE`. `token` (or the file's, or
+ * REMUDA_TOKEN) is for listeners that want one; `connectTimeout` bounds connecting and the handshake, in milliseconds (10,000).
  *
  * Rejects with RemudaError, which names all addresses that were tried.
  */
-export async function connect(address, { token = process.env.REMUDA_TOKEN, connectTimeout = HANDSHAKE_MS } = {}) {
+export async function connect(address, { token, connectTimeout = HANDSHAKE_MS } = {}) {
   const client = new Client(address, token, connectTimeout);
   await client.link();
   return client;
@@ -809,7 +812,7 @@ class Link {
       try {
         const socket = await connectTo(target, timeout);
         const link = new Link(socket, lost);
-        await link.greet(token, timeout, target.name);
+        await link.greet(token ?? tokenOf(target), timeout, target.name);
         return link;
       } catch (error) {
         if (error instanceof RemudaError) throw error;
@@ -910,12 +913,42 @@ function addresses(given) {
     folders.push(ownFolder());
     return folders.map((folder) => unixAddress(path.join(folder, "default.sock")));
   }
-  const [plain] = address.split(",");
+  const [plain, ...words] = address.split(",");
   if (plain.startsWith("/")) return [unixAddress(plain)];
   if (/^unix:./.test(plain)) return [unixAddress(plain.slice(5))];
-  const tcp = /^tcp:\[?(.+?)\]?:(\d+)$/.exec(plain);
-  if (tcp) return [{ name: plain, options: { host: tcp[1], port: Number(tcp[2]), noDelay: true } }];
-  throw new RemudaError("bad_request", `${address} is no address for this client: use unix:/path or tcp:host:port`);
+  const remote = /^(tcp|tls):\[?(.+?)\]?:(\d+)$/.exec(plain);
+  if (remote) {
+    const [, kind, host, port] = remote;
+    const given = Object.fromEntries(words.map((word) => word.split(/=(.*)/s, 2)));
+    const target = { name: plain, given, options: { host, port: Number(port), noDelay: true } };
+    return [kind === "tls" ? { ...target, tls: true, options: { ...target.options, ...tlsOptions(plain, host, given) } }
+      : target];
+  }
+  throw new RemudaError("bad_request",
+    `${address} is no address for this client: use unix:/path, tcp:host:port or tls:host:port`);
+}
+
+/** What TLS needs of an address's options; the files are read each time. */
+function tlsOptions(name, host, { ca, cert, key, name: servername = host }) {
+  const read = (file) => (file === undefined ? undefined : readFor(name, file));
+  // An IP address is no name for the extension that says which host is meant, but is checked all the same.
+  const sent = net.isIP(servername) ? {} : { servername };
+  return { ca: read(ca), cert: read(cert), key: read(key), ...sent,
+    checkServerIdentity: (_, certificate) => tls.checkServerIdentity(servername, certificate) };
+}
+
+const readFor = (name, file) => {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    throw new RemudaError("bad_request", `${name}: ${file} can't be read: ${error.code ?? error.message}`);
+  }
+};
+
+/** The token of an address's `token_file=`, else the environment's. */
+function tokenOf({ name, given }) {
+  if (given?.token_file !== undefined) return readFor(name, given.token_file).split("\n", 1)[0].trim();
+  return process.env.REMUDA_TOKEN || undefined;
 }
 
 const ownFolder = () => `/tmp/remuda-${process.getuid?.() ?? 0}`;
@@ -927,9 +960,9 @@ function connectTo(target, timeout) {
     if (owner !== 0 && owner !== process.getuid()) throw new Error(`its folder belongs to uid ${owner}`);
   }
   return new Promise((resolve, reject) => {
-    const socket = net.connect(target.options);
+    const socket = target.tls ? tls.connect(target.options) : net.connect(target.options);
     const timer = setTimeout(() => socket.destroy(new Error("no answer in time")), timeout);
-    socket.once("error", reject).once("close", () => clearTimeout(timer)).once("connect", () => {
+    socket.once("error", reject).once("close", () => clearTimeout(timer)).once(target.tls ? "secureConnect" : "connect", () => {
       clearTimeout(timer);
       socket.off("error", reject);
       resolve(socket);

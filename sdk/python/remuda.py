@@ -1021,9 +1021,11 @@ class RemudaError(Exception):
 class Client:
     """A connection to a pool, or to a worker that listens. Threads may share it: their calls travel together.
 
-    `address` is `unix:/path`, `tcp:host:port`, or one that begins with a slash; without it, REMUDA_ADDR, else
-    default.sock in $XDG_RUNTIME_DIR/remuda or in /tmp/remuda-UID. `token` (or REMUDA_TOKEN) is for listeners that want
-    one. `connect_timeout` bounds connecting and the handshake, in seconds. A connection that was lost is made anew by
+    `address` is `unix:/path`, `tcp:host:port`, `tls:host:port` or one that begins with a slash; without it, REMUDA_ADDR,
+    else default.sock in $XDG_RUNTIME_DIR/remuda or in /tmp/remuda-UID. Options follow after commas: `ca=FILE` (whom to
+    trust, else whom the system trusts), `name=HOST` (the name in the certificate, else the host), `cert=FILE` and
+    `key=FILE` (what to show, where it is asked for), `token_file=FILE`. `token` (or the file's, or REMUDA_TOKEN) is for
+    listeners that want one. `connect_timeout` bounds connecting and the handshake, in seconds. A connection that was lost is made anew by
     the next call; what was under way fails with `disconnected`, and is never sent again by itself.
     """
 
@@ -1031,7 +1033,7 @@ class Client:
         import threading
 
         self._address = address
-        self._token = token if token is not None else os.environ.get("REMUDA_TOKEN")
+        self._token = token
         self._connect_timeout = connect_timeout
         self._condition = threading.Condition(threading.RLock())
         self._sending = threading.Lock()
@@ -1085,13 +1087,17 @@ class Client:
         self.close()
 
     def _connect(self):
-        sock, tried = _connect_any(self._address, self._connect_timeout)
+        sock, target = _connect_any(self._address, self._connect_timeout)
         try:
-            self.peer, rest = _greet(sock, self._token, tried)
+            if target.tls is not None:
+                sock = target.secured(sock)
+            self.peer, rest = _greet(sock, target.token(self._token), target.name)
+            sock.settimeout(None)
+            if target.tls is not None:
+                sock = _TlsSocket(sock)
         except BaseException:
             sock.close()
             raise
-        sock.settimeout(None)
         self._link = _Link(sock, rest)
 
     def _send(self, op, body, timeout):
@@ -1144,10 +1150,10 @@ class Client:
         import select
 
         while link.answers[number] is None and not link.lost:
-            if deadline is not None:
+            if deadline is not None or isinstance(link.sock, _TlsSocket):
                 poll = select.poll()
                 poll.register(link.sock, select.POLLIN)
-                if not poll.poll(_remaining(deadline) * 1000):
+                if not poll.poll(None if deadline is None else _remaining(deadline) * 1000):
                     return
             self._take(link)
 
@@ -1156,6 +1162,8 @@ class Client:
         try:
             chunk = link.sock.recv(READ_BYTES)
             answers = [_parse(line.decode()) for line in link.lines.feed(chunk)]
+        except BlockingIOError:  # what came is not a whole record of TLS yet
+            return
         except (OSError, ValueError) as error:
             return self._lose(link, str(error))
         if not chunk:
@@ -1236,6 +1244,58 @@ class Client:
             raise
 
 
+class _TlsSocket:
+    """TLS with what the client uses of a socket. OpenSSL lets one thread at a time use a connection."""
+
+    def __init__(self, sock):
+        import ssl
+        import threading
+
+        self._sock = sock
+        self._lock = threading.Lock()
+        self._not_yet = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
+        sock.setblocking(False)
+
+    def fileno(self):
+        return self._sock.fileno()
+
+    def recv(self, size):
+        """What is there, b"" at the end. Raises BlockingIOError if that is no whole record yet."""
+        with self._lock:
+            try:
+                chunk = self._sock.recv(size)
+                while self._sock.pending():  # decrypted already: no poll tells of it
+                    chunk += self._sock.recv(self._sock.pending())
+                return chunk
+            except self._not_yet:
+                raise BlockingIOError() from None
+
+    def send(self, data, _flags=0):
+        with self._lock:
+            try:
+                return self._sock.send(data)
+            except self._not_yet:
+                raise BlockingIOError() from None
+
+    def sendall(self, data):
+        import select
+
+        unsent = memoryview(data)
+        while unsent:
+            try:
+                unsent = unsent[self.send(unsent):]
+            except BlockingIOError:
+                poll = select.poll()
+                poll.register(self, select.POLLOUT)
+                poll.poll()
+
+    def shutdown(self, how):
+        socket.socket.shutdown(self._sock, how)  # below TLS, whose state another thread may be using
+
+    def close(self):
+        self._sock.close()
+
+
 class _Link:
     """One connection's state: the requests that wait, and the answers that came."""
 
@@ -1269,35 +1329,85 @@ def _result_of(answer):
     return _data_of(answer)["body"]
 
 
+class _Target:
+    """One address to try: where it is, as the user would write it, and what TLS and the handshake need."""
+
+    def __init__(self, kind, place, port=None, options=None):
+        self.kind, self.place, self.port = kind, place, port
+        self.options = options or {}
+        self.name = "%s:%s" % (kind, place) if port is None else "%s:%s:%d" % (kind, place, port)
+        self.tls = self._context() if kind == "tls" else None
+
+    def _context(self):
+        import ssl
+
+        try:
+            context = ssl.create_default_context(cafile=self.options.get("ca"))
+            if "cert" in self.options:
+                context.load_cert_chain(self.options["cert"], self.options.get("key"))
+        except OSError as error:  # ssl.SSLError is one
+            raise RemudaError("bad_request", "%s: the files of ca=, cert= and key= can't be used: %s" % (
+                self.name, error)) from None
+        return context
+
+    @property
+    def server_name(self):
+        return self.options.get("name", self.place)
+
+    def secured(self, sock):
+        """The socket after TLS's handshake. Raises RemudaError."""
+        try:
+            return self.tls.wrap_socket(sock, server_hostname=self.server_name)
+        except OSError as error:
+            raise RemudaError("disconnected", "%s: %s" % (self.name, error)) from None
+
+    def token(self, given):
+        """The token to send: the given one, else that of `token_file=`, else the environment's."""
+        if given is not None:
+            return given
+        if "token_file" not in self.options:
+            return os.environ.get("REMUDA_TOKEN") or None
+        try:
+            with open(self.options["token_file"]) as file:
+                return file.readline().strip()
+        except OSError as error:
+            raise RemudaError("bad_request", "%s: its token_file can't be read: %s" % (self.name, error)) from None
+
+
 def _addresses(address):
-    """What to try, in order: parsed, and as the user would write it."""
+    """What to try, in order."""
     address = address or os.environ.get("REMUDA_ADDR")
     if not address:
         folders = [os.path.join(os.environ["XDG_RUNTIME_DIR"], "remuda")] if os.environ.get("XDG_RUNTIME_DIR") else []
         folders.append("/tmp/remuda-%d" % os.getuid())
-        return [("unix", os.path.join(folder, "default.sock"), None) for folder in folders]
-    plain = address.split(",")[0]
+        return [_Target("unix", os.path.join(folder, "default.sock")) for folder in folders]
+    plain, *options = address.split(",")
     if plain.startswith("/"):
-        return [("unix", plain, None)]
+        return [_Target("unix", plain)]
     kind, _, rest = plain.partition(":")
     if kind == "unix" and rest:
-        return [("unix", rest, None)]
+        return [_Target("unix", rest)]
     host, _, port = rest.rpartition(":")
-    if kind == "tcp" and host and port.isdigit():
-        return [("tcp", host.strip("[]"), int(port))]
-    raise RemudaError("bad_request", "%s is no address for this client: use unix:/path or tcp:host:port" % address)
+    if kind in ("tcp", "tls") and host and port.isdigit():
+        options = dict(option.partition("=")[::2] for option in options)
+        return [_Target(kind, host.strip("[]"), int(port), options)]
+    raise RemudaError(
+        "bad_request", "%s is no address for this client: use unix:/path, tcp:host:port or tls:host:port" % address)
 
 
 def _connect_any(address, timeout):
-    """The first address that answers. Raises RemudaError, which names all that were tried."""
+    """A socket to the first address that answers, and which that is. Raises RemudaError, which names all that were tried.
+
+    TLS has still to begin.
+    """
     failures = []
-    for kind, place, port in _addresses(address):
-        name = "%s:%s" % (kind, place) if port is None else "%s:%s:%d" % (kind, place, port)
+    for target in _addresses(address):
+        place = target.place
         try:
-            if kind == "tcp":
-                sock = socket.create_connection((place, port), timeout)
+            if target.port is not None:
+                sock = socket.create_connection((place, target.port), timeout)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return sock, name
+                return sock, target
             if place == "/tmp/remuda-%d/default.sock" % os.getuid():  # anyone may make a folder in /tmp
                 owner = os.stat(os.path.dirname(place)).st_uid
                 if owner not in (os.getuid(), 0):
@@ -1309,9 +1419,9 @@ def _connect_any(address, timeout):
             except BaseException:
                 sock.close()
                 raise
-            return sock, name
+            return sock, target
         except OSError as error:
-            failures.append("%s (%s)" % (name, error.strerror or error))
+            failures.append("%s (%s)" % (target.name, error.strerror or error))
     raise RemudaError("disconnected", "no pool answers at %s; start one with `remuda serve`" % " or ".join(failures))
 
 
@@ -1358,7 +1468,7 @@ class AsyncClient:
 
     def __init__(self, address=None, *, token=None, connect_timeout=HANDSHAKE_SECONDS):
         self._address = address
-        self._token = token if token is not None else os.environ.get("REMUDA_TOKEN")
+        self._token = token
         self._connect_timeout = connect_timeout
         self._waiting = {}
         self._count = 0
@@ -1384,10 +1494,17 @@ class AsyncClient:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        sock, name = await loop.run_in_executor(None, _connect_any, self._address, self._connect_timeout)
+        sock, target = await loop.run_in_executor(None, _connect_any, self._address, self._connect_timeout)
+        name, token = target.name, target.token(self._token)
         sock.setblocking(False)
-        self._stream, self._writer = await asyncio.open_connection(sock=sock, limit=1 << 40)
-        self._writer.write(_handshake_line(self._token))
+        tls = {} if target.tls is None else {
+            "ssl": target.tls, "server_hostname": target.server_name, "ssl_handshake_timeout": self._connect_timeout}
+        try:
+            self._stream, self._writer = await asyncio.open_connection(sock=sock, limit=1 << 40, **tls)
+        except OSError as error:
+            sock.close()
+            raise RemudaError("disconnected", "%s: %s" % (name, error)) from None
+        self._writer.write(_handshake_line(token))
         try:
             line = await asyncio.wait_for(self._stream.readline(), self._connect_timeout)
             self.peer = _check_greeting(line, name)

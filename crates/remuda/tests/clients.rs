@@ -190,6 +190,105 @@ fn a_client_calls_over_tls_by_a_ca() {
     });
 }
 
+/// A pool behind TLS and a token, and the addresses to reach it by: with whom to trust, with
+/// somebody else, and without the token.
+fn behind_tls(dir: &Path) -> (Serve, [String; 3]) {
+    openssl::certificate(dir, "cert.pem", "key.pem");
+    openssl::certificate(dir, "other.pem", "other-key.pem");
+    let file = |name: &str| dir.join(name).display().to_string();
+    let (cert, key, other, token) =
+        (file("cert.pem"), file("key.pem"), file("other.pem"), file("token"));
+    std::fs::write(&token, "open-sesame\n").unwrap();
+    let listen = format!("-ltls:127.0.0.1:0,cert={cert},key={key},token_file={token}");
+    let serve = Serve::start(&["-j2", "--builtin=echo", &listen]);
+    let port = serve.address(1).rsplit(':').next().unwrap().to_owned();
+    let at = |options: &str| format!("tls:127.0.0.1:{port},name=localhost,{options}");
+    let addresses = [
+        at(&format!("ca={cert},token_file={token}")),
+        at(&format!("ca={other},token_file={token}")),
+        at(&format!("ca={cert}")),
+    ];
+    (serve, addresses)
+}
+
+#[test]
+fn the_python_clients_call_over_tls() {
+    if !openssl::has_openssl() || !has("python3", "--version") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (_serve, [right, stranger, no_token]) = behind_tls(dir.path());
+    let program = r#"
+import asyncio, sys, threading
+sys.path.insert(0, sys.argv[1])
+import remuda
+right, stranger, no_token = sys.argv[2:]
+large = "x" * 300_000
+def calls(pool, n):
+    for turn in range(10):
+        body = "%d %d %s" % (n, turn, large)
+        assert pool.call(body, timeout=60) == body
+        assert pool.call(turn) == turn
+with remuda.Client(right) as pool:
+    threads = [threading.Thread(target=calls, args=(pool, n)) for n in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert list(pool.map(range(500))) == list(range(500))
+    assert pool.status()["kind"] == "status"
+async def on_asyncio():
+    async with remuda.AsyncClient(right) as pool:
+        bodies = ["%d %s" % (n, large) for n in range(20)]
+        assert await asyncio.gather(*map(pool.call, bodies)) == bodies
+asyncio.run(on_asyncio())
+async def refused(address):
+    try:
+        async with remuda.AsyncClient(address): pass
+    except remuda.RemudaError as error:
+        return str(error)
+for address, part in [(stranger, "certificate"), (no_token, "token")]:
+    try:
+        remuda.Client(address)
+        sys.exit("it was let in")
+    except remuda.RemudaError as error:
+        assert part in str(error).lower(), error
+    told = asyncio.run(refused(address))
+    assert part in told.lower(), told
+print("done")
+"#;
+    let sdk = format!("{ROOT}/sdk/python");
+    let mut python = Command::new("python3");
+    python.args(["-c", program, &sdk, &right, &stranger, &no_token]).env_remove("REMUDA_TOKEN");
+    assert_eq!(printed(&mut python), "done\n");
+}
+
+#[test]
+fn the_node_client_calls_over_tls() {
+    if !openssl::has_openssl() || !has("node", "--version") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (_serve, [right, stranger, no_token]) = behind_tls(dir.path());
+    let sdk = format!("{ROOT}/sdk/node/remuda.mjs");
+    let program = format!(
+        r#"
+import assert from "node:assert/strict";
+import {{ connect }} from {sdk:?};
+const [right, stranger, noToken] = process.argv.slice(1);
+const pool = await connect(right);
+const bodies = Array.from({{ length: 20 }}, (_, n) => `${{n}} ${{"x".repeat(300_000)}}`);
+assert.deepEqual(await Promise.all(bodies.map((body) => pool.call(body))), bodies);
+assert.equal((await pool.status()).kind, "status");
+await pool.close();
+await assert.rejects(connect(stranger), /certificate|self.signed/i);
+await assert.rejects(connect(noToken), /token/);
+console.log("done");
+"#
+    );
+    let mut node = Command::new("node");
+    node.args(["--input-type=module", "-e", &program, &right, &stranger, &no_token]);
+    assert_eq!(printed(node.env_remove("REMUDA_TOKEN")), "done\n");
+}
+
 /// Runs the ignored test `name` of this program, in an environment of its own.
 fn in_environment(name: &str, variables: &[(&str, &str)]) {
     let mut command = Command::new(std::env::current_exe().unwrap());

@@ -184,7 +184,9 @@ fn a_job_over_its_time_is_stopped_with_all_it_started_and_its_worker_is_replaced
         assert!(began.elapsed() < map_runs::LONG / 2);
     }
     let args = ["--timeout", "soon", "--builtin", "echo"];
-    map(&args, "").expect(255).tells(&["`soon` is not a time: give seconds (2, 0.5), or 50us, 150ms"]);
+    map(&args, "")
+        .expect(255)
+        .tells(&["`soon` is not a time: give seconds (2, 0.5), or 50us, 150ms"]);
 }
 
 #[test]

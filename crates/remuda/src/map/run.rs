@@ -51,8 +51,10 @@ pub(crate) fn run(mut config: MapConfig) -> Result<u8, MapError> {
     let sink = progress.clone();
     config.pool.logs =
         LogSink::new(move |worker, line| sink.say(&format!("[worker {worker}] {line}")));
-    let net =
-        NetConfig { recv_limit: config.pool.max_body_bytes + (1 << 20), ..remuda_engine::net_config() };
+    let net = NetConfig {
+        recv_limit: config.pool.max_body_bytes + (1 << 20),
+        ..remuda_engine::net_config()
+    };
     let told = progress.clone();
     let ended = remuda_net::run_local(net, async move {
         let mut run = Run::start(config, plan, input, input_name, told)?;

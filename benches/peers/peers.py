@@ -4,7 +4,6 @@
 import argparse
 import dataclasses
 import pathlib
-import subprocess
 import sys
 import time
 
@@ -76,8 +75,8 @@ def run(chosen, plan, results, again):
             continue
         try:
             result = measure(row, plan)
-        except (subprocess.SubprocessError, OSError, ValueError, KeyError) as error:
-            result = {"error": str(error)}
+        except Exception as error:  # whatever it is, a row that fails ends no run of a night
+            result = {"error": f"{type(error).__name__}: {error}"}
         result["seconds"] = round(time.monotonic() - started, 1)
         results.add({**base, **result})
         say(f"{row.name}: {page.short(row, result) if isinstance(row, Pair) else result.get('error', 'done')} "

@@ -32,7 +32,12 @@ def install(needs):
             continue
         say("installing " + " ".join(names))
         folder.mkdir(exist_ok=True)
-        installer(folder, names)
+        try:
+            installer(folder, names)
+        except (subprocess.CalledProcessError, OSError) as error:
+            # Its rows will say that they did not run; the others do.
+            say(f"not installed: {error}")
+            continue
         marker.write_text("\n".join(names))
 
 

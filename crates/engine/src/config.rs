@@ -104,6 +104,11 @@ pub struct PoolConfig {
     /// Whether workers that can are served over rings in shared memory instead of their socket.
     /// Each takes up to 2 MiB for them. Default: true.
     pub shm: bool,
+    /// How long a client's line may take from its first byte to its end; a slower sender is cut.
+    /// Between lines there is no limit: a person may type. Default: 30 s.
+    pub line_timeout: Duration,
+    /// How long a client may take no byte of what is sent to it, until it is cut. Default: 10 s.
+    pub write_timeout: Duration,
     /// How often the workers' memory is looked at. Default: 1 s.
     pub watch_tick: Duration,
     /// How the keeper is started.
@@ -129,6 +134,8 @@ impl PoolConfig {
             max_bodies_bytes: 256 << 20,
             max_unfinished_bytes: 256 << 20,
             shm: true,
+            line_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(10),
             watch_tick: Duration::from_secs(1),
             keeper: KeeperCommand::default(),
             keeper_options: KeeperOptions::default(),

@@ -14,7 +14,7 @@ use remuda_net::Either;
 use crate::config::{PoolConfig, WorkerKind};
 use crate::core::Core;
 use crate::error::PoolError;
-use crate::front::client::WATCH_EVERY;
+use crate::front::client::watch_every;
 use crate::history::Incident;
 use crate::job::{Body, Job, Origin};
 use crate::keeper::{Event, Keeper};
@@ -67,7 +67,8 @@ impl Pool {
         let pool = Self(Rc::new(Inner { core: RefCell::new(core) }));
         pool.0.core.borrow_mut().me = Rc::downgrade(&pool.0);
         remuda_net::spawn(keep_time(Rc::downgrade(&pool.0)));
-        remuda_net::spawn(watch_clients(Rc::downgrade(&pool.0)));
+        let every = watch_every(&pool.0.core.borrow().config);
+        remuda_net::spawn(watch_clients(Rc::downgrade(&pool.0), every));
         let tick = pool.0.core.borrow().config.watch_tick;
         remuda_net::spawn(watch_memory(Rc::downgrade(&pool.0), tick));
         if let Some(keeper) = &pool.0.core.borrow().keeper {
@@ -274,9 +275,9 @@ async fn keep_time(pool: Weak<Inner>) {
 }
 
 /// Looks after clients that are too slow.
-async fn watch_clients(pool: Weak<Inner>) {
+async fn watch_clients(pool: Weak<Inner>, every: Duration) {
     loop {
-        remuda_net::sleep(WATCH_EVERY).await;
+        remuda_net::sleep(every).await;
         let Some(inner) = pool.upgrade() else { return };
         inner.core.borrow_mut().watch_clients();
     }

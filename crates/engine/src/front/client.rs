@@ -9,6 +9,7 @@ use remuda_protocol::{
     MAX_HANDSHAKE_BYTES, MAX_HOPS, Op, Payload, Request, Verdict, encode, first_bytes, salvage_id,
 };
 
+use crate::config::PoolConfig;
 use crate::core::Core;
 use crate::front::ClientKey;
 use crate::front::listener::Gate;
@@ -17,13 +18,14 @@ use crate::job::{Body, Job, Origin};
 use crate::pool::Pool;
 use crate::wire::Wire;
 
-/// How long a line may take from its first byte to its end; a slower sender is cut. Between lines
-/// there is no limit: a person may type.
-pub(crate) const LINE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a client may take no byte of what is sent to it, until it is cut.
-pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often the two are looked at.
-pub(crate) const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// How often clients are looked at that are too slow, unless their time limits are short.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// How often clients are looked at with these limits.
+pub(crate) fn watch_every(config: &PoolConfig) -> Duration {
+    let shortest = config.line_timeout.min(config.write_timeout);
+    WATCH_EVERY.min(shortest / 4).max(Duration::from_millis(1))
+}
 
 /// A client.
 pub(crate) struct Client {
@@ -83,13 +85,13 @@ impl Client {
     }
 
     /// True if it took nothing of what is there for it for too long.
-    fn takes_nothing(&mut self, now: Duration) -> bool {
+    fn takes_nothing(&mut self, now: Duration, limit: Duration) -> bool {
         let unsent = self.wire.unsent() as u64;
         let taken = self.given.saturating_sub(unsent);
         if unsent == 0 || taken != self.taken.0 {
             self.taken = (taken, now);
         }
-        now - self.taken.1 > WRITE_TIMEOUT
+        now - self.taken.1 > limit
     }
 
     /// Whether it may reset and stop the pool.
@@ -383,14 +385,15 @@ impl Core {
     /// Cuts clients that send a line too slowly, or don't take what is sent to them.
     pub(crate) fn watch_clients(&mut self) {
         let now = self.now();
+        let (write_timeout, line_timeout) = (self.config.write_timeout, self.config.line_timeout);
         let mut slow = Vec::new();
         for (key, client) in self.clients.iter_mut() {
-            if client.takes_nothing(now) {
+            if client.takes_nothing(now, write_timeout) {
                 tracing::info!("a client that takes no answers was cut");
                 client.wire.close();
             }
             let since = client.unfinished_since.filter(|_| !client.closing);
-            if since.is_some_and(|since| now - since > LINE_TIMEOUT) {
+            if since.is_some_and(|since| now - since > line_timeout) {
                 slow.push(key);
             }
         }

@@ -1,0 +1,129 @@
+//! Clients that send or read slowly: those that stop are cut, those that go on are served.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use remuda_engine::{Listen, Pool, PoolConfig, ThreadHandler, WorkerKind};
+use remuda_protocol::Address;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// Far more than anything here takes, on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The size of a result: more than the socket's own buffers hold.
+const RESULT: usize = 4 << 20;
+
+/// Runs a pool with these limits, and `program` on a thread of its own beside it.
+fn beside(
+    line_timeout: Duration,
+    write_timeout: Duration,
+    program: impl FnOnce(&Path) + Send + 'static,
+) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("s");
+    remuda_net::run_local(remuda_net::Config::default(), async move {
+        let handler = ThreadHandler::new(|_, out| {
+            out.push(b'"');
+            out.resize(RESULT + 1, b'x');
+            out.push(b'"');
+            Ok(())
+        });
+        let mut config = PoolConfig::new(WorkerKind::Threads(handler));
+        config.dispatch.num_workers = 1;
+        (config.line_timeout, config.write_timeout) = (line_timeout, write_timeout);
+        let pool = Pool::start(config).unwrap();
+        pool.listen(&Listen::at(Address::unix(&path))).unwrap();
+        let (told, ended) = remuda_net::oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            program(&path);
+            // The receiver waits until this is sent.
+            let _ = told.send(());
+        });
+        ended.await.ok();
+        thread.join().expect("the program beside the pool");
+        pool.shut_down();
+        pool.drained().await.unwrap();
+    })
+    .unwrap();
+}
+
+fn greeted(path: &Path) -> UnixStream {
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"{\"op\":\"handshake\",\"version\":\"1\"}\n").unwrap();
+    // Byte by byte, so that nothing of what follows is taken.
+    let mut byte = [0];
+    while byte[0] != b'\n' {
+        stream.read_exact(&mut byte).unwrap();
+    }
+    stream
+}
+
+/// Waits until the other side has closed the connection, without reading.
+fn closed(stream: &UnixStream) -> bool {
+    let patience = Timespec::try_from(PATIENCE).unwrap();
+    let mut fds = [PollFd::new(stream, PollFlags::empty())];
+    rustix::io::retry_on_intr(|| poll(&mut fds, Some(&patience))).unwrap() > 0
+}
+
+const CALL: &[u8] = b"{\"op\":\"call\",\"id\":1,\"body\":1}\n";
+
+#[test]
+fn a_client_that_takes_nothing_is_cut_at_the_write_timeout() {
+    let limit = Duration::from_millis(500);
+    beside(PATIENCE, limit, move |path| {
+        let mut stream = greeted(path);
+        let since = Instant::now();
+        stream.write_all(CALL).unwrap();
+        assert!(closed(&stream), "it is still served");
+        assert!(since.elapsed() >= limit, "cut after {:?}", since.elapsed());
+        // What came before the cut is not the whole answer.
+        let mut rest = Vec::new();
+        match stream.read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+        assert!(rest.len() < RESULT, "all {} bytes came", rest.len());
+        // Others were not touched.
+        greeted(path);
+    });
+}
+
+#[test]
+fn a_client_that_reads_slowly_but_steadily_gets_all() {
+    let limit = Duration::from_secs(1);
+    beside(PATIENCE, limit, move |path| {
+        let mut stream = greeted(path);
+        let since = Instant::now();
+        stream.write_all(CALL).unwrap();
+        let (mut got, mut piece) = (0, vec![0; RESULT / 60]);
+        while got < RESULT {
+            got += stream.read(&mut piece).unwrap();
+            std::thread::sleep(Duration::from_millis(40));
+        }
+        assert!(since.elapsed() > limit * 2, "too quick to show anything: {:?}", since.elapsed());
+    });
+}
+
+#[test]
+fn a_line_that_does_not_end_is_cut_at_the_line_timeout_and_an_idle_client_is_not() {
+    let limit = Duration::from_millis(300);
+    beside(limit, PATIENCE, move |path| {
+        let idle = greeted(path);
+        let mut slow = greeted(path);
+        let since = Instant::now();
+        slow.write_all(b"{\"op\":\"call\",").unwrap();
+        let mut lines = BufReader::new(slow).lines();
+        let refusal = lines.next().unwrap().unwrap();
+        assert!(refusal.contains("bad_request") && refusal.contains("too long"), "{refusal}");
+        assert!(lines.next().is_none(), "and the connection is closed");
+        assert!(since.elapsed() >= limit, "cut after {:?}", since.elapsed());
+        let mut idle = BufReader::new(idle);
+        idle.get_mut().write_all(b"{\"op\":\"status\",\"id\":1}\n").unwrap();
+        let mut status = String::new();
+        idle.read_line(&mut status).unwrap();
+        assert!(status.contains("\"status\""), "{status}");
+    });
+}

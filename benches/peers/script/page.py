@@ -1,5 +1,7 @@
 """The page: what the results say, between two marks in docs/performance.md."""
 
+import math
+
 from script import elsewhere
 from script.places import ROOT
 from script.ratios import median, met, paired
@@ -125,8 +127,9 @@ def growth(row, result):
     lines = [f"| {row.grows} | jobs/s | memory | processor time a job |", "| --- | --- | --- | --- |"]
     for point in result["points"]:
         failed = sum(point["failed"])
-        lines.append(f"| {point['x']:,} | {median(point['jobs_per_second']):,.0f} | {median(point['memory_mib']):.1f} MiB | "
-                     f"{median(point['cpu_us']):.2f} us |" + (f" {failed:,} without a result |" if failed else ""))
+        lost = f" ({failed:,.0f} calls without a result)" if failed else ""
+        lines.append(f"| {point['x']:,} | {median(point['jobs_per_second']):,.0f}{lost} | {median(point['memory_mib']):.1f} MiB | "
+                     f"{median(point['cpu_us']):.2f} us |")
     if row.bounded:
         memory, cpu = (steepest(result["points"], name) for name in ("memory_mib", "cpu_us"))
         lines += ["", f"Twice as many cost at most {memory[0]:.2f} times the memory (at {memory[1]:,}), and {cpu[0]:.2f} times "
@@ -137,15 +140,9 @@ def growth(row, result):
 def steepest(points, name):
     """The most that twice as many cost between two points beside each other, and where."""
     def doubling(one, other):
-        return (median(other[name]) / median(one[name])) ** (1 / log2(other["x"] / one["x"]))
+        return (median(other[name]) / median(one[name])) ** (1 / math.log2(other["x"] / one["x"]))
 
     return max((doubling(one, other), other["x"]) for one, other in zip(points, points[1:]))
-
-
-def log2(value):
-    import math
-
-    return math.log2(value)
 
 
 def count_table(counts):

@@ -10,13 +10,15 @@ from script.say import say
 
 BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"
 GROUPS = {
-    "map": ("Jobs from a file", "Jobs/s of whole commands, their start included."),
+    "map": ("Jobs from a file", "Jobs/s of whole commands, their start included. Where a side would take "
+            "long it has fewer lines, as its command says; its start is then a small part of its time still."),
     "serve": ("Behind a door", "A pool's door, a broker's, and a bare relay that parses nothing. Every server runs "
               "while the other is measured, and waits."),
     "shm": ("Shared memory between two processes", "Each process has a core of its own."),
     "honest": ("Where every pool is as good as another", "Batches that the user tunes, and jobs that take long."),
 }
 PAIRS_USUAL = 15
+MODES = {"quick": "`--quick`", "whole": "the whole run", "trial": "a trial, which says nothing"}
 
 
 def write(rows, results, plan, places, charts, target):
@@ -55,7 +57,7 @@ def text(rows, results, plan, places, charts):
               "`net-rows` and `threads-rows` are in `benches/peers/target/release`; `figures` is the bench of `crates/shm`. "
               "The servers are those in front of a semicolon.", ""]
     for row, _ in there:
-        lines += commands(row, places)
+        lines += commands(row, places, plan)
     return "\n".join(lines) + "\n"
 
 
@@ -70,7 +72,7 @@ def measured(there, plan):
     last = max(places, key=lambda where: where["date"])
     commits = sorted({where["commit"] for where in places})
     minutes = sum(result.get("seconds", 0) for _, result in there) / 60
-    return (f"Measured on {last['date']} at {', '.join(commits)} (`{'--quick' if plan.mode == 'quick' else 'the whole run'}`, "
+    return (f"Measured on {last['date']} at {', '.join(commits)} ({MODES[plan.mode]}, "
             f"{minutes:.0f} minutes): {last['cpu']}, {last['memory']}, {last['kernel']}, Python {last['python']}, Node "
             f"{last['node']}, Rust {last['rust']}. A row's ratio is Remuda's figure by the peer's, the median of interleaved "
             "pairs with the 95 % interval of the bootstrap. An aim is met when the interval reaches it.")
@@ -171,13 +173,14 @@ def small(value, unit=""):
     return "" if value is None else f"{value:.2f}{unit}"
 
 
-def commands(row, places):
+def commands(row, places, plan):
     if isinstance(row, Pair):
-        return [f"- `{row.name}`: {row.what}", *(f"  - {code(side, places)}" for side in (row.ours, row.peer))]
+        return [f"- `{row.name}`: {row.what}", *(f"  - {code(side, places, plan)}" for side in (row.ours, row.peer))]
     return [f"- `{row.name}`: `{places.shown(row.command)}`"]
 
 
-def code(side, places):
-    environment = [f"{name}={value.strip('{}')}" for name, value in side.environment.items()]
+def code(side, places, plan):
+    environment = [f"{name}={value}" for name, value in side.environment.items()]
     words = [*(places.shown(server) for server in side.servers), " ".join([*environment, places.shown(side.command)])]
-    return f"`{'; '.join(words)}`"
+    shown = "; ".join(words).replace("{seconds}", str(plan.seconds)).replace("{warmup}", str(plan.warmup))
+    return f"`{shown}`"

@@ -96,7 +96,7 @@ impl Pool {
         let thread = std::thread::Builder::new()
             .name("remuda-pool".into())
             .spawn(move || {
-                remuda_net::run_local(remuda_net::Config::default(), async move {
+                remuda_net::run_local(remuda_engine::net_config(), async move {
                     let pool = EnginePool::start(config)?;
                     // Whoever starts a pool waits for it.
                     let _ = started.send(pool.remote());

@@ -230,7 +230,7 @@ impl Serve {
     fn run(self, args: ServeArgs) -> Result<(), Box<dyn Error>> {
         let inherited = systemd::listeners();
         let recv_limit = self.pool.max_body_bytes + (1 << 20);
-        let net = NetConfig { recv_limit, spin: self.spin, ..NetConfig::default() };
+        let net = NetConfig { recv_limit, spin: self.spin, ..remuda_engine::net_config() };
         remuda_net::run_local(net, self.serve(args, inherited))?
     }
 

@@ -1,12 +1,14 @@
 //! TLS on a connection: rustls between the driver's bytes and the connection's buffers.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, IoSlice, Write};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection};
 
-use crate::conn::{CloseReason, Conn};
+use crate::conn::{CloseReason, Conn, Phase};
 use crate::error::{NetError, Result};
 use crate::recv_buf::RecvPool;
 use crate::send_queue::{Chunk, SendPool, SendQueue};
@@ -81,11 +83,15 @@ impl Tls {
         })
     }
 
-    /// Encrypts `data` and queues it, record by record: the session takes memory for each, which
-    /// is used again for the next while it is still in the cache.
+    /// Encrypts `data` and sends or queues it, a few records at a time: the session takes memory
+    /// for each, which is used again for the next ones.
     pub(crate) fn send(&mut self, data: &[u8], queue: &mut Queue<'_>) -> Result<()> {
-        for record in data.chunks(RECORD_BYTES) {
-            self.session.writer().write_all(record).map_err(NetError::io("encrypting"))?;
+        if data.len() < DIRECT_BYTES {
+            // Small ones are put together, and go at the end of the turn.
+            queue.socket = None;
+        }
+        for records in data.chunks(BYTES_AT_A_TIME) {
+            self.session.writer().write_all(records).map_err(NetError::io("encrypting"))?;
             self.drain(queue);
         }
         Ok(())
@@ -94,13 +100,19 @@ impl Tls {
     /// Tells the peer that no more is sent.
     pub(crate) fn end(&mut self, queue: &mut Queue<'_>) {
         self.session.send_close_notify();
+        self.queue_output(queue);
+    }
+
+    /// Queues what the session has to say for itself.
+    fn queue_output(&mut self, queue: &mut Queue<'_>) {
+        queue.socket = None;
         self.drain(queue);
     }
 
-    /// Moves what the session wants sent to the connection's queue.
+    /// Moves what the session wants sent to where it goes.
     fn drain(&mut self, queue: &mut Queue<'_>) {
         while self.session.wants_write() {
-            // Writing to memory doesn't fail.
+            // It doesn't fail: what the socket doesn't take goes to memory.
             let _ = self.session.write_tls(queue);
         }
     }
@@ -140,16 +152,46 @@ impl Tls {
     }
 }
 
-/// Plaintext bytes of a TLS record at most.
-const RECORD_BYTES: usize = 16 << 10;
+/// Plaintext bytes that are encrypted before the result goes on: four full records.
+const BYTES_AT_A_TIME: usize = 64 << 10;
+/// Less is queued, not given to the socket at once.
+const DIRECT_BYTES: usize = 16 << 10;
 
-/// Where a session's output goes.
+/// Where a session's output goes: to the socket, as long as that takes it without waiting and
+/// nothing is queued before it, and else to the connection's queue.
 pub(crate) struct Queue<'a> {
     conn: &'a mut SendQueue,
     pool: &'a mut SendPool,
+    socket: Option<&'a OwnedFd>,
+}
+
+impl Queue<'_> {
+    /// Gives the socket what it takes. If that isn't all, the rest is for the queue.
+    fn send_directly(&mut self, encrypted: &[IoSlice<'_>]) -> usize {
+        let Some(socket) = self.socket else { return 0 };
+        let total: usize = encrypted.iter().map(|slice| slice.len()).sum();
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let mut none = SendAncillaryBuffer::default();
+        // An error comes again when the queue is sent.
+        let sent = sendmsg(socket, encrypted, &mut none, flags).unwrap_or(0);
+        if sent < total {
+            self.socket = None;
+        }
+        self.conn.passed(sent);
+        sent
+    }
 }
 
 impl Write for Queue<'_> {
+    fn write_vectored(&mut self, encrypted: &[IoSlice<'_>]) -> io::Result<usize> {
+        let sent = self.send_directly(encrypted);
+        if sent > 0 {
+            return Ok(sent);
+        }
+        let first = encrypted.iter().find(|slice| !slice.is_empty());
+        first.map_or(Ok(0), |slice| self.write(slice))
+    }
+
     fn write(&mut self, encrypted: &[u8]) -> io::Result<usize> {
         let queued = self.conn.push_over_pieces(encrypted, self.pool);
         if queued < encrypted.len() {
@@ -178,7 +220,10 @@ impl State {
     ) -> Option<R> {
         let conn = self.conns.get_mut(key)?;
         let tls = conn.tls.as_mut()?;
-        let result = f(tls, &mut Queue { conn: &mut conn.send, pool: &mut self.send_pool });
+        let free = conn.phase == Phase::Open && !conn.driver.send_blocked;
+        let socket = (free && conn.send.unsent() == 0).then_some(&conn.fd);
+        let pool = &mut self.send_pool;
+        let result = f(tls, &mut Queue { conn: &mut conn.send, pool, socket });
         self.mark_dirty(key);
         Some(result)
     }
@@ -188,7 +233,7 @@ impl State {
         if let Some(conn) = self.conns.get_mut(key) {
             conn.tls = Some(tls);
         }
-        self.with_tls(key, |tls, queue| tls.drain(queue));
+        self.with_tls(key, |tls, queue| tls.queue_output(queue));
     }
 
     /// Encrypted bytes arrived.
@@ -211,7 +256,7 @@ impl State {
         }
         conn.tls = Some(tls);
         // Answers to the handshake, new keys, and the alert that says why it failed.
-        self.with_tls(key, |tls, queue| tls.drain(queue));
+        self.with_tls(key, |tls, queue| tls.queue_output(queue));
         match received {
             Ok(0) => {}
             Ok(count) => self.arrived(key, count),

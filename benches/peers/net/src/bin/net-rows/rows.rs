@@ -128,6 +128,13 @@ pub fn rows() -> Vec<Row> {
             what: "echo of 64 KiB on TCP, 16 connections, 1 in flight each",
             ..LARGE
         },
+        Row {
+            name: "tcp-64k-8k",
+            what: "as tcp-64k; tokio and the bare loop with buffers of 8 KiB, as tokio's copy has",
+            buffer: 8 << 10,
+            buffers: 256,
+            ..LARGE
+        },
         Row { name: "unix-1x1", what: "echo of 64 B on a Unix socket", unix: true, ..ECHO },
         Row {
             name: "unix-64x1",
@@ -166,7 +173,7 @@ pub fn rows() -> Vec<Row> {
         },
         Row {
             name: "proxy-64k-8k",
-            what: "as proxy-64k; tokio with its own buffers of 8 KiB",
+            what: "as proxy-64k; tokio and the bare loop with buffers of 8 KiB, as tokio's copy has",
             mode: "proxy",
             buffer: 8 << 10,
             buffers: 256,

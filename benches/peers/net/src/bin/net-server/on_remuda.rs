@@ -21,17 +21,20 @@ pub fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         "mio" => Backend::Mio,
         other => return Err(format!("--backend takes io_uring or mio, not {other}").into()),
     };
+    // Before the address is told: the client reads the certificate then.
+    let tls = match options.mode {
+        Mode::Tls => Some(papers::server_config(options.certificate.as_deref())?),
+        _ => None,
+    };
     let listener = bind(&options.listen)?;
     let config = Config { backend, ..Config::default() };
     let (mode, upstream) = (options.mode, options.upstream.clone());
-    let certificate = options.certificate.clone();
     run_local(config, async move {
         match (mode, listener) {
             (Mode::Echo, Listener::Tcp(listener)) => drop(listen_tcp(listener, echo)?),
             (Mode::Echo, Listener::Unix(listener)) => drop(listen_unix(listener, echo)?),
             (Mode::Tls, Listener::Tcp(listener)) => {
-                let config = papers::server_config(certificate.as_deref())?;
-                drop(listen_tls(listener, config, echo)?);
+                drop(listen_tls(listener, tls.ok_or("TLS needs a certificate")?, echo)?);
             }
             (Mode::Tls, Listener::Unix(_)) => return Err("TLS is for TCP".into()),
             (Mode::Proxy, listener) => {

@@ -98,7 +98,11 @@ fn ten_times_more_than_it_can_do() {
     println!("a call half a second after took {:?}", since.elapsed());
     assert!(most < 128 << 20, "{} MiB", most >> 20);
     assert_eq!(in_time + late + refused.len() as u64, total as u64, "each is answered");
-    // The machine that runs this may be loaded: the aim is 90 % and 10 ms.
-    assert!(share > 0.3, "{share}");
-    assert!(p99 < Duration::from_secs(1), "{p99:?}");
+    // In an ordinary run the machine may be loaded; the long run has it to itself.
+    let (share_aim, p99_aim) = match serve::is_soak() {
+        true => (0.9, Duration::from_millis(10)),
+        false => (0.3, Duration::from_secs(1)),
+    };
+    assert!(share > share_aim, "{share}");
+    assert!(p99 < p99_aim, "{p99:?}");
 }

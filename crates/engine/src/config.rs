@@ -102,7 +102,7 @@ pub struct PoolConfig {
     /// MiB. A connection over its share is then not read until there is room.
     pub max_unfinished_bytes: usize,
     /// Whether workers that can are served over rings in shared memory instead of their socket.
-    /// Each takes up to 2 MiB for them. Default: true.
+    /// Each takes up to 2 MiB for them. Default: true, unless `REMUDA_SHM` is 0.
     pub shm: bool,
     /// How long a client's line may take from its first byte to its end; a slower sender is cut.
     /// Between lines there is no limit: a person may type. Default: 30 s.
@@ -133,7 +133,7 @@ impl PoolConfig {
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
             max_bodies_bytes: 256 << 20,
             max_unfinished_bytes: 256 << 20,
-            shm: true,
+            shm: std::env::var_os("REMUDA_SHM").is_none_or(|value| value != "0"),
             line_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(10),
             watch_tick: Duration::from_secs(1),

@@ -20,7 +20,7 @@ const KEEP_CORE: Duration = Duration::from_nanos(1500);
 const LATE_MAX: usize = 2;
 /// The most pauses between two looks: a look takes a cache line away from the one who is to write
 /// what is awaited.
-const PAUSES_MAX: usize = 8;
+const PAUSES_MAX: usize = 2;
 /// One in so many waits spins to the most, however few were worth it before: two threads that
 /// both learned to park at once would never find out that both could spin again.
 const PROBE_EVERY: usize = 32;

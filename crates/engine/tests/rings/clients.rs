@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use remuda_shm::ShmError;
+use remuda_shm::{Refusal, ShmError};
 
 use crate::programs;
 use crate::support::{Peer, Running, config, listened, result};
@@ -17,6 +17,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("clients::a_first_line_that_is_no_handshake_is_refused_and_the_rings_end", no_handshake),
     ("clients::a_line_over_the_limit_is_refused_and_the_next_one_served", too_long),
     ("clients::a_closed_listener_gives_its_name_back_and_its_clients_stay", closed),
+    ("clients::one_more_than_the_limit_is_refused_until_another_leaves", limit),
     ("clients::a_drain_answers_what_was_accepted", drained),
 ];
 
@@ -133,6 +134,34 @@ fn closed() {
     let gone = Peer::try_connect(&name).err();
     assert!(matches!(gone, Some(ShmError::NotFound { .. })), "{gone:?}");
     other.client();
+}
+
+fn limit() {
+    const LIMIT: usize = 256;
+    let wanted = 20 * LIMIT as u64;
+    let limits = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limits.maximum, ..limits };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).unwrap();
+    if limits.maximum.is_some_and(|most| most < wanted) {
+        let ci = std::env::var("REMUDA_CI").is_ok_and(|ci| ci == "1");
+        assert!(!ci, "the limit of open files is below {wanted}");
+        eprintln!("SKIPPED: the limit of open files is below {wanted}");
+        return;
+    }
+    let pool = Running::start(config("worker"));
+    let mut clients: Vec<Peer> = (0..LIMIT).map(|_| pool.client()).collect();
+    let refused = Peer::try_connect(&pool.name).err();
+    let exhausted = Refusal::Exhausted;
+    assert!(
+        matches!(refused, Some(ShmError::Refused { reason }) if reason == exhausted),
+        "{refused:?}"
+    );
+    clients.pop();
+    pool.until("one has left", |status| status["connections"] == LIMIT - 1);
+    clients.push(pool.client());
+    for client in &mut clients {
+        assert_eq!(client.ask(r#"{"op":"call","id":1,"body":1}"#), result(1, "1"));
+    }
 }
 
 fn drained() {

@@ -52,7 +52,7 @@ fn a_pool_is_attached_over_tls_by_its_ca_and_a_token() {
     front.status_when("away", |status| status["ready"] == false);
     let listen = format!("-ltls:127.0.0.1:{port},cert={ca},key={}", file("key.pem"));
     let args = ["-j1", "--builtin=echo", &listen, "--token-file", &token];
-    let _pool = Serve::start(&args);
+    let _pool = Serve::again(&args);
     calls(&front);
 }
 

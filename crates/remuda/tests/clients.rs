@@ -158,7 +158,8 @@ fn a_client_calls_over_tls_by_a_ca() {
         let to = |options: &str| -> Address {
             format!("tls:localhost:{port},{options}").parse().unwrap()
         };
-        let client = Client::connect(to(&format!("ca={cert}"))).await.unwrap();
+        let options = ClientOptions::new().address(to(&format!("ca={cert}")));
+        let client = options.deadline(serve::PATIENCE).connect().await.unwrap();
         // A body of many records, and many calls at once.
         let large = "x".repeat(1 << 20);
         let calls = (0..20).map(|n| {
@@ -183,7 +184,7 @@ fn a_client_calls_over_tls_by_a_ca() {
         serve.signal("KILL");
         serve.wait_end();
         let listen = format!("-ltls:127.0.0.1:{port},cert={cert},key={key}");
-        let _again = Serve::start(&["-j1", "--builtin=echo", &listen]);
+        let _again = Serve::again(&["-j1", "--builtin=echo", &listen]);
         let answer: Result<u32, CallError> = client.call(&7).await;
         assert!(matches!(answer, Ok(7) | Err(CallError::LinkLost { .. })), "{answer:?}");
         assert_eq!(client.call::<_, u32>(&8).await.unwrap(), 8);

@@ -148,6 +148,22 @@ impl Serve {
         line.split("listening at ").nth(1).unwrap().to_owned()
     }
 
+    /// One that listens at a TCP port once more, besides its own socket: a port may for a moment be
+    /// that of somebody's outgoing connection.
+    pub fn again(args: &[&str]) -> Self {
+        let since = Instant::now();
+        loop {
+            let serve = Self::start(args);
+            let listening = |lines: &[String]| {
+                lines.iter().filter(|line| line.contains("listening at ")).count() > 1
+            };
+            if listening(&serve.wait(listening)) {
+                return serve;
+            }
+            assert!(since.elapsed() < PATIENCE, "the port is in use: {}", serve.stderr());
+        }
+    }
+
     /// The n-th address that it listens at.
     pub fn address(&self, n: usize) -> String {
         let lines = self

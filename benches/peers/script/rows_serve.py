@@ -97,6 +97,8 @@ def rows(places, has):
              post_call(places, 1), mosec(places, 1), "us", None, ("python",), less_is_better=True),
         Pair("serve-relay", "serve", f"{one}, all asleep, the same client", rust(asleep=True), bare(), "us", ("at most", 1.2),
              less_is_better=True),
+        Pair("serve-relay-spinning", "serve", f"{one}, the pool spinning as it does by default, the same client", rust(),
+             bare(), "us", ("at most", 1.2), less_is_better=True),
         Pair("serve-relay-one-core", "serve", f"{one}, all on one core, the same client", rust(asleep=True, prefix=ONE_CORE),
              bare(ONE_CORE), "us", ("at most", 1.2), less_is_better=True),
         Pair("serve-relay-default", "serve", f"{one}, as it is by default, the same client", rust(sockets=False, name="over a Unix socket, worker over rings"),

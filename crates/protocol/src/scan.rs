@@ -150,12 +150,14 @@ pub(crate) fn plain_run(text: &[u8]) -> usize {
     at
 }
 
+#[inline]
 const fn is_special(byte: u8) -> bool {
     (byte == b'"') | (byte == b'\\') | (byte < 0x20)
 }
 
 /// The high bit of each special byte of a word. Those above the lowest may be false alarms, for a
 /// subtraction borrows upwards only; the lowest is exact.
+#[inline]
 const fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 255;
     const HIGH: u64 = ONES * 0x80;

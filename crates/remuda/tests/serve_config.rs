@@ -37,6 +37,8 @@ allocate_timeout = "5s"
 destroy_timeout = 2.5
 reset_timeout = "1m"
 max_body_bytes = "1M"
+spin = "20us"
+shm = false
 [pool.supervisor]
 watch_tick = "250ms"
 ttl = "1h"
@@ -51,12 +53,17 @@ fn what_check_prints_is_a_file_that_says_the_same() {
     assert_eq!(printed["pool"]["num_workers"].as_integer(), Some(3));
     assert_eq!(printed["pool"]["max_queue_size"].as_integer(), Some(64));
     assert_eq!(printed["pool"]["max_body_bytes"].as_integer(), Some(1 << 20));
+    assert_eq!(printed["pool"]["spin"].as_str(), Some("20us"));
+    assert_eq!(printed["pool"]["shm"].as_bool(), Some(false));
     assert_eq!(printed["pool"]["destroy_timeout"].as_str(), Some("2.5s"));
     assert_eq!(printed["pool"]["supervisor"]["watch_tick"].as_str(), Some("250ms"));
     assert_eq!(printed["worker"]["command"][1].as_str(), Some("--fast"));
     assert_eq!(printed["listen"][1].as_str(), Some("tcp:127.0.0.1:7000"));
     assert!(printed["http_admin"].as_str().unwrap().ends_with(":9090"), "{printed}");
     assert_eq!(effective(&printed.to_string(), &[], &[]), printed);
+    let otherwise = effective(FILE, &[("REMUDA_SHM", "1")], &["--spin=0"]);
+    assert_eq!(otherwise["pool"]["shm"].as_bool(), Some(true));
+    assert_eq!(otherwise["pool"]["spin"].as_str(), Some("0us"));
 
     let defaults = effective("[worker]\nbuiltin = \"echo\"\n", &[], &[]);
     assert_eq!(defaults["worker"]["builtin"].as_str(), Some("echo"));

@@ -50,6 +50,7 @@ pub(crate) struct PoolTable {
     pub(crate) reset_timeout: Option<Text>,
     pub(crate) max_body_bytes: Option<Text>,
     pub(crate) spin: Option<Text>,
+    pub(crate) shm: Option<bool>,
     pub(crate) supervisor: SupervisorTable,
 }
 
@@ -134,6 +135,7 @@ const NAMES: [(&str, &[&str]); 4] = [
             "reset_timeout",
             "max_body_bytes",
             "spin",
+            "shm",
             "supervisor",
         ],
     ),

@@ -80,6 +80,7 @@ fn pool_table(pool: &PoolConfig, spin: Duration) -> Table {
     set("reset_timeout", time(dispatch.reset_timeout));
     set("max_body_bytes", whole(pool.max_body_bytes as u64));
     set("spin", time(spin));
+    set("shm", pool.shm.into());
 
     let mut supervisor = Table::new();
     supervisor.insert("watch_tick".into(), time(pool.watch_tick));

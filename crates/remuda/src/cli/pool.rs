@@ -59,6 +59,11 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "TIME", value_parser = number::duration, env = "REMUDA_SPIN")]
     pub(crate) spin: Option<Duration>,
 
+    /// Whether workers that declare it are served over rings in shared memory [default: true]
+    #[arg(long, value_name = "BOOL", value_parser = clap::builder::BoolishValueParser::new(),
+          env = "REMUDA_SHM")]
+    shm: Option<bool>,
+
     /// Whether the workers live in a PID namespace of their own
     #[arg(long, value_enum, default_value_t = PidNamespaceArg::Auto, env = "REMUDA_PID_NAMESPACE")]
     pid_namespace: PidNamespaceArg,
@@ -119,6 +124,7 @@ impl PoolArgs {
             max_worker_memory: bytes(self.max_worker_memory, &supervisor.max_worker_memory)?,
             max_body_bytes: bytes(self.max_body_bytes, &file.max_body_bytes)?,
             spin: duration(self.spin, &file.spin)?,
+            shm: self.shm.or(file.shm),
             pid_namespace: self.pid_namespace,
         })
     }
@@ -149,6 +155,7 @@ impl PoolArgs {
             }
             config.max_body_bytes = bytes as usize;
         }
+        config.shm = self.shm.unwrap_or(config.shm);
         if let Some(time) = self.watch_tick {
             config.watch_tick = time.max(WATCH_TICK_MIN);
         }

@@ -102,6 +102,20 @@ fn a_socket_that_a_killed_pool_left_is_replaced() {
 }
 
 #[test]
+fn a_socket_that_outlives_its_dead_pool_for_a_moment_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    // The process that listened is dead, and another one still has its socket for a while.
+    let script = "import os, socket, sys, time\n\
+                  s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen()\n\
+                  if os.fork() == 0: time.sleep(0.5)\n";
+    let mut holder = Command::new("python3");
+    holder.args(["-c", script]).arg(dir.path().join("s"));
+    assert!(holder.status().expect("python3 runs").success());
+    let serve = Serve::start_in(dir, &["-j1", "--builtin=echo"]);
+    assert_eq!(serve.client().ask(r#"{"op":"call","id":1,"body":1}"#)["ok"], true);
+}
+
+#[test]
 fn of_many_that_replace_a_stale_socket_one_wins() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = serve_default(dir.path());

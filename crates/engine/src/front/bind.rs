@@ -6,14 +6,21 @@ use std::net::{TcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use remuda_protocol::Access;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::io::Errno;
 
 use crate::error::PoolError;
 
 /// The permissions of a socket unless its address says otherwise.
 const MODE_DEFAULT: u32 = 0o600;
+
+/// How long a socket of a process that is dead may take to be released.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait between two looks at it.
+const RELEASE_PAUSE: Duration = Duration::from_millis(5);
 
 /// The file of a socket, removed when the listener ends.
 #[derive(Debug)]
@@ -46,17 +53,10 @@ pub(crate) fn unix(path: &Path, access: &Access) -> Result<(UnixListener, Socket
         .map_err(|errno| failed(path, errno.into()))?;
     flock(&lock, FlockOperation::LockExclusive).map_err(|errno| failed(path, errno.into()))?;
     match fs::symlink_metadata(path) {
-        Ok(meta) if meta.file_type().is_socket() => match UnixStream::connect(path) {
-            Ok(holder) => {
-                let pid = rustix::net::sockopt::socket_peercred(&holder)
-                    .map_or(0, |cred| cred.pid.as_raw_nonzero().get());
-                return Err(PoolError::InUse { address: format!("unix:{}", path.display()), pid });
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                fs::remove_file(path).map_err(|error| failed(path, error))?;
-            }
-            Err(error) => return Err(failed(path, error)),
-        },
+        Ok(meta) if meta.file_type().is_socket() => {
+            is_stale(path)?;
+            fs::remove_file(path).map_err(|error| failed(path, error))?;
+        }
         Ok(_) => {
             let error = io::Error::other("there is a file of that name that is no socket");
             return Err(failed(path, error));
@@ -85,6 +85,29 @@ pub(crate) fn unix(path: &Path, access: &Access) -> Result<(UnixListener, Socket
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .map_err(|error| failed(path, error))?;
     Ok((listener, file))
+}
+
+/// Looks whether nobody listens at a socket any more. A listener whose process is dead may live on
+/// for a moment: the kernel takes an io_uring apart, and what it refers to, after the process was
+/// reaped.
+fn is_stale(path: &Path) -> Result<(), PoolError> {
+    let since = Instant::now();
+    loop {
+        let holder = match UnixStream::connect(path) {
+            Ok(holder) => holder,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return Ok(()),
+            Err(error) => return Err(failed(path, error)),
+        };
+        let pid = rustix::net::sockopt::socket_peercred(&holder).map(|cred| cred.pid);
+        let is_dead =
+            pid.is_ok_and(|pid| rustix::process::test_kill_process(pid) == Err(Errno::SRCH));
+        if !is_dead || since.elapsed() > RELEASE_PATIENCE {
+            let address = format!("unix:{}", path.display());
+            let pid = pid.map_or(0, |pid| pid.as_raw_nonzero().get());
+            return Err(PoolError::InUse { address, pid });
+        }
+        std::thread::sleep(RELEASE_PAUSE);
+    }
 }
 
 /// The number of a group, by name or number.

@@ -376,6 +376,32 @@ impl<J: Payload, R> Dispatch<J, R> {
         })
     }
 
+    /// The jobs that a worker has, oldest first. It walks over those of the worker alone.
+    pub fn jobs_of(&self, worker: WorkerId) -> impl Iterator<Item = &J> {
+        let found = self.find_worker(worker).map(|index| &self.workers[index]);
+        let mut next_call = found.map_or(NONE, |worker| worker.first_call);
+        let mut next_job = NONE;
+        std::iter::from_fn(move || {
+            loop {
+                if let Some(job) = self.jobs.get(next_job) {
+                    next_job = job.next;
+                    // One that has ended meanwhile has no payload.
+                    if job.payload.is_some() {
+                        return job.payload.as_ref();
+                    }
+                    continue;
+                }
+                let call = self.calls.get(next_call)?;
+                (next_job, next_call) = (call.jobs.first, call.next);
+            }
+        })
+    }
+
+    /// A worker at this moment; `None` for one that is gone.
+    pub fn view(&self, now: Duration, worker: WorkerId) -> Option<WorkerView> {
+        self.find_worker(worker).map(|index| self.look_at(index, nanos(now).max(self.now)))
+    }
+
     /// The payload of a job that has not ended.
     pub fn payload(&self, job: JobId) -> Option<&J> {
         self.jobs.find(job.index, job.generation)?.payload.as_ref()

@@ -109,6 +109,8 @@ pub struct WorkerView {
     pub service_time: Option<Duration>,
     /// The last sample of its memory, in bytes.
     pub memory: Option<u64>,
+    /// What its end would be counted as if it came now.
+    pub restart_reason: RestartReason,
 }
 
 impl<J: Payload, R> Dispatch<J, R> {
@@ -132,7 +134,7 @@ impl<J: Payload, R> Dispatch<J, R> {
         }
     }
 
-    fn look_at(&self, index: u32, now: Nanos) -> WorkerView {
+    pub(crate) fn look_at(&self, index: u32, now: Nanos) -> WorkerView {
         let worker = &self.workers[index];
         let since = |at: Nanos| Duration::from_nanos(now.saturating_sub(at));
         // Calls are listed in the order in which they were sent: the first is the oldest.
@@ -148,6 +150,7 @@ impl<J: Payload, R> Dispatch<J, R> {
             job_age: started.filter(|&at| at != NEVER).map(since),
             service_time: worker.service.mean().map(Duration::from_nanos),
             memory: worker.memory,
+            restart_reason: worker.restart_reason(),
         }
     }
 }

@@ -234,14 +234,7 @@ impl<J: Payload, R> Dispatch<J, R> {
         if self.phase != Phase::Running || gone.slot as usize >= self.slots.len() {
             return;
         }
-        let reason = match (gone.retire, gone.killed) {
-            (Some(reason), _) if gone.stage != Stage::Ready => reason,
-            (_, Some(KillReason::Fault(_))) => RestartReason::Fault,
-            (_, Some(KillReason::ExecTimeout)) => RestartReason::ExecTimeout,
-            (_, Some(KillReason::AllocateTimeout)) => RestartReason::StartFailed,
-            _ if gone.stage == Stage::Starting => RestartReason::StartFailed,
-            _ => RestartReason::Lost,
-        };
+        let reason = gone.restart_reason();
         self.counters.restarts[reason as usize] += 1;
     }
 

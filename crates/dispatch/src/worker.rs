@@ -242,6 +242,18 @@ impl Worker {
         }
     }
 
+    /// What its end, if it came now, would be counted as.
+    pub(crate) fn restart_reason(&self) -> RestartReason {
+        match (self.retire, self.killed) {
+            (Some(reason), _) if self.stage != Stage::Ready => reason,
+            (_, Some(KillReason::Fault(_))) => RestartReason::Fault,
+            (_, Some(KillReason::ExecTimeout)) => RestartReason::ExecTimeout,
+            (_, Some(KillReason::AllocateTimeout)) => RestartReason::StartFailed,
+            _ if self.stage == Stage::Starting => RestartReason::StartFailed,
+            _ => RestartReason::Lost,
+        }
+    }
+
     /// Whether its death is none of its jobs' fault: the pool killed it.
     pub(crate) fn was_killed_by_pool(&self) -> bool {
         !matches!(self.killed, None | Some(KillReason::Fault(_)))

@@ -15,7 +15,7 @@ use crate::error::PoolError;
 use crate::front::Clients;
 use crate::front::admin::ResetWaiter;
 use crate::front::listener::Listening;
-use crate::history::{History, Incident};
+use crate::history::{History, Incident, LostJob};
 use crate::job::{Answer, Bodies, Body, Form, Job, Origin};
 use crate::keeper::{Keeper, Scope, Signal};
 use crate::link::thread::Threads;
@@ -24,6 +24,7 @@ use crate::local::{Ended, Failed, Local};
 use crate::pool::Inner;
 use crate::remote::RemoteJobs;
 use crate::timings::Timings;
+use crate::usage::Usage;
 
 /// All that a pool knows.
 pub(crate) struct Core {
@@ -224,6 +225,11 @@ impl Core {
             self.timings.wait.record(facts.waited);
             self.timings.run.record(facts.ran);
         }
+        if let Outcome::Failed { cause: Cause::Pool(Reason::ExecTimeout), .. } = outcome
+            && let Some(link) = facts.worker.and_then(|worker| self.links.of(worker))
+        {
+            link.overdue = Some(LostJob::of(&job, Some(facts.ran)));
+        }
         match job.origin {
             Origin::Client { .. } => {
                 self.finish_client(&job.origin, outcome, line);
@@ -291,12 +297,13 @@ impl Core {
         });
     }
 
-    /// Looks how much memory the workers have.
-    pub(crate) fn sample_memory(&mut self) {
+    /// Looks what the workers use.
+    pub(crate) fn sample_usage(&mut self) {
         let now = self.now();
-        for link in self.links.iter().filter(|link| link.ready) {
-            if let Some(bytes) = link.pid.and_then(crate::start::resident_bytes) {
-                self.dispatch.memory(now, link.worker, bytes);
+        for link in self.links.iter_mut().filter(|link| link.ready) {
+            if let Some(usage) = link.pid.and_then(Usage::of) {
+                link.load.sample(now, usage.cpu);
+                self.dispatch.memory(now, link.worker, usage.memory);
             }
         }
         self.carry_out(&[]);
@@ -319,7 +326,9 @@ impl Core {
         let Some(link) = self.links.remove(worker) else { return };
         let now = self.now();
         let exit = link.exit.unwrap_or(Exit::Unknown);
-        self.history.record(Incident::of(&link, exit, now));
+        let mut incident = Incident::of(&link, exit, now);
+        incident.take_note(&self.dispatch, worker);
+        self.history.record(incident);
         if link.ready {
             self.dispatch.exited(now, worker, exit);
             self.filter_gone(&link, exit);

@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use remuda_dispatch::{Exit, KillReason};
+use remuda_dispatch::{Dispatch, Exit, KillReason, RestartReason, WorkerId};
 
+use crate::job::{Answer, Job, Origin};
 use crate::link::Link;
 
 /// How many incidents are kept.
@@ -29,6 +30,47 @@ pub struct Incident {
     pub trouble: Option<String>,
     /// The last lines that it printed.
     pub stderr: Vec<String>,
+    /// What it was counted as; `None` for a thread whose place another took at once.
+    pub reason: Option<RestartReason>,
+    /// The job that it had had for longest, if it had one.
+    pub job: Option<LostJob>,
+    /// How many jobs it had.
+    pub jobs: usize,
+}
+
+/// A job that a worker had when it ended.
+#[derive(Debug, Clone)]
+pub struct LostJob {
+    /// The id that its client gave, or its number, as JSON; `None` if it has neither.
+    pub id: Option<String>,
+    /// The length of its body, in bytes.
+    pub bytes: usize,
+    /// For how long it had been running; `None` if that is not known.
+    pub ran: Option<Duration>,
+}
+
+impl LostJob {
+    pub(crate) fn of(job: &Job, ran: Option<Duration>) -> Self {
+        let id = match &job.origin {
+            Origin::Local(number) => Some(number.to_string()),
+            Origin::Client { id, .. } => id.as_ref().map(ToString::to_string),
+            Origin::Remote { .. } => None,
+        };
+        Self { id, bytes: job.body.len(), ran }
+    }
+}
+
+impl std::fmt::Display for LostJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.id {
+            Some(id) => write!(f, "job {id}, {} bytes", self.bytes)?,
+            None => write!(f, "a job of {} bytes", self.bytes)?,
+        }
+        match self.ran {
+            Some(ran) => write!(f, ", for {:.1}s", ran.as_secs_f64()),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Incident {
@@ -42,7 +84,20 @@ impl Incident {
             was_ready: link.ready,
             trouble: link.trouble.clone(),
             stderr: link.tail.lines().map(str::to_owned).collect(),
+            reason: None,
+            job: link.overdue.clone(),
+            jobs: 0,
         }
+    }
+
+    /// Takes note of what the worker had, before the dispatch is told that it is gone.
+    pub(crate) fn take_note(&mut self, dispatch: &Dispatch<Job, Answer>, worker: WorkerId) {
+        let view = dispatch.view(self.at, worker);
+        self.reason = view.map(|view| view.restart_reason);
+        let ran = view.and_then(|view| view.job_age);
+        let mut jobs = dispatch.jobs_of(worker).map(|job| LostJob::of(job, ran));
+        self.job = self.job.take().or_else(|| jobs.next());
+        self.jobs = usize::from(self.job.is_some()) + jobs.count();
     }
 
     /// What happened, in one sentence, then what the worker printed last.

@@ -17,6 +17,7 @@ mod remote;
 mod rings;
 mod start;
 mod timings;
+mod usage;
 mod wire;
 
 pub use blocking::{BLOCKING_IDLE, BLOCKING_QUEUE, BLOCKING_THREADS, net_config};
@@ -27,7 +28,7 @@ pub use config::{
 pub use error::PoolError;
 pub use front::bind::{runtime_directory, runtime_directory_path};
 pub use front::listener::Listen;
-pub use history::{INCIDENTS_LIMIT, Incident};
+pub use history::{INCIDENTS_LIMIT, Incident, LostJob};
 pub use job::Form;
 pub use link::thread::thread_slot;
 pub use local::{End, Failed, Finished, FinishedJob};

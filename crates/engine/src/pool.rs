@@ -70,7 +70,7 @@ impl Pool {
         let every = watch_every(&pool.0.core.borrow().config);
         remuda_net::spawn(watch_clients(Rc::downgrade(&pool.0), every));
         let tick = pool.0.core.borrow().config.watch_tick;
-        remuda_net::spawn(watch_memory(Rc::downgrade(&pool.0), tick));
+        remuda_net::spawn(watch_usage(Rc::downgrade(&pool.0), tick));
         if let Some(keeper) = &pool.0.core.borrow().keeper {
             let socket = keeper.as_fd().try_clone_to_owned().map_err(|source| {
                 PoolError::Keeper(crate::keeper::KeeperError::Unreachable { source })
@@ -283,12 +283,12 @@ async fn watch_clients(pool: Weak<Inner>, every: Duration) {
     }
 }
 
-/// Looks how much memory the workers have.
-async fn watch_memory(pool: Weak<Inner>, tick: Duration) {
+/// Looks what the workers use.
+async fn watch_usage(pool: Weak<Inner>, tick: Duration) {
     loop {
         remuda_net::sleep(tick).await;
         let Some(inner) = pool.upgrade() else { return };
-        inner.core.borrow_mut().sample_memory();
+        inner.core.borrow_mut().sample_usage();
     }
 }
 

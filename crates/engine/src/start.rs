@@ -279,10 +279,3 @@ fn never_waits(end: OwnedFd) -> rustix::io::Result<File> {
 fn no_descriptors(error: impl std::fmt::Display) -> String {
     format!("no pipe or socket for another worker ({error}): raise the limit of open files")
 }
-
-/// How much memory a process has, in bytes.
-pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
-    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
-    Some(pages * rustix::param::page_size() as u64)
-}

@@ -76,6 +76,24 @@ fn a_job_over_exec_ttl_costs_its_worker_and_itself_alone() {
     assert_eq!(client.reply()["code"], "timeout");
     restarted(&serve, "exec_timeout", 1);
     serve.ready();
+    let events = text(&serve.run("status", &["--events"]).stdout);
+    assert!(events.contains(", exec_timeout) with job \"hangs\", 13 bytes, for "), "{events}");
+}
+
+#[test]
+fn status_shows_what_a_worker_uses() {
+    let serve = Serve::python(&["-j1", "--watch-tick", "20ms"]);
+    let mut client = serve.client();
+    client.send(r#"{"op":"call","id":1,"body":{"burn":1}}"#);
+    serve.status_when("a worker at work", |status| {
+        let worker = &status["workers"][0];
+        worker["cpu_percent"].as_u64().is_some_and(|percent| percent > 0)
+            && worker["cpu_ms"].as_u64().is_some_and(|ms| ms > 0)
+            && worker["memory"].as_u64().is_some_and(|bytes| bytes > 1 << 20)
+    });
+    let table = text(&serve.run("status", &[]).stdout);
+    assert!(table.contains(" cpu ") && table.contains('%'), "{table}");
+    assert_eq!(client.reply()["ok"], true);
 }
 
 #[test]
@@ -115,9 +133,15 @@ fn a_worker_that_dies_costs_the_job_that_ran_and_events_say_why() {
     let events = text(&serve.run("status", &["--events"]).stdout);
     assert!(events.contains("status 3"), "{events}");
     assert!(events.contains("the handler ends on purpose"), "the end of its stderr: {events}");
+    assert!(
+        events.contains(" ago worker 1 (slot 0, lost) with job \"dies\", 10 bytes"),
+        "{events}"
+    );
     let json = serve.run("status", &["--events", "--json"]);
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json[0]["slot"], 0);
+    assert_eq!(json[0]["reason"], "lost");
+    assert_eq!(json[0]["job"]["id"], "dies");
 
     client.send(r#"{"op":"call","id":9,"body":{"kill":1}}"#);
     assert_eq!(client.reply()["code"], "worker_lost");

@@ -189,6 +189,8 @@ impl Core {
                     "age_ms": view.age.as_millis() as u64,
                     "job_age_ms": view.job_age.map(|age| age.as_millis() as u64),
                     "memory": view.memory,
+                    "cpu_ms": link.and_then(|link| link.load.cpu()).map(|cpu| cpu.as_millis() as u64),
+                    "cpu_percent": link.and_then(|link| link.load.percent()),
                 })
             })
             .collect();
@@ -244,10 +246,23 @@ impl Core {
                 "what": incident.explain(),
                 "killed": incident.killed.map(|reason| format!("{reason:?}")),
                 "was_ready": incident.was_ready,
+                "reason": incident.reason.map(remuda_dispatch::RestartReason::as_str),
+                "jobs": incident.jobs,
+                "job": incident.job.as_ref().map(|job| json!({
+                    "id": job.id.as_deref().map(id_value),
+                    "bytes": job.bytes,
+                    "ran_ms": job.ran.map(|ran| ran.as_millis() as u64),
+                    "text": job.to_string(),
+                })),
             })).collect::<Vec<_>>(),
             "workers_started": counters.spawned,
             "threads_left_behind": self.threads.left_behind(),
             "restarts": restarts,
         })
     }
+}
+
+/// An id as it was written, as a value.
+fn id_value(id: &str) -> Value {
+    serde_json::from_str(id).unwrap_or_else(|_| id.into())
 }

@@ -15,8 +15,10 @@ use std::rc::Rc;
 use remuda_dispatch::{CallId, Dispatch, Exit, KillReason, WorkerId};
 use remuda_net::Notifier;
 
+use crate::history::LostJob;
 use crate::job::{Answer, Job};
 use crate::logs::LogTail;
+use crate::usage::Load;
 use filter::FilterLink;
 use process::ProcessLink;
 use thread::ThreadLink;
@@ -42,6 +44,10 @@ pub(crate) struct Link {
     pub(crate) attached: Option<Notifier>,
     /// How many jobs it runs at once, as it said when hands were shaken.
     pub(crate) capacity: u32,
+    /// The job for which it is killed, which has had its answer already.
+    pub(crate) overdue: Option<LostJob>,
+    /// What it used of a processor lately.
+    pub(crate) load: Load,
     /// What went wrong with it, where more is known than how it ended.
     pub(crate) trouble: Option<String>,
     /// Another start would fail in the same way.
@@ -78,6 +84,8 @@ impl Link {
             killed: None,
             attached: None,
             capacity: 0,
+            overdue: None,
+            load: Load::default(),
             trouble: None,
             hopeless: false,
             is_itself: false,
@@ -163,5 +171,9 @@ impl Links {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Link> {
         self.places.iter().flatten()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Link> {
+        self.places.iter_mut().flatten()
     }
 }

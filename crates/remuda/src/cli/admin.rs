@@ -48,7 +48,7 @@ pub(crate) fn status(args: &StatusArgs) -> ExitCode {
     let shown = if args.events { &data["events"] } else { &data };
     let text = match (args.admin.json, args.events) {
         (true, _) => format!("{shown:#}\n"),
-        (false, true) => events(shown),
+        (false, true) => events(shown, &data["uptime_ms"]),
         (false, false) => table(shown),
     };
     // A reader that has gone wants no more.
@@ -140,13 +140,14 @@ fn table(status: &Value) -> String {
     ));
     line(String::new());
     line(format!(
-        "{:>6} {:>4} {:>8} {:<9} {:>10} {:>9} {:>9} {:>9}",
-        "worker", "slot", "pid", "state", "jobs", "age", "memory", "job age"
+        "{:>6} {:>4} {:>8} {:<9} {:>10} {:>9} {:>9} {:>5} {:>9}",
+        "worker", "slot", "pid", "state", "jobs", "age", "memory", "cpu", "job age"
     ));
     for worker in status["workers"].as_array().into_iter().flatten() {
         let memory = worker["memory"].as_u64();
+        let cpu = worker["cpu_percent"].as_u64();
         line(format!(
-            "{:>6} {:>4} {:>8} {:<9} {:>10} {:>9} {:>9} {:>9}  {}",
+            "{:>6} {:>4} {:>8} {:<9} {:>10} {:>9} {:>9} {:>5} {:>9}  {}",
             plain(&worker["worker"]),
             plain(&worker["slot"]),
             plain(&worker["pid"]),
@@ -154,6 +155,7 @@ fn table(status: &Value) -> String {
             number(&worker["jobs"]),
             seconds(&worker["age_ms"]),
             memory.map_or_else(|| "-".to_owned(), |bytes| format!("{} MiB", bytes >> 20)),
+            cpu.map_or_else(|| "-".to_owned(), |percent| format!("{percent}%")),
             seconds(&worker["job_age_ms"]),
             worker["attached"].as_str().unwrap_or_default(),
         ));
@@ -162,14 +164,25 @@ fn table(status: &Value) -> String {
 }
 
 /// The last exits and failures for people.
-fn events(events: &Value) -> String {
+fn events(events: &Value, now: &Value) -> String {
     let mut out = String::new();
     for event in events.as_array().into_iter().flatten() {
+        let age = match (now.as_u64(), event["at_ms"].as_u64()) {
+            (Some(now), Some(at)) => now.saturating_sub(at).into(),
+            _ => Value::Null,
+        };
+        let reason = event["reason"].as_str().map(|reason| format!(", {reason}"));
+        let job = event["job"]["text"].as_str().map(|job| format!(" with {job}"));
+        let others = event["jobs"].as_u64().unwrap_or(0).saturating_sub(1);
+        let others = (others > 0).then(|| format!(" and {others} more"));
         out.push_str(&format!(
-            "{:>10} worker {} (slot {}): {}\n",
-            seconds(&event["at_ms"]),
+            "{:>10} ago worker {} (slot {}{}){}{}: {}\n",
+            seconds(&age),
             plain(&event["worker"]),
             plain(&event["slot"]),
+            reason.unwrap_or_default(),
+            job.unwrap_or_default(),
+            others.unwrap_or_default(),
             event["what"].as_str().unwrap_or_default(),
         ));
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text::encode,
+    DescriptorEncoder, EncodeGaugeValue, EncodeMetric, MetricEncoder, NoLabelSet, text::encode,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
@@ -72,6 +72,11 @@ impl Scrape {
         });
         let help = "Resident memory of the worker in a slot";
         writer.gauges("remuda_worker_memory", help, Some(Unit::Bytes), "slot", memory)?;
+        let cpu = workers.iter().filter_map(|worker| {
+            Some((worker["slot"].as_u64()?.to_string(), worker["cpu_ms"].as_u64()? as f64 / 1e3))
+        });
+        let help = "Processor time of the worker that is in a slot now";
+        writer.gauges("remuda_worker_cpu", help, Some(Unit::Seconds), "slot", cpu)?;
         let help = "Workers that were started";
         writer.counter("remuda_workers_started", help, number(&status["workers_started"]))?;
         let help = "Starts of workers that failed since the last one that succeeded";
@@ -161,13 +166,13 @@ impl Writer<'_> {
         ConstCounter::new(value).encode(metric)
     }
 
-    fn gauges<L: AsRef<str>>(
+    fn gauges<L: AsRef<str>, N: EncodeGaugeValue + Copy>(
         &mut self,
         name: &str,
         help: &str,
         unit: Option<Unit>,
         label: &str,
-        values: impl Iterator<Item = (L, u64)>,
+        values: impl Iterator<Item = (L, N)>,
     ) -> Result<(), Error> {
         let mut metric = self.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
         for (of, value) in values {

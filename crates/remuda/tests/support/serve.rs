@@ -34,6 +34,10 @@ def handle(body):
     if "touch" in body:
         with open(body["touch"], "a") as file:
             file.write(f"{body.get('mark', 'x')}\n")
+    if "burn" in body:
+        until = time.monotonic() + body["burn"]
+        while time.monotonic() < until:
+            pass
     if "sleep" in body:
         time.sleep(body["sleep"])
     if "leak" in body:

@@ -65,10 +65,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         process::pin(core)?;
     }
     let memory = || options.server.map_or(Ok(0), process::resident);
-    let before = memory()?;
     let mut burst = Burst::open(&options)?;
     if options.idle {
-        let each = memory()?.saturating_sub(before) as f64 / options.connections as f64;
+        // Its whole memory: one takes it when it starts, another for each connection.
+        let each = memory()? as f64 / options.connections as f64;
         println!("{}", json!({ "connections": options.connections, "bytes_each": each }));
         return Ok(());
     }

@@ -25,6 +25,7 @@ pub fn row(row: &Row, all: &[Series], as_json: bool) {
     };
     let pairs = [
         (Server::RemudaUring, Server::Bare),
+        (Server::RemudaUring, Server::Ringline),
         (Server::RemudaUring, Server::Tokio),
         (Server::RemudaMio, Server::Tokio),
     ];

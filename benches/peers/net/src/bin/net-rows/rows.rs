@@ -6,6 +6,7 @@ pub enum Server {
     RemudaUring,
     RemudaMio,
     Bare,
+    Ringline,
     Tokio,
 }
 
@@ -15,6 +16,7 @@ impl Server {
             Self::RemudaUring => "remuda-uring",
             Self::RemudaMio => "remuda-mio",
             Self::Bare => "bare",
+            Self::Ringline => "ringline",
             Self::Tokio => "tokio",
         }
     }
@@ -25,6 +27,7 @@ impl Server {
             Self::RemudaUring => &["remuda-net", "--backend", "io_uring"],
             Self::RemudaMio => &["remuda-net", "--backend", "mio"],
             Self::Bare => &["bare"],
+            Self::Ringline => &["ringline"],
             Self::Tokio => &["tokio"],
         }
     }
@@ -55,14 +58,15 @@ pub struct Row {
     pub bytes: usize,
     /// Bytes of a receive buffer of those that are told how large it is to be.
     pub buffer: usize,
-    /// Buffers in the bare loop's ring.
+    /// Buffers in the rings of the bare loop and of ringline.
     pub buffers: usize,
     pub idle: bool,
 }
 
 impl Row {
     pub fn servers(&self) -> Vec<Server> {
-        let all = [Server::RemudaUring, Server::RemudaMio, Server::Bare, Server::Tokio];
+        use Server::{Bare, RemudaMio, RemudaUring, Ringline, Tokio};
+        let all = [RemudaUring, RemudaMio, Bare, Ringline, Tokio];
         // The bare loop knows no TLS.
         all.into_iter().filter(|server| self.mode != "tls" || *server != Server::Bare).collect()
     }
@@ -73,7 +77,10 @@ impl Row {
         if self.idle {
             return vec![aim("bytes_each", tokio, Bound::AtMost(0.5))];
         }
-        let mut aims = vec![aim("cpu_us", tokio, Bound::AtMost(1.0))];
+        let mut aims = vec![
+            aim("cpu_us", tokio, Bound::AtMost(1.0)),
+            aim("cpu_us", Server::Ringline, Bound::AtMost(1.0)),
+        ];
         if self.mode != "tls" {
             aims.push(aim("cpu_us", Server::Bare, Bound::AtMost(1.05)));
         }
@@ -194,7 +201,7 @@ pub fn rows() -> Vec<Row> {
         },
         Row {
             name: "idle",
-            what: "memory of an idle connection, of 10,000 that exchanged one message",
+            what: "memory of the whole server with 10,000 idle connections, a connection",
             connections: 10_000,
             idle: true,
             ..ECHO

@@ -3,6 +3,7 @@
 mod bare;
 mod listener;
 mod on_remuda;
+mod on_ringline;
 mod on_tokio;
 mod papers;
 
@@ -19,6 +20,8 @@ enum Kind {
     RemudaNet,
     /// A bare io_uring loop: multishot, provided buffers, one enter a turn.
     Bare,
+    /// ringline, one worker.
+    Ringline,
     /// tokio, current_thread.
     Tokio,
 }
@@ -50,10 +53,11 @@ struct Options {
     /// remuda-net's driver: io_uring or mio.
     #[arg(long, default_value = "io_uring")]
     backend: String,
-    /// Bytes of a receive buffer: tokio's of each connection, the bare loop's of the ring.
+    /// Bytes of a receive buffer: tokio's of each connection, the bare loop's and ringline's of
+    /// the ring.
     #[arg(long, default_value_t = 4096)]
     buffer: usize,
-    /// Buffers in the bare loop's ring.
+    /// Buffers in the bare loop's ring, and in ringline's.
     #[arg(long, default_value_t = 256)]
     buffers: u16,
     /// The core to run on.
@@ -70,6 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     match options.kind {
         Kind::RemudaNet => on_remuda::serve(&options),
         Kind::Bare => bare::serve(&options),
+        Kind::Ringline => on_ringline::serve(&options),
         Kind::Tokio => on_tokio::serve(&options),
     }
 }

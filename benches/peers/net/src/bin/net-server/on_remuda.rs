@@ -31,18 +31,18 @@ pub fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     let (mode, upstream) = (options.mode, options.upstream.clone());
     run_local(config, async move {
         match (mode, listener) {
-            (Mode::Echo, Listener::Tcp(listener)) => drop(listen_tcp(listener, echo)?),
-            (Mode::Echo, Listener::Unix(listener)) => drop(listen_unix(listener, echo)?),
+            (Mode::Echo, Listener::Tcp(listener)) => listen_tcp(listener, echo).map(drop)?,
+            (Mode::Echo, Listener::Unix(listener)) => listen_unix(listener, echo).map(drop)?,
             (Mode::Tls, Listener::Tcp(listener)) => {
-                drop(listen_tls(listener, tls.ok_or("TLS needs a certificate")?, echo)?);
+                listen_tls(listener, tls.ok_or("TLS needs a certificate")?, echo).map(drop)?;
             }
             (Mode::Tls, Listener::Unix(_)) => return Err("TLS is for TCP".into()),
             (Mode::Proxy, listener) => {
                 let upstream = upstream.ok_or("a proxy needs --upstream")?;
                 let serve = move |conn| proxy(conn, upstream.clone());
                 match listener {
-                    Listener::Tcp(listener) => drop(listen_tcp(listener, serve)?),
-                    Listener::Unix(listener) => drop(listen_unix(listener, serve)?),
+                    Listener::Tcp(listener) => listen_tcp(listener, serve).map(drop)?,
+                    Listener::Unix(listener) => listen_unix(listener, serve).map(drop)?,
                 }
             }
         }

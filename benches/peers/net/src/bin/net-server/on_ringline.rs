@@ -78,15 +78,7 @@ struct Echo;
 
 impl AsyncEventHandler for Echo {
     fn on_accept(&self, conn: ConnCtx) -> impl Future<Output = ()> + 'static {
-        async move {
-            let mut echo = |data: &[u8]| {
-                if conn.forward_recv_buf(data).is_err() {
-                    conn.close();
-                }
-                ParseResult::Consumed(data.len())
-            };
-            while conn.with_data(&mut echo).await > 0 {}
-        }
+        echo(conn)
     }
 
     fn create_for_worker(_worker: usize) -> Self {
@@ -94,26 +86,38 @@ impl AsyncEventHandler for Echo {
     }
 }
 
+async fn echo(conn: ConnCtx) {
+    let mut echo = |data: &[u8]| {
+        if conn.forward_recv_buf(data).is_err() {
+            conn.close();
+        }
+        ParseResult::Consumed(data.len())
+    };
+    while conn.with_data(&mut echo).await > 0 {}
+}
+
 struct Proxy;
 
 impl AsyncEventHandler for Proxy {
     fn on_accept(&self, conn: ConnCtx) -> impl Future<Output = ()> + 'static {
-        async move {
-            let connecting = match UPSTREAM.get() {
-                Some(Address::Tcp(addr)) => conn.connect(*addr),
-                Some(Address::Unix(path)) => conn.connect_unix(path),
-                None => return,
-            };
-            let Ok(connecting) = connecting else { return };
-            let Ok(other) = connecting.await else { return };
-            join(forward(conn, other), forward(other, conn)).await;
-            other.close();
-        }
+        proxy(conn)
     }
 
     fn create_for_worker(_worker: usize) -> Self {
         Self
     }
+}
+
+async fn proxy(conn: ConnCtx) {
+    let connecting = match UPSTREAM.get() {
+        Some(Address::Tcp(addr)) => conn.connect(*addr),
+        Some(Address::Unix(path)) => conn.connect_unix(path),
+        None => return,
+    };
+    let Ok(connecting) = connecting else { return };
+    let Ok(other) = connecting.await else { return };
+    join(forward(conn, other), forward(other, conn)).await;
+    other.close();
 }
 
 /// Sends what comes from one to the other, until the end, waiting for each send. Its forwarding

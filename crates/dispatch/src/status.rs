@@ -109,8 +109,8 @@ pub struct WorkerView {
     pub service_time: Option<Duration>,
     /// The last sample of its memory, in bytes.
     pub memory: Option<u64>,
-    /// What its end would be counted as if it came now.
-    pub restart_reason: RestartReason,
+    /// What its end would be counted as if it came now; `None` if nothing took its place.
+    pub restart_reason: Option<RestartReason>,
 }
 
 impl<J: Payload, R> Dispatch<J, R> {
@@ -150,7 +150,7 @@ impl<J: Payload, R> Dispatch<J, R> {
             job_age: started.filter(|&at| at != NEVER).map(since),
             service_time: worker.service.mean().map(Duration::from_nanos),
             memory: worker.memory,
-            restart_reason: worker.restart_reason(),
+            restart_reason: self.restart_reason(worker),
         }
     }
 }

@@ -200,7 +200,9 @@ impl<J: Payload, R> Dispatch<J, R> {
         }
         self.replacement_lost(worker);
         if let Some(gone) = self.workers.remove(worker) {
-            self.count_restart(&gone);
+            if let Some(reason) = self.restart_reason(&gone) {
+                self.counters.restarts[reason as usize] += 1;
+            }
             self.slot_lost(worker, &gone);
         }
     }
@@ -230,12 +232,10 @@ impl<J: Payload, R> Dispatch<J, R> {
         }
     }
 
-    fn count_restart(&mut self, gone: &Worker) {
-        if self.phase != Phase::Running || gone.slot as usize >= self.slots.len() {
-            return;
-        }
-        let reason = gone.restart_reason();
-        self.counters.restarts[reason as usize] += 1;
+    /// What the end of a worker is counted as if it comes now; `None` if it makes no restart.
+    pub(crate) fn restart_reason(&self, worker: &Worker) -> Option<RestartReason> {
+        let restarts = self.phase == Phase::Running && self.slots.len() > worker.slot as usize;
+        restarts.then(|| worker.restart_reason())
     }
 
     /// A slot's worker is gone: another is started, at once if it had answered anything.

@@ -10,6 +10,8 @@ use crate::link::Link;
 
 /// How many incidents are kept.
 pub const INCIDENTS_LIMIT: usize = 100;
+/// The same incident is logged once in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A worker that ended, and what it left to read.
 #[derive(Debug, Clone)]
@@ -30,7 +32,8 @@ pub struct Incident {
     pub trouble: Option<String>,
     /// The last lines that it printed.
     pub stderr: Vec<String>,
-    /// What it was counted as; `None` for a thread whose place another took at once.
+    /// What it was counted as; `None` if it was no restart: the pool ends, or another thread took
+    /// the place of one that panicked.
     pub reason: Option<RestartReason>,
     /// The job that it had had for longest, if it had one.
     pub job: Option<LostJob>,
@@ -93,24 +96,32 @@ impl Incident {
     /// Takes note of what the worker had, before the dispatch is told that it is gone.
     pub(crate) fn take_note(&mut self, dispatch: &Dispatch<Job, Answer>, worker: WorkerId) {
         let view = dispatch.view(self.at, worker);
-        self.reason = view.map(|view| view.restart_reason);
+        self.reason = view.and_then(|view| view.restart_reason);
         let ran = view.and_then(|view| view.job_age);
         let mut jobs = dispatch.jobs_of(worker).map(|job| LostJob::of(job, ran));
         self.job = self.job.take().or_else(|| jobs.next());
         self.jobs = usize::from(self.job.is_some()) + jobs.count();
     }
 
-    /// What happened, in one sentence, then what the worker printed last.
-    pub fn explain(&self) -> String {
-        let mut text = match &self.trouble {
+    /// What happened, in one sentence.
+    fn what(&self) -> String {
+        match &self.trouble {
             Some(trouble) => trouble.clone(),
-            None if self.was_ready => format!("the worker {}", self.exit),
+            None if self.was_ready => match self.killed {
+                Some(reason) => format!("the worker was killed: {reason}"),
+                None => format!("the worker {}", self.exit),
+            },
             None if self.killed == Some(KillReason::AllocateTimeout) => "the worker did not answer \
                  the handshake within allocate_timeout: it must answer as docs/protocol.md says; if \
                  it needs longer to start, raise allocate_timeout"
                 .to_owned(),
             None => format!("the worker {} before it answered the handshake", self.exit),
-        };
+        }
+    }
+
+    /// What happened, in one sentence, then what the worker printed last.
+    pub fn explain(&self) -> String {
+        let mut text = self.what();
         let said = |line: &&String| !text.contains(line.trim_start_matches("remuda: "));
         let lines: Vec<&String> = self.stderr.iter().filter(said).collect();
         if !lines.is_empty() {
@@ -129,15 +140,44 @@ impl Incident {
 pub(crate) struct History {
     incidents: VecDeque<Incident>,
     was_any_ready: bool,
+    /// What was logged last, and when.
+    logged: Option<(String, Duration)>,
 }
 
 impl History {
     pub(crate) fn record(&mut self, incident: Incident) {
         self.was_any_ready |= incident.was_ready;
+        self.log(&incident);
         if self.incidents.len() == INCIDENTS_LIMIT {
             self.incidents.pop_front();
         }
         self.incidents.push_back(incident);
+    }
+
+    /// Logs an end that nobody wanted, and not each time for what is tried again and again. One
+    /// that broke the protocol was told of when it did.
+    fn log(&mut self, incident: &Incident) {
+        use RestartReason::{ExecTimeout, Lost, Memory, StartFailed};
+        let Some(reason @ (Lost | StartFailed | ExecTimeout | Memory)) = incident.reason else {
+            return;
+        };
+        let text = match incident.was_ready {
+            // What it printed was logged when it came.
+            true => incident.what(),
+            false => incident.explain(),
+        };
+        let since = |at: &Duration| incident.at.saturating_sub(*at);
+        let was_logged = |(last, at): &(String, _)| *last == text && since(at) < LOG_INTERVAL;
+        if !self.logged.as_ref().is_some_and(was_logged) {
+            let (number, slot, reason) = (incident.worker, incident.slot, reason.as_str());
+            match &incident.job {
+                Some(job) => {
+                    tracing::warn!("worker {number} (slot {slot}, {reason}) with {job}: {text}")
+                }
+                None => tracing::warn!("worker {number} (slot {slot}, {reason}): {text}"),
+            }
+            self.logged = Some((text, incident.at));
+        }
     }
 
     /// The incidents, oldest first.

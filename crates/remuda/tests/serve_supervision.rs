@@ -81,6 +81,18 @@ fn a_job_over_exec_ttl_costs_its_worker_and_itself_alone() {
 }
 
 #[test]
+fn the_log_says_why_no_worker_starts_and_does_not_repeat_it() {
+    let serve = Serve::start(&["-j1", "--python", "no_such_file.py:f"]);
+    serve.status_when("three tries", |status| {
+        status["starts_failed"].as_u64().is_some_and(|starts| starts >= 3)
+    });
+    serve.wait_line("(slot 0, start_failed)");
+    let log = serve.stderr();
+    let told = log.matches("there is no file no_such_file.py").count();
+    assert_eq!(told, 1, "{log}");
+}
+
+#[test]
 fn status_shows_what_a_worker_uses() {
     let serve = Serve::python(&["-j1", "--watch-tick", "20ms"]);
     let mut client = serve.client();
@@ -131,6 +143,7 @@ fn a_worker_that_dies_costs_the_job_that_ran_and_events_say_why() {
     }
     assert_eq!(lost, 1);
     let events = text(&serve.run("status", &["--events"]).stdout);
+    serve.wait_line("worker 1 (slot 0, lost) with job \"dies\", 10 bytes");
     assert!(events.contains("status 3"), "{events}");
     assert!(events.contains("the handler ends on purpose"), "the end of its stderr: {events}");
     assert!(

@@ -188,11 +188,7 @@ fn check(path: &str, table: &toml::Table) -> Result<(), String> {
     for (name, value) in table {
         let full = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         if !known.contains(&name.as_str()) {
-            let nearest = known
-                .iter()
-                .max_by(|a, b| similar(name, a).total_cmp(&similar(name, b)))
-                .copied()
-                .unwrap_or_default();
+            let nearest = nearest(path, name);
             return Err(format!("there is no option `{full}`; did you mean `{nearest}`?"));
         }
         if let toml::Value::Table(inner) = value {
@@ -200,6 +196,22 @@ fn check(path: &str, table: &toml::Table) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The option that was meant, probably: one of the same table, by its name alone, if there is one
+/// that is about as similar.
+fn nearest(path: &str, name: &str) -> String {
+    /// How much more similar one of another table must be.
+    const ELSEWHERE: f64 = 0.1;
+    let candidates = NAMES.iter().flat_map(|(table, names)| {
+        let (shown, less) = match *table == path {
+            true => (String::new(), 0.0),
+            false if table.is_empty() => (String::new(), ELSEWHERE),
+            false => (format!("{table}."), ELSEWHERE),
+        };
+        names.iter().map(move |known| (format!("{shown}{known}"), similar(name, known) - less))
+    });
+    candidates.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(name, _)| name).unwrap_or_default()
 }
 
 fn similar(a: &str, b: &str) -> f64 {
@@ -260,6 +272,10 @@ mod tests {
         assert_eq!(error, "there is no option `pool.num_worker`; did you mean `num_workers`?");
         let error = parse("[pool.supervisor]\nexec_tl = 3\n").unwrap_err();
         assert!(error.contains("`exec_ttl`"), "{error}");
+        for misplaced in ["num_workers = 3\n", "nmu_workers = 3\n"] {
+            let error = parse(misplaced).unwrap_err();
+            assert!(error.contains("did you mean `pool.num_workers`?"), "{error}");
+        }
         assert!(parse("[pool]\nnum_workers = \"many\"\n").is_err());
     }
 }

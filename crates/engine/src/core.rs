@@ -64,6 +64,11 @@ pub(crate) struct Core {
     pub(crate) drained: bool,
     /// Messages are written here before they go out.
     pub(crate) scratch: Vec<u8>,
+    /// Workers that were handed calls and sleep. They are woken when all that is there was handed
+    /// out: one that is woken by the first of its calls would mostly sleep again before the next.
+    pub(crate) sleepers: Vec<WorkerId>,
+    /// More answers are about to be read, which lead to more calls.
+    pub(crate) wakes_later: bool,
     /// For the tasks that it spawns.
     pub(crate) me: Weak<Inner>,
     next_number: u64,
@@ -111,6 +116,8 @@ impl Core {
             fatal: None,
             drained: false,
             scratch: Vec::new(),
+            sleepers: Vec::new(),
+            wakes_later: false,
             me: Weak::new(),
             next_number: 1,
             origin: remuda_net::now(),
@@ -184,6 +191,9 @@ impl Core {
                     }
                 }
             }
+        }
+        if !self.wakes_later {
+            self.wake_workers();
         }
         self.local.wake_if_any();
         self.watchers.drain(..).for_each(Waker::wake);
@@ -261,7 +271,18 @@ impl Core {
 
     fn send(&mut self, worker: WorkerId, call: CallId) {
         let Some(link) = self.links.of(worker) else { return };
-        link.send(&self.dispatch, call, &mut self.scratch);
+        if link.send(&self.dispatch, call, &mut self.scratch) {
+            self.sleepers.push(worker);
+        }
+    }
+
+    /// Wakes the workers that sleep while there are calls for them: once for all the calls.
+    pub(crate) fn wake_workers(&mut self) {
+        for worker in self.sleepers.drain(..) {
+            if let Some(link) = self.links.of(worker) {
+                link.wake();
+            }
+        }
     }
 
     fn cancel(&mut self, worker: WorkerId, call: CallId) {

@@ -4,6 +4,8 @@
 //! runtime is awake it looks at the rings by itself; before it sleeps it asks for the doorbell.
 //! So under load nobody makes a system call for a message.
 
+mod unsent;
+
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -14,6 +16,8 @@ use std::time::Duration;
 
 use remuda_net::{CloseReason, NetError, ParseResult, ReadyFd, Source, SourceHandle};
 use remuda_shm::{Options, Receiver, Sender, ShmError, SpscFace};
+
+use crate::rings::unsent::{Unsent, emptied, push};
 
 /// Messages that fit into each ring of a connection.
 pub(crate) const RING_CAPACITY: u32 = 128;
@@ -26,10 +30,6 @@ const SEND_LIMIT: usize = 64 << 20;
 const READ_BYTES: usize = 64 << 10;
 /// So often a ring is read in a row, before others get their turn.
 const READS_IN_A_ROW: u32 = 8;
-/// A buffer that has grown larger is given back when it is empty.
-const KEEP_BYTES: usize = 256 << 10;
-/// Messages that are put into a ring at once.
-const RUN: usize = 16;
 /// How long what a closed connection still has to send waits for room; as on a socket.
 const CLOSE_LINGER: Duration = Duration::from_secs(5);
 
@@ -72,44 +72,6 @@ struct Ends {
     hung_up: bool,
     /// Why nothing more is received.
     end: Option<CloseReason>,
-}
-
-/// Bytes for which the ring had no room.
-#[derive(Default)]
-struct Unsent {
-    bytes: Vec<u8>,
-    from: usize,
-}
-
-impl Unsent {
-    fn len(&self) -> usize {
-        self.bytes.len() - self.from
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn push(&mut self, data: &[u8]) {
-        if self.from > self.len() {
-            self.bytes.drain(..self.from);
-            self.from = 0;
-        }
-        self.bytes.extend_from_slice(data);
-    }
-
-    fn advance(&mut self, count: usize) {
-        self.from += count;
-        if self.is_empty() {
-            *self = Self { bytes: emptied(std::mem::take(&mut self.bytes)), from: 0 };
-        }
-    }
-}
-
-/// The buffer, empty, unless it has grown too large to be kept.
-fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
-    buffer.clear();
-    if buffer.capacity() > KEEP_BYTES { Vec::new() } else { buffer }
 }
 
 /// What a look at the rings led to.
@@ -289,6 +251,29 @@ impl Rings {
         Ok(())
     }
 
+    /// As [`send_nowait`](Self::send_nowait), but a peer that sleeps goes on sleeping: `true` says
+    /// that it is to be woken by [`wake_peer`](Self::wake_peer), once more was sent.
+    pub(crate) fn send_unrung(&self, data: &[u8]) -> remuda_net::Result<bool> {
+        {
+            let ends = &mut *self.ring.ends.borrow_mut();
+            if let Some(sender) = ends.sender.as_mut().filter(|_| !ends.ending)
+                && ends.unsent.is_empty()
+                && data.len() <= sender.slot_size()
+                && let Ok(sleeping) = sender.try_send_unrung(data)
+            {
+                return Ok(sleeping);
+            }
+        }
+        self.send_nowait(data).map(|()| false)
+    }
+
+    /// Wakes the peer.
+    pub(crate) fn wake_peer(&self) {
+        if let Some(sender) = &mut self.ring.ends.borrow_mut().sender {
+            sender.ring_doorbell();
+        }
+    }
+
     /// Bytes that wait for room in the ring.
     pub(crate) fn unsent(&self) -> usize {
         self.ring.ends.borrow().unsent.len()
@@ -449,48 +434,6 @@ impl Ends {
         }
         if !reaches || self.ending && self.unsent.is_empty() {
             self.sender = None;
-        }
-    }
-}
-
-impl Unsent {
-    /// Sends what there is room for; false if it can't reach the peer any more.
-    fn send(&mut self, sender: &mut Sender) -> bool {
-        let waiting = self.len();
-        match push(sender, &self.bytes[self.from..]).map(<[u8]>::len) {
-            Ok(left) => {
-                self.advance(waiting - left);
-                true
-            }
-            Err(_) => false,
-        }
-    }
-}
-
-/// Puts into the ring what there is room for, in as few messages as hold it. Gives the rest.
-fn push<'a>(sender: &mut Sender, data: &'a [u8]) -> remuda_net::Result<&'a [u8]> {
-    let slot = sender.slot_size();
-    if data.len() <= slot {
-        return match sender.try_send(data) {
-            Ok(()) => Ok(&[]),
-            Err(ShmError::Full) => Ok(data),
-            Err(_) => Err(NetError::PeerGone(ErrorKind::BrokenPipe)),
-        };
-    }
-    let mut rest = data;
-    loop {
-        let (mut run, mut count) = ([&[][..]; RUN], 0);
-        for (place, part) in run.iter_mut().zip(rest.chunks(slot)) {
-            *place = part;
-            count += 1;
-        }
-        let sent = sender
-            .try_send_batch(&run[..count])
-            .map_err(|_| NetError::PeerGone(ErrorKind::BrokenPipe))?;
-        let bytes = run[..sent].iter().map(|part| part.len()).sum();
-        rest = &rest[bytes..];
-        if sent < count || rest.is_empty() {
-            return Ok(rest);
         }
     }
 }

@@ -263,6 +263,51 @@ fn an_event_loop_parks_and_waits_for_the_doorbell() {
 }
 
 #[test]
+fn a_sleeper_is_woken_when_the_sender_says_so_and_at_the_latest_by_its_end() {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let rung = |receiver: &remuda_shm::Receiver| {
+        let mut fds = [PollFd::new(receiver, PollFlags::IN)];
+        let rung = poll(&mut fds, Some(&Timespec::default())).unwrap() == 1;
+        receiver.drain_doorbell();
+        rung
+    };
+    let (face, handle) = pair(&small(8, 8));
+    let (_s, mut receiver) = face.into_split();
+    let (mut sender, _r) = handle.into_split();
+    assert!(!sender.try_send_unrung(b"1").unwrap(), "nobody sleeps");
+    sender.ring_doorbell();
+    assert!(!rung(&receiver));
+    let mut got = Vec::new();
+    for wake in 0..3 {
+        receiver.try_recv_batch(&mut got, 9).unwrap();
+        assert!(!receiver.park().unwrap());
+        assert!(sender.try_send_unrung(b"2").unwrap());
+        assert!(!sender.try_send_unrung(b"3").unwrap(), "it was said already");
+        assert!(!rung(&receiver));
+        match wake {
+            0 => sender.ring_doorbell(),
+            1 => sender.try_send(b"4").unwrap(),
+            _ => {
+                let mut slot = sender.reserve(1).unwrap();
+                slot.write(0, b"5");
+                slot.commit(1);
+            }
+        }
+        assert!(rung(&receiver), "{wake}");
+        sender.ring_doorbell();
+        assert!(!rung(&receiver), "once is enough");
+        receiver.unpark();
+    }
+    receiver.try_recv_batch(&mut got, 9).unwrap();
+    assert!(!receiver.park().unwrap());
+    assert!(sender.try_send_unrung(b"6").unwrap());
+    drop(sender);
+    assert!(rung(&receiver));
+    receiver.try_recv_batch(&mut got, 9).unwrap();
+    assert_eq!(got.len(), 10);
+}
+
+#[test]
 fn a_name_leads_to_one_application() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("run");

@@ -107,17 +107,25 @@ impl Link {
         matches!(&self.transport, Transport::Process(link) if link.rings().is_some())
     }
 
-    /// Hands a call over.
+    /// Hands a call over; true if the worker sleeps, and is to be woken once it has them all.
     pub(crate) fn send(
         &self,
         dispatch: &Dispatch<Job, Answer>,
         call: CallId,
         scratch: &mut Vec<u8>,
-    ) {
+    ) -> bool {
         match &self.transport {
-            Transport::Process(link) => link.send(dispatch, call, scratch),
+            Transport::Process(link) => return link.send(dispatch, call, scratch),
             Transport::Filter(link) => link.send(dispatch, call),
             Transport::Thread(link) => link.send(dispatch, self.worker, call),
+        }
+        false
+    }
+
+    /// Wakes a worker that sleeps while there are calls for it.
+    pub(crate) fn wake(&self) {
+        if let Transport::Process(link) = &self.transport {
+            link.wake();
         }
     }
 

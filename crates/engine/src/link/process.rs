@@ -107,16 +107,17 @@ impl ProcessLink {
         self.conn.close();
     }
 
+    /// Hands a call over; true if its worker sleeps, and is to be woken once it has them all.
     pub(crate) fn send(
         &self,
         dispatch: &Dispatch<Job, Answer>,
         call: CallId,
         scratch: &mut Vec<u8>,
-    ) {
+    ) -> bool {
         scratch.clear();
         let mut jobs = dispatch.call(call);
         let id = Some(Id::Number(call.number()));
-        let Some((first, remaining)) = jobs.next() else { return };
+        let Some((first, remaining)) = jobs.next() else { return false };
         let timeout_ms = remaining.map(|time| time.as_millis() as u64);
         let hops = if self.attached { first.hops + 1 } else { 0 };
         let fields = CallFields { timeout_ms, hops };
@@ -128,7 +129,22 @@ impl ProcessLink {
                 encode::calls_with(scratch, id, &fields, jobs, write_body);
             }
         }
-        self.transmit(scratch);
+        match &self.wire {
+            // One that is gone is one whose end is about to be read: the job is judged then.
+            Wire::Rings(rings) => match rings.send_unrung(scratch) {
+                Ok(sleeps) => return sleeps,
+                Err(error) => self.not_sent(&error),
+            },
+            Wire::Socket(_) => self.transmit(scratch),
+        }
+        false
+    }
+
+    /// Wakes a worker that sleeps while there are calls for it.
+    pub(crate) fn wake(&self) {
+        if let Wire::Rings(rings) = &self.wire {
+            rings.wake_peer();
+        }
     }
 
     pub(crate) fn cancel(&self, call: CallId, scratch: &mut Vec<u8>) {
@@ -148,11 +164,16 @@ impl ProcessLink {
 
     /// One that doesn't take it is one whose end is about to be read: the job is judged then.
     fn transmit(&self, message: &[u8]) {
-        match self.wire.send_nowait(message) {
-            Ok(()) => {}
+        if let Err(error) = self.wire.send_nowait(message) {
+            self.not_sent(&error);
+        }
+    }
+
+    fn not_sent(&self, error: &NetError) {
+        match (error, &self.wire) {
             // What such a worker answered before it went is in the rings.
-            Err(NetError::PeerGone(_)) if matches!(self.wire, Wire::Rings(_)) => {}
-            Err(_) => self.conn.close(),
+            (NetError::PeerGone(_), Wire::Rings(_)) => {}
+            _ => self.conn.close(),
         }
     }
 }
@@ -228,6 +249,14 @@ impl Core {
 
     /// Takes in the lines that are whole in `bytes`.
     fn read_worker(&mut self, worker: WorkerId, bytes: &[u8]) -> ParseResult {
+        self.wakes_later = true;
+        let parsed = self.read_worker_lines(worker, bytes);
+        self.wakes_later = false;
+        self.wake_workers();
+        parsed
+    }
+
+    fn read_worker_lines(&mut self, worker: WorkerId, bytes: &[u8]) -> ParseResult {
         let mut used = 0;
         loop {
             let Some(link) = self.links.of(worker) else {

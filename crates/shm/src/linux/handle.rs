@@ -51,7 +51,7 @@ pub(crate) fn halves(
 ) -> (Sender, Receiver) {
     // SAFETY: the memory was mapped for this side alone, which has one sender and one receiver.
     let (outgoing, incoming) = unsafe { (Producer::new(outgoing), Consumer::new(incoming)) };
-    let sender = Sender { ring: outgoing, link: Link::new(side.clone()) };
+    let sender = Sender { ring: outgoing, link: Link::new(side.clone()), unrung: false };
     (sender, Receiver::new(incoming, Link::new(side.clone())))
 }
 

@@ -21,6 +21,8 @@ use crate::ring::{Producer, PushError, Reserved};
 pub struct Sender {
     pub(crate) ring: Producer<SharedRing>,
     pub(crate) link: Link,
+    /// The peer sleeps, and has been sent what it wasn't woken for.
+    pub(crate) unrung: bool,
 }
 
 impl Sender {
@@ -47,16 +49,39 @@ impl Sender {
     /// [`ShmError::Corrupt`], once, when that is what closes it.
     #[inline]
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), ShmError> {
+        self.try_send_unrung(message)?;
+        self.ring_doorbell();
+        Ok(())
+    }
+
+    /// Sends one message, if there is room, and leaves a peer that sleeps asleep: `true`, which
+    /// only the first such message gives, says that it is to be woken by
+    /// [`ring_doorbell`](Self::ring_doorbell) when all is sent that there is. A peer that is woken
+    /// by the first of several messages may take it and sleep again before the next. Any other
+    /// call that sends, and dropping this, wake it as well.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Self::try_send).
+    #[inline]
+    pub fn try_send_unrung(&mut self, message: &[u8]) -> Result<bool, ShmError> {
         self.check_size(message.len())?;
         self.check_open()?;
         match self.ring.push(message) {
             Ok(sleeping) => {
                 self.link.note_sent(self.ring.published());
-                self.link.ring_peer_if(sleeping);
-                Ok(())
+                self.unrung |= sleeping;
+                Ok(sleeping)
             }
             Err(error) => Err(self.refused(error, message.len())),
         }
+    }
+
+    /// Wakes the peer, if [`try_send_unrung`](Self::try_send_unrung) left it asleep.
+    #[inline]
+    pub fn ring_doorbell(&mut self) {
+        let unrung = std::mem::take(&mut self.unrung);
+        self.link.ring_peer_if(unrung);
     }
 
     #[cold]
@@ -105,7 +130,8 @@ impl Sender {
         match self.ring.push_batch(messages) {
             Ok((sent, sleeping)) => {
                 self.link.note_sent(self.ring.published());
-                self.link.ring_peer_if(sleeping);
+                self.unrung |= sleeping;
+                self.ring_doorbell();
                 Ok(sent)
             }
             Err(lie) => Err(self.link.corrupt(lie)),
@@ -243,9 +269,9 @@ impl Sender {
         if !self.has_room()? {
             return Err(ShmError::Full);
         }
-        let Self { ring, link } = self;
+        let Self { ring, link, unrung } = self;
         match ring.reserve(len) {
-            Ok(slot) => Ok(Outgoing { slot, link }),
+            Ok(slot) => Ok(Outgoing { slot, link, unrung }),
             // Room was just seen, and the size checked: the peer has closed.
             Err(_) => Err(link.close(CloseReason::PeerGone)),
         }
@@ -253,8 +279,8 @@ impl Sender {
 
     /// Tells the peer that nothing follows.
     fn close(&mut self) {
-        let sleeping = self.ring.close();
-        self.link.ring_peer_if(sleeping);
+        self.unrung |= self.ring.close();
+        self.ring_doorbell();
     }
 }
 
@@ -276,6 +302,7 @@ impl AsFd for Sender {
 pub struct Outgoing<'a> {
     slot: Reserved<'a, SharedRing>,
     link: &'a mut Link,
+    unrung: &'a mut bool,
 }
 
 impl Outgoing<'_> {
@@ -317,6 +344,6 @@ impl Outgoing<'_> {
     /// When `len` is more than was reserved.
     pub fn commit(self, len: usize) {
         let sleeping = self.slot.commit(len);
-        self.link.ring_peer_if(sleeping);
+        self.link.ring_peer_if(sleeping | std::mem::take(self.unrung));
     }
 }

@@ -30,7 +30,7 @@ def main():
     if not options.no_build and not options.list and not options.page:
         install.build(places)
     every = rows(places)
-    chosen = [row for row in every if not options.only or any(row.name.startswith(name) for name in options.only)]
+    chosen = [row for row in every if not options.only or any(is_meant(row.name, name, every) for name in options.only)]
     if options.list:
         for row in chosen:
             print(f"{row.name:24} {row.what}")
@@ -47,7 +47,7 @@ def main():
 def parse():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="less than half an hour instead of a night")
-    parser.add_argument("--only", nargs="+", metavar="ROW", help="only rows whose name begins so, again if need be")
+    parser.add_argument("--only", nargs="+", metavar="ROW", help="only rows with this name or, where none has it, with one that begins so; again if need be")
     parser.add_argument("--fresh", action="store_true", help="begin anew instead of going on with a run that was interrupted")
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page from the results there are")
     parser.add_argument("--list", action="store_true", help="name the rows")
@@ -57,6 +57,11 @@ def parse():
     parser.add_argument("--target-dir", metavar="DIR", help="where Remuda is built [target]")
     parser.add_argument("--peers-target-dir", metavar="DIR", help="where this folder's workspace is built [its target]")
     return parser.parse_args()
+
+
+def is_meant(row, name, every):
+    """By its whole name, or else by the beginning of it."""
+    return row == name if any(other.name == name for other in every) else row.startswith(name)
 
 
 def run(chosen, plan, results, again):

@@ -1,5 +1,7 @@
 """Tables of the programs that run pairs of their own."""
 
+from script.aims import Aim
+
 WORKS = {
     "up": "a stream upward", "burst": "a stream upward, read by bursts", "flight": "down and up, 256 on their way",
     "round": "down and up, one at a time",
@@ -12,6 +14,19 @@ def table(result):
     return threads(lines) if lines and "rows" in lines[0] else network(lines)
 
 
+def aims(row, result):
+    """The aims that a program's results say of themselves."""
+    return [
+        Aim(f"{line['what']}: {measured(aim)}", bool(aim["met"]), row.whys.get((line["what"], aim["measure"]), ""))
+        for line in result.get("lines", []) for aim in line.get("aims", [])
+    ]
+
+
+def measured(aim):
+    one, other = aim["of"].split("/")
+    return f"{NUMBERS.get(aim['measure'], aim['measure'])}, {one} by {other}"
+
+
 def network(lines):
     """A line a row, a column a server; then the aims."""
     rows = [line for line in lines if not is_memory(line)]
@@ -19,14 +34,20 @@ def network(lines):
     idle = [line for line in lines if is_memory(line)]
     if idle:
         out += ["", *columns(idle, lambda figures: f"{figures['bytes_each']:,.0f} B", "memory a connection")]
-    out += ["", "| row | measure | of | ratio (95 % interval) | aim |", "| --- | --- | --- | --- | --- |"]
+    kinds = list(dict.fromkeys((measured(aim), aim["aim"]) for line in lines for aim in line["aims"]))
+    out += ["", "Ratios with their 95 % intervals; in bold those that miss the aim at the head of the column.", "",
+            "| row | " + " | ".join(f"{words}: {aim}" for words, aim in kinds) + " |", "| --- |" + " --- |" * len(kinds)]
     for line in lines:
-        for aim in line["aims"]:
-            median, low, high = aim["ratio"]
-            met = "met" if aim["met"] else "**not met**"
-            out.append(f"| {line['what']} | {NUMBERS.get(aim['measure'], aim['measure'])} | {aim['of']} | "
-                       f"{median:.2f} ({low:.2f} to {high:.2f}) | {aim['aim']}: {met} |")
+        ratios = {(measured(aim), aim["aim"]): ratio(aim) for aim in line["aims"]}
+        if ratios:
+            out.append(f"| {line['what']} | " + " | ".join(ratios.get(kind, "") for kind in kinds) + " |")
     return out
+
+
+def ratio(aim):
+    median, low, high = aim["ratio"]
+    shown = f"{median:.2f} ({low:.2f} to {high:.2f})"
+    return shown if aim["met"] else f"**{shown}**"
 
 
 def is_memory(line):
@@ -43,13 +64,19 @@ def columns(lines, show, title):
 
 
 def threads(lines):
-    out = ["| row | workers | Remuda | peer | times as fast (95 % interval) |", "| --- | --- | --- | --- | --- |"]
-    for row in lines[0]["rows"]:
-        for peer in row["peers"]:
-            ratio = f"{peer['times_as_fast']:.2f} ({peer['low']:.2f} to {peer['high']:.2f})"
-            out.append(f"| {WORKS.get(row['row'], row['row'])} | {row['workers']} | {shown(row['figure'], row['unit'])} | {peer['peer']}: "
-                       f"{shown(peer['figure'], row['unit'])} | {ratio} |")
+    rows = lines[0]["rows"]
+    peers = list(dict.fromkeys(peer["peer"] for row in rows for peer in row["peers"]))
+    out = ["The peer's figure, and how many times as fast Remuda is, with its 95 % interval.", "",
+           "| row | workers | Remuda | " + " | ".join(peers) + " |", "| --- | --- | --- |" + " --- |" * len(peers)]
+    for row in rows:
+        beside = {peer["peer"]: f"{shown(peer['figure'], row['unit'])}: {times(peer)}" for peer in row["peers"]}
+        out.append(f"| {WORKS.get(row['row'], row['row'])} | {row['workers']} | {shown(row['figure'], row['unit'])} | "
+                   + " | ".join(beside.get(peer, "") for peer in peers) + " |")
     return [*out, "", f"{lines[0]['pairs']} pairs a row."]
+
+
+def times(peer):
+    return f"{peer['times_as_fast']:.2f} ({peer['low']:.2f} to {peer['high']:.2f})"
 
 
 def shown(value, unit):

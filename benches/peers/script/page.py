@@ -2,11 +2,13 @@
 
 import math
 
-from script import elsewhere
+from script import elsewhere, system_calls
+from script.aims import missed, of_pair
 from script.places import ROOT
 from script.ratios import median, met, paired
 from script.row import Count, Growth, Pair, Program
 from script.say import say
+from script.summary import summary
 
 BEGIN, END = "<!-- peers: begin -->", "<!-- peers: end -->"
 GROUPS = {
@@ -18,6 +20,8 @@ GROUPS = {
     "honest": ("Where every pool is as good as another", "Batches that the user tunes, and jobs that take long."),
 }
 PAIRS_USUAL = 15
+# Less growth than this is not told from none.
+NOISE = 1.05
 MODES = {"quick": "`--quick`", "whole": "the whole run", "trial": "a trial, which says nothing"}
 
 
@@ -32,33 +36,57 @@ def write(rows, results, plan, places, charts, target):
 
 def text(rows, results, plan, places, charts):
     there = [(row, results[row.name]) for row in rows if row.name in results]
-    lines = [measured(there, plan), ""]
+    sections = [*pair_sections(there), *program_sections(there), *growth_sections(there, charts), *count_sections(there)]
+    lines = [measured(there, plan), "", *summary([(title, aims) for title, aims, _ in sections], there)]
     lines += chart(charts, "ratios", "How many times as good as its peer Remuda is, with 95 % intervals and aims")
-    for group, (title, words) in GROUPS.items():
-        pairs = [(row, result) for row, result in there if isinstance(row, Pair) and row.group == group]
-        if pairs:
-            lines += [f"### {title}", "", words, "", *table(pairs), ""]
-    for row, result in there:
-        if isinstance(row, Program):
-            lines += [f"### {row.what}", "", *failed_or(result, elsewhere.table), ""]
-    growths = [(row, result) for row, result in there if isinstance(row, Growth)]
-    if growths:
-        lines += ["### Cost as work grows", "", "Of the pool's process alone: its most memory, and its processor time "
-                  "(user and system, all its threads) by the jobs. Workers are Rust programs that give back what comes.", ""]
-    for row, result in growths:
-        lines += [f"#### {row.what}", "", *chart(charts, row.name, row.what), *failed_or(result, lambda r, row=row: growth(row, r)), ""]
-    counts = [(row, result) for row, result in there if isinstance(row, Count)]
-    if counts:
-        lines += ["### What a job costs, counted", "", "System calls by `strace -c -f`, allocations by a preloaded library "
-                  "(the pool's process), wake-ups as voluntary context switches.", "", *count_table(counts), "",
-                  "What is copied, by reading the code, and the next thing that would make it cheaper:", "",
-                  *(f"- {row.what.split(',')[0]}: {row.copies} Cheaper by: {row.cheaper}" for row, _ in counts if row.copies), ""]
+    for title, aims, body in sections:
+        lines += [f"### {title}", "", *body, "", *missed(aims)]
     lines += ["### The commands", "", "`remuda` is `target/release/remuda`; `relay`, `load`, `nats-peer`, `iceoryx-peer`, "
               "`net-rows` and `threads-rows` are in `benches/peers/target/release`; `figures` is the bench of `crates/shm`. "
               "The servers are those in front of a semicolon.", ""]
     for row, _ in there:
         lines += commands(row, places, plan)
     return "\n".join(lines) + "\n"
+
+
+# A section is its title, the aims of its rows, and its lines.
+
+
+def pair_sections(there):
+    for group, (title, words) in GROUPS.items():
+        pairs = [(row, result) for row, result in there if isinstance(row, Pair) and row.group == group]
+        if pairs:
+            yield title, [aim for row, result in pairs for aim in of_pair(row, result)], [words, "", *table(pairs)]
+
+
+def program_sections(there):
+    for row, result in there:
+        if isinstance(row, Program):
+            yield row.what, elsewhere.aims(row, result), failed_or(result, elsewhere.table)
+
+
+def growth_sections(there, charts):
+    growths = [(row, result) for row, result in there if isinstance(row, Growth)]
+    if growths:
+        lines = ["Of the pool's process alone: its most memory, its processor time (user and system, all its threads) and its system "
+                 "calls, by the jobs. Workers are Rust programs that give back what comes. The aim: twice as many cost at most "
+                 "twice the memory, and no more processor time a job."]
+        for row, result in growths:
+            lines += ["", f"#### {row.what}", "", *chart(charts, row.name, row.what),
+                      *failed_or(result, lambda r, row=row: growth(row, r))]
+        yield "Cost as work grows", [], lines
+
+
+def count_sections(there):
+    counts = [(row, result) for row, result in there if isinstance(row, Count)]
+    if counts:
+        yield "What a job costs, counted", [], [
+            "System calls are counted in the kernel by perf, which stops nobody" + (" (here by strace, which slows each call, so that "
+            "what sleeps does so more often)" if system_calls.counted_by() == "strace" else "") + "; allocations by a preloaded library; "
+            "wake-ups are voluntary context switches. A client is one of this folder's programs, or `remuda bench`.", "",
+            *count_table(counts), "",
+            "What is copied, by reading the code, and the next thing that would make it cheaper:", "",
+            *(f"- {row.what.split(',')[0]}: {row.copies} Cheaper by: {row.cheaper}" for row, _ in counts if row.copies)]
 
 
 def chart(charts, name, words):
@@ -126,25 +154,32 @@ def failed_or(result, show):
 
 
 def growth(row, result):
-    lines = [f"| {row.grows} | jobs/s | memory | processor time a job |", "| --- | --- | --- | --- |"]
-    for point in result["points"]:
+    lines = [f"| {row.grows} | jobs/s | memory | processor time a job | system calls a job |", "| --- | --- | --- | --- | --- |"]
+    points = result["points"]
+    for point in points:
         failed = sum(point["failed"])
         lost = f" ({failed:,.0f} calls without a result)" if failed else ""
+        made = f"{median(point['calls']):.2f}" if "calls" in point else ""
         lines.append(f"| {point['x']:,} | {median(point['jobs_per_second']):,.0f}{lost} | {median(point['memory_mib']):.1f} MiB | "
-                     f"{median(point['cpu_us']):.2f} us |")
+                     f"{median(point['cpu_us']):.2f} us | {made} |")
     if row.bounded:
-        memory, cpu = (steepest(result["points"], name) for name in ("memory_mib", "cpu_us"))
-        lines += ["", f"Twice as many cost at most {memory[0]:.2f} times the memory (at {memory[1]:,}), and {cpu[0]:.2f} times "
-                  f"the processor time a job (at {cpu[1]:,})."]
+        (memory, at_memory), (cpu, at_cpu) = (steepest(points, name) for name in ("memory_mib", "cpu_us"))
+        whole = doubling(points[0], points[-1], "cpu_us")
+        lines += ["", f"Twice as many cost at most {memory:.2f} times the memory (at {at_memory:,}), and at most {cpu:.2f} times the "
+                  f"processor time a job (at {at_cpu:,}); from the first line to the last, {whole:.2f} times for each doubling."]
+        if row.why and cpu > NOISE:
+            lines += ["", row.why]
     return lines
+
+
+def doubling(one, other, name):
+    """What twice as many cost, between two points."""
+    return (median(other[name]) / median(one[name])) ** (1 / math.log2(other["x"] / one["x"]))
 
 
 def steepest(points, name):
     """The most that twice as many cost between two points beside each other, and where."""
-    def doubling(one, other):
-        return (median(other[name]) / median(one[name])) ** (1 / math.log2(other["x"] / one["x"]))
-
-    return max((doubling(one, other), other["x"]) for one, other in zip(points, points[1:]))
+    return max((doubling(one, other, name), other["x"]) for one, other in zip(points, points[1:]))
 
 
 def count_table(counts):

@@ -6,17 +6,20 @@ import math
 from script.ratios import median, paired
 from script.row import Growth, Pair
 
-# A plot is seen on a light page and on a dark one, as the reader's system says.
+# A plot is seen on a light page and on a dark one, as the reader's system says; the page may be of
+# the other kind, so a plot has a ground of its own.
 STYLE = """<style>
-text { font: 12px sans-serif; fill: #24292f } .faint { fill: #57606a } .grid { stroke: #d0d7de }
+.ground { fill: #ffffff } text { font: 13px sans-serif; fill: #24292f } .faint { fill: #57606a } .grid { stroke: #d0d7de }
 .bar { fill: #4c8bf5 } .behind { fill: #d1772e } .whisker { stroke: #24292f; stroke-width: 1.5 }
 .aim { stroke: #cf222e; stroke-width: 2 } .line { fill: none; stroke: #4c8bf5; stroke-width: 2 } .dot { fill: #4c8bf5 }
+.line.second { stroke: #d1772e } .dot.second, text.second { fill: #d1772e } text.first { fill: #4c8bf5 }
 @media (prefers-color-scheme: dark) {
-text { fill: #e6edf3 } .faint { fill: #9198a1 } .grid { stroke: #3d444d } .whisker { stroke: #e6edf3 } .aim { stroke: #ff7b72 } }
+.ground { fill: #0d1117 } text { fill: #e6edf3 } .faint { fill: #9198a1 } .grid { stroke: #3d444d } .whisker { stroke: #e6edf3 } .aim { stroke: #ff7b72 } }
 </style>"""
 WIDTH = 860
-BAR, NAMES, TOP, FOOT = 24, 380, 34, 40
-PANEL_WIDTH, PANEL_HEIGHT, MARGIN = 280, 190, 52
+BAR, NAMES, TOP, FOOT = 24, 400, 34, 44
+PANEL_WIDTH, PANEL_HEIGHT, MARGIN = 280, 190, 56
+KINDS = ("first", "second")
 PANELS = [("jobs_per_second", "jobs/s"), ("memory_mib", "memory, MiB"), ("cpu_us", "processor time a job, us")]
 
 
@@ -27,9 +30,13 @@ def write(rows, results, folder):
     if pairs:
         charts["ratios"] = save(folder / "performance-ratios.svg", bars(pairs))
     for row in rows:
-        result = results.get(row.name, {})
-        if isinstance(row, Growth) and "points" in result:
-            charts[row.name] = save(folder / f"performance-{row.name}.svg", lines(row, result["points"]))
+        if isinstance(row, Growth) and row.plotted:
+            # One plot for the rows of which it is said that they are plotted together.
+            together = [(other, results[other.name]["points"]) for other in rows
+                        if isinstance(other, Growth) and row.name in (other.name, other.with_row)
+                        and "points" in results.get(other.name, {})]
+            if together:
+                charts[row.name] = save(folder / f"performance-{row.name}.svg", lines(together))
     return charts
 
 
@@ -40,7 +47,8 @@ def save(path, svg):
 
 def svg(width, height, parts):
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
-    return "\n".join([head, STYLE, *parts, "</svg>"]) + "\n"
+    ground = f'<rect class="ground" width="{width}" height="{height}" rx="6"/>'
+    return "\n".join([head, STYLE, ground, *parts, "</svg>"]) + "\n"
 
 
 def label(x, y, words, anchor="start", kind=""):
@@ -73,31 +81,38 @@ def bars(pairs):
     for tick in (0.25, 0.5, 1, 2, 5, 10, 20, 50, 100, 200):
         if least <= tick <= most:
             parts += [stroke("grid", at(tick), TOP - 6, at(tick), height - FOOT),
-                      label(at(tick), height - FOOT + 16, f"{tick:g}", "middle", "faint")]
+                      label(at(tick), height - FOOT + 15, f"{tick:g}", "middle", "faint")]
     for index, (row, middle, low, high, aim) in enumerate(entries):
         y = TOP + index * BAR
         left, right = sorted((at(1), at(middle)))
         kind = "bar" if middle >= 1 else "behind"
         parts += [
-            label(NAMES - 8, y + 14, f"{row.name} / {row.peer.name}"[:58], "end"),
+            label(NAMES - 8, y + 14, f"{row.name} / {row.peer.name}"[:56], "end"),
             f'<rect class="{kind}" x="{left:.1f}" y="{y + 3}" width="{max(right - left, 1):.1f}" height="{BAR - 9}"/>',
             stroke("whisker", at(low), y + 10.5, at(high), y + 10.5),
         ]
         if aim:
             parts.append(stroke("aim", at(aim), y, at(aim), y + BAR - 4))
-    parts.append(label(NAMES, height - 6, "red: the aim; thin: 95 % interval", kind="faint"))
+    parts.append(label(NAMES, height - 10, "red: the aim; thin: 95 % interval", kind="faint"))
     return svg(WIDTH, height, parts)
 
 
-def lines(row, points):
+def lines(together):
+    """A panel for each figure, with a line for each row."""
     parts = []
     for index, (name, title) in enumerate(PANELS):
-        parts += panel(index * (PANEL_WIDTH + 6), title, row.grows, [(point["x"], median(point[name])) for point in points])
-    return svg(3 * PANEL_WIDTH + 12, PANEL_HEIGHT + 60, parts)
+        series = [[(point["x"], median(point[name])) for point in points] for _, points in together]
+        parts += panel(index * (PANEL_WIDTH + 6), title, together[0][0].grows, series)
+    if len(together) > 1:
+        for index, (row, _) in enumerate(together):
+            parts.append(label(MARGIN + index * (WIDTH - MARGIN) / 2, PANEL_HEIGHT + 80, row.what, kind=KINDS[index]))
+    return svg(3 * PANEL_WIDTH + 12, PANEL_HEIGHT + (92 if len(together) > 1 else 64), parts)
 
 
-def panel(left, title, grows, points):
-    """A line with both axes logarithmic: straight and flat is a cost that doesn't grow."""
+def panel(left, title, grows, series):
+    """Lines with both axes logarithmic: straight and flat is a cost that doesn't grow."""
+    points = [point for line in series for point in line]
+
     def bounds(values):
         low, high = math.log10(min(values)), math.log10(max(values))
         middle, half = (low + high) / 2, max((high - low) / 2, 0.5)
@@ -110,7 +125,7 @@ def panel(left, title, grows, points):
         up = (math.log10(y) - y_low) / (y_high - y_low)
         return left + MARGIN + across * (PANEL_WIDTH - MARGIN - 14), 24 + (1 - up) * PANEL_HEIGHT
 
-    parts = [label(left + MARGIN, 14, title)]
+    parts = [label(left + MARGIN, 16, title)]
     for tick in ticks(y_low, y_high):
         _, y = at(points[0][0], tick)
         parts += [stroke("grid", left + MARGIN, y, left + PANEL_WIDTH - 14, y), label(left + MARGIN - 4, y + 4, short(tick), "end", "faint")]
@@ -118,9 +133,10 @@ def panel(left, title, grows, points):
         x, _ = at(tick, points[0][1])
         parts.append(label(x, PANEL_HEIGHT + 40, short(tick), "middle", "faint"))
     parts.append(label(left + PANEL_WIDTH - 14, PANEL_HEIGHT + 55, grows, "end", "faint"))
-    places = [at(x, y) for x, y in points]
-    parts.append('<polyline class="line" points="' + " ".join(f"{x:.1f},{y:.1f}" for x, y in places) + '"/>')
-    parts += [f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in places]
+    for kind, line in zip(KINDS, series):
+        places = [at(x, y) for x, y in line]
+        parts.append(f'<polyline class="line {kind}" points="' + " ".join(f"{x:.1f},{y:.1f}" for x, y in places) + '"/>')
+        parts += [f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in places]
     return parts
 
 

@@ -103,6 +103,12 @@ def leaves(pid):
     return [child for child in found if not children(child)]
 
 
+def own_pid(pid):
+    """The number by which a process knows itself: a pool may keep its workers in a namespace."""
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"^NSpid:.*?(\d+)$", status, re.M).group(1))
+
+
 def cpu_seconds(pid):
     """The processor time of all its threads, user and system, to the nanosecond. What threads used
     that have ended is not in it."""

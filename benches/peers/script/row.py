@@ -43,6 +43,11 @@ class Pair:
     there: Optional[Callable[[], bool]] = None
     # More of both sides' time is worse.
     less_is_better: bool = False
+    # Why the aim isn't met: a floor that was measured or what a profile showed, and the next step.
+    # It is shown only as long as it isn't.
+    why: str = ""
+    # Names the ratio in the few lines at the top of the page, if it belongs there.
+    headline: str = ""
     # The time that its pairs may take in all, in seconds, where it isn't the usual.
     budget: float = 0.0
 
@@ -60,9 +65,18 @@ class Growth:
     command: list
     # Twice as much may cost at most twice the memory, and no more processor time a job.
     bounded: bool = True
+    # Why it costs more processor time, where it does.
+    why: str = ""
+    # Another row whose plot shows this one, too.
+    with_row: str = ""
     group: str = "growth"
     needs: tuple = ()
     there: Optional[Callable[[], bool]] = None
+
+    @property
+    def plotted(self):
+        """Whether it has a plot of its own."""
+        return not self.with_row
 
 
 @dataclasses.dataclass
@@ -90,6 +104,9 @@ class Program:
     command: list
     # What the run with few pairs adds to the command.
     quick: list
+    # Why an aim isn't met, by the words of the row that the program prints, and what is measured:
+    # shown only as long as it isn't.
+    whys: dict = dataclasses.field(default_factory=dict)
     group: str = "programs"
     needs: tuple = ()
     there: Optional[Callable[[], bool]] = None

@@ -1,24 +1,24 @@
-"""What a job costs on each path, counted: system calls by strace, allocations by a preloaded library,
+"""What a job costs on each path, counted: system calls by perf, allocations by a preloaded library,
 wake-ups by the kernel's count of voluntary context switches."""
 
-import json
 import os
 import pathlib
-import signal
 import subprocess
 import tempfile
-import time
+import threading
 
+from script import system_calls
 from script.inputs import lines
 from script.places import ROOT
-from script.processes import cpu_seconds, filled, leaves, running, wake_ups
+from script.processes import cpu_seconds, filled, leaves, own_pid, running, wake_ups
 from script.row import Count
 from script.rows_serve import BODY, RINGS, SOCKET, echo
 
 CALLS = 20_000
-CALLS_TRACED = 4_000
+# What a client does besides its calls is the same in a run with few.
+CALLS_FEW = 2_000
 MAP_FEW, MAP_MANY = 50_000, 250_000
-ATTACH_TIMEOUT_S = 10
+COMMAND_TIMEOUT_S = 120
 
 
 # The bytes of a body within the pool's process, by reading the code; each socket adds the kernel's
@@ -75,101 +75,72 @@ def rows(places, has):
 
 
 def count_served(places, server, ready, calls):
-    with tempfile.TemporaryDirectory(prefix="peers-count-") as counted:
-        environment = {"LD_PRELOAD": places.peer("libcounter.so"), "COUNTER_FOLDER": counted}
+    with tempfile.TemporaryDirectory(prefix="peers-count-") as folder:
+        environment = counting(places, folder)
         with running([server], ready, environment) as names:
             pool = names["pids"][0]
-            run(filled(calls(2_000), names))
+            few, many = filled(calls(CALLS_FEW), names), filled(calls(CALLS), names)
             parts = {"pool": [pool], "worker": leaves(pool)}
-            counters = {
-                "cpu_us": lambda pids: sum(map(cpu_seconds, pids)) * 1e6,
-                "wake_ups": lambda pids: sum(map(wake_ups, pids)),
-                "allocations": lambda pids: sum(allocations(counted, pid) for pid in pids if pid == pool),
-            }
-            before = {(part, name): count(pids) for part, pids in parts.items() for name, count in counters.items()}
-            run(filled(calls(CALLS), names))
-            result = {
-                part: {name: (count(pids) - before[part, name]) / CALLS for name, count in counters.items()}
-                for part, pids in parts.items()
-            }
-            del result["worker"]["allocations"]
+            usage(few, places)
+            before = {part: used(pids, folder) for part, pids in parts.items()}
+            usage(many, places)
+            result = {part: each(used(pids, folder), before[part], CALLS) for part, pids in parts.items()}
             for part, pids in parts.items():
-                result[part]["calls"] = traced(pids, lambda: run(filled(calls(CALLS_TRACED), names)), CALLS_TRACED)
+                made = system_calls.of_processes(pids, lambda: usage(many, places))
+                result[part]["calls"] = each(made, {}, CALLS)
+            result["client"] = each(usage(many, places), usage(few, places), CALLS - CALLS_FEW)
+            made = [system_calls.of_command(command) for command in (many, few)]
+            result["client"]["calls"] = each(*made, CALLS - CALLS_FEW)
     return result
+
+
+def counting(places, folder):
+    """The environment of a process whose allocations are counted."""
+    return {"LD_PRELOAD": places.peer("libcounter.so"), "COUNTER_FOLDER": folder}
+
+
+def used(pids, folder):
+    """What running processes have used."""
+    return {
+        "cpu_us": sum(map(cpu_seconds, pids)) * 1e6,
+        "wake_ups": sum(map(wake_ups, pids)),
+        "allocations": sum(allocations(folder, own_pid(pid)) for pid in pids),
+    }
+
+
+def usage(command, places):
+    """What a command used, without what it started."""
+    with tempfile.TemporaryDirectory(prefix="peers-count-") as folder, tempfile.TemporaryFile("w+") as said:
+        environment = {**os.environ, **counting(places, folder)}
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+        limit = threading.Timer(COMMAND_TIMEOUT_S, process.kill)
+        limit.start()
+        _, status, used = os.wait4(process.pid, 0)
+        limit.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            raise ValueError(f"{' '.join(command)}: {said.read()[-300:]}")
+        return {
+            "cpu_us": (used.ru_utime + used.ru_stime) * 1e6,
+            "wake_ups": used.ru_nvcsw,
+            "allocations": allocations(folder, process.pid),
+        }
 
 
 def allocations(folder, pid):
     return int.from_bytes((pathlib.Path(folder) / str(pid)).read_bytes(), "little")
 
 
-def run(command):
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    if done.returncode != 0:
-        raise ValueError(f"{' '.join(command)}: {done.stderr[-300:]}")
-
-
-def traced(pids, work, jobs):
-    """System calls a job of these processes while something is done."""
-    with tempfile.NamedTemporaryFile("r") as table:
-        attach = [word for pid in pids for word in ("-p", str(pid))]
-        strace = subprocess.Popen(["strace", "-c", "-f", "-o", table.name, *attach], stderr=subprocess.DEVNULL)
-        try:
-            end = time.monotonic() + ATTACH_TIMEOUT_S
-            while not all(is_traced(pid) for pid in pids):
-                if time.monotonic() > end or strace.poll() is not None:
-                    raise ValueError("strace could not attach")
-                time.sleep(0.02)
-            work()
-        finally:
-            strace.send_signal(signal.SIGINT)
-            strace.wait()
-        return {name: calls / jobs for name, calls in parsed(table.read()).items()}
-
-
-def is_traced(pid):
-    threads = pathlib.Path(f"/proc/{pid}/task").glob("*/status")
-    return all("TracerPid:\t0\n" not in thread.read_text() for thread in threads)
-
-
-def parsed(table):
-    """The calls of strace's table, by name."""
-    counts = {}
-    for line in table.splitlines():
-        words = line.split()
-        if len(words) >= 5 and words[3].isdigit() and words[-1] != "total":
-            counts[words[-1]] = int(words[3])
-    return counts
+def each(after, before, jobs):
+    return {name: (after.get(name, 0) - before.get(name, 0)) / jobs for name in after}
 
 
 def count_map(places, command):
-    """All its processes together, as the difference of a run with many lines and one with few."""
-    def with_lines(count):
-        return [lines(count) if word == lines(MAP_MANY) else word for word in command]
+    """As the difference of a run with many lines and one with few."""
+    few = [lines(MAP_FEW) if word == lines(MAP_MANY) else word for word in command]
 
     def differ(of):
-        few, many = of(with_lines(MAP_FEW)), of(with_lines(MAP_MANY))
-        return {name: (many.get(name, 0) - few.get(name, 0)) / (MAP_MANY - MAP_FEW) for name in many}
+        return each(of(command), of(few), MAP_MANY - MAP_FEW)
 
-    return {"pool": differ(usage_of_pool(places)), "pool and worker": {"calls": differ(calls_of_all)}}
-
-
-def usage_of_pool(places):
-    def usage(command):
-        with tempfile.TemporaryDirectory(prefix="peers-count-") as counted:
-            environment = {**os.environ, "LD_PRELOAD": places.peer("libcounter.so"), "COUNTER_FOLDER": counted}
-            process = subprocess.Popen(command, cwd=ROOT, env=environment)
-            _, status, used = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return {
-                "cpu_us": (used.ru_utime + used.ru_stime) * 1e6,
-                "wake_ups": used.ru_nvcsw,
-                "allocations": allocations(counted, process.pid),
-            }
-
-    return usage
-
-
-def calls_of_all(command):
-    with tempfile.NamedTemporaryFile("r") as table:
-        subprocess.run(["strace", "-c", "-f", "-o", table.name, *command], cwd=ROOT, check=True, capture_output=True, timeout=120)
-        return parsed(table.read())
+    return {"pool": differ(lambda command: usage(command, places)), "pool and worker": {"calls": differ(system_calls.of_command)}}

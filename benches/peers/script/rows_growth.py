@@ -1,15 +1,26 @@
 """What a job costs the pool's process as something grows: a fresh pool for each point, so many calls
-that each is answered before the end, its most memory, and its processor time by the calls."""
+that each is answered before the end, its most memory, and its processor time and system calls by the
+calls. Where the number of parties grows, the load is the same in all on one table and the same for
+each of them on another: on the first, each party has less to do, and what a wake-up of it costs is
+divided by fewer jobs."""
 
 import json
 import subprocess
 
+from script import system_calls
 from script.places import ROOT
 from script.processes import cpu_seconds, filled, memory, running
 from script.row import Growth
 from script.rows_serve import SOCKET, echo
 
 LOAD_TIMEOUT_S = 120
+CALLS = 100_000
+# Room in the queue for whatever is in flight.
+QUEUE = ["--max-queue-size", "20000"]
+EACH_WORKER, EACH_CONNECTION = 64, 16
+
+WORKERS = "x"
+CONNECTIONS = "y"
 
 
 def measured(places, options, load):
@@ -18,52 +29,70 @@ def measured(places, options, load):
     command = [places.peer("load"), "lines", "--to", "{folder}/pool.sock", *map(str, load)]
     with running([server], [places.remuda, "call", "--to", SOCKET, "x"]) as names:
         pool = names["pids"][0]
+
+        def run(command):
+            done = subprocess.run(filled(command, names), cwd=ROOT, capture_output=True, text=True, timeout=LOAD_TIMEOUT_S)
+            if done.returncode != 0:
+                raise ValueError(done.stderr[-400:])
+            return json.loads(done.stdout)
+
         # Workers that start would be counted, too: the first calls wait for them.
-        warm = filled([*command[:4], "--in-flight", "256", "--calls", "2000"], names)
-        subprocess.run(warm, check=True, capture_output=True, timeout=LOAD_TIMEOUT_S)
+        run([*command[:4], "--in-flight", "256", "--calls", "2000"])
         before = cpu_seconds(pool)
-        done = subprocess.run(filled(command, names), cwd=ROOT, capture_output=True, text=True, timeout=LOAD_TIMEOUT_S)
-        if done.returncode != 0:
-            raise ValueError(done.stderr[-400:])
-        result = json.loads(done.stdout)
+        result = run(command)
         jobs = result["total"] + result["failed"]
-        return {
+        point = {
             "jobs_per_second": result["jobs_per_second"],
             "memory_mib": memory(pool) / (1 << 20),
             "cpu_us": (cpu_seconds(pool) - before) * 1e6 / jobs,
             "failed": result["failed"],
         }
+        # Once more, since counting costs time.
+        made = system_calls.of_processes([pool], lambda: run(command))
+        return {**point, "calls": sum(made.values()) / jobs}
 
 
 def rows(places):
-    def workers(count):
-        return measured(places, echo(places, count), ["--in-flight", 256, "--calls", 100_000])
+    def workers(in_flight):
+        return lambda count: measured(places, [*QUEUE, *echo(places, count)], ["--in-flight", in_flight(count), "--calls", CALLS])
 
-    def connections(count):
-        return measured(places, echo(places, 2), ["--connections", count, "--in-flight", 1000, "--calls", 100_000])
+    def connections(in_flight):
+        return lambda count: measured(places, [*QUEUE, *echo(places, 2)],
+                                      ["--connections", count, "--in-flight", in_flight(count), "--calls", CALLS])
 
     def bodies(size):
-        calls = max(200, min(100_000, (128 << 20) // size))
+        calls = max(200, min(CALLS, (128 << 20) // size))
         return measured(places, echo(places, 2), ["--in-flight", 64, "--bytes", size, "--calls", calls])
 
     def queue(length):
         return measured(places, ["--max-queue-size", str(max(length, 2_000) + 100), *echo(places, 2)],
-                        ["--connections", 4, "--in-flight", length + 8, "--calls", max(2 * length, 100_000)])
+                        ["--connections", 4, "--in-flight", length + 8, "--calls", max(2 * length, CALLS)])
 
     def command(options, load):
         return ["remuda", "serve", "-l", "unix:$DIR/pool.sock", *options, "beside", "load", "lines",
                 "--to", "$DIR/pool.sock", *load]
 
+    def command_workers(in_flight):
+        return command([*QUEUE, "-j", "N", "--", "echo-worker"], ["--in-flight", in_flight, "--calls", str(CALLS)])
+
+    def command_connections(in_flight):
+        return command([*QUEUE, "-j", "2", "--", "echo-worker"],
+                       ["--connections", "N", "--in-flight", in_flight, "--calls", str(CALLS)])
+
+    counts, numbers = [1, 2, 4, 8, 16, 32, 64], [1, 2, 4, 10, 30, 100, 300, 1000]
     return [
-        Growth("grow-workers", "Workers, 256 calls in flight", "workers", [1, 2, 4, 8, 16, 32, 64], workers,
-               command(["-j", "N", "--", "echo-worker"], ["--in-flight", "256", "--calls", "100000"])),
-        Growth("grow-connections", "Connections, 1,000 calls in flight in all", "connections",
-               [1, 2, 4, 10, 30, 100, 300, 1000], connections,
-               command(["-j", "2", "--", "echo-worker"], ["--connections", "N", "--in-flight", "1000", "--calls", "100000"])),
+        Growth("grow-workers-each", f"Workers, {EACH_WORKER} calls in flight for each", "workers", counts,
+               workers(lambda count: EACH_WORKER * count), command_workers(f"{EACH_WORKER}N")),
+        Growth("grow-workers", "Workers, 256 calls in flight in all", "workers", counts, workers(lambda count: 256),
+               command_workers("256"), why=WORKERS, with_row="grow-workers-each"),
+        Growth("grow-connections-each", f"Connections, {EACH_CONNECTION} calls in flight on each", "connections", numbers,
+               connections(lambda count: EACH_CONNECTION * count), command_connections(f"{EACH_CONNECTION}N")),
+        Growth("grow-connections", "Connections, 1,000 calls in flight in all", "connections", numbers,
+               connections(lambda count: 1000), command_connections("1000"), why=CONNECTIONS, with_row="grow-connections-each"),
         Growth("grow-bodies", "Bodies, 64 calls in flight", "bytes", [64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10,
                256 << 10, 1 << 20], bodies,
-               command(["-j", "2", "--", "echo-worker"], ["--in-flight", "64", "--bytes", "N", "--calls", "100000 and fewer"]), bounded=False),
+               command(["-j", "2", "--", "echo-worker"], ["--in-flight", "64", "--bytes", "N", "--calls", f"{CALLS} and fewer"]), bounded=False),
         Growth("grow-queue", "Jobs that wait in the queue", "jobs", [10, 100, 1000, 10_000, 100_000, 1_000_000], queue,
                command(["--max-queue-size", "N+100", "-j", "2", "--", "echo-worker"], ["--connections", "4", "--in-flight", "N+8", "--calls",
-               "2N, at least 100000"])),
+               f"2N, at least {CALLS}"])),
     ]

@@ -1,0 +1,32 @@
+"""The few lines at the top of the page."""
+
+import re
+
+from script.ratios import paired
+
+
+def summary(sections, there):
+    """How many aims are met, of which section, and the ratios that say most. A section is its title
+    and its aims."""
+    aims = [aim for _, section in sections for aim in section]
+    if not aims:
+        return []
+    lines = [f"**{sum(aim.met for aim in aims)} of {len(aims)} aims are met.** Under each table stands why, where one isn't.", "",
+             "| section | aims met |", "| --- | --- |"]
+    for title, section in sections:
+        if section:
+            lines.append(f"| [{title}](#{anchor(title)}) | {sum(aim.met for aim in section)} of {len(section)} |")
+    headlines = [headline(row, result) for row, result in there if getattr(row, "headline", "") and "ours" in result]
+    if headlines:
+        lines += ["", "| in short: Remuda by its peer | ratio |", "| --- | --- |", *headlines]
+    return [*lines, ""]
+
+
+def headline(row, result):
+    middle, low, high = paired(result["ours"], result["peer"])
+    return f"| {row.headline} | {middle:.3g} ({low:.3g} to {high:.3g}) |"
+
+
+def anchor(title):
+    """As GitHub names a heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")

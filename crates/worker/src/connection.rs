@@ -15,7 +15,7 @@ use crate::results::Runner;
 const FLUSH_BYTES: usize = 64 * 1024;
 
 /// What the buffer for answers may keep of its memory.
-const KEEP_BYTES: usize = 1024 * 1024;
+pub(crate) const KEEP_BYTES: usize = 1024 * 1024;
 
 /// What a line asks of the loop that read it.
 pub(crate) enum Step<'a> {

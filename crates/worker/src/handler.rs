@@ -1,6 +1,7 @@
 //! Handlers: functions of several shapes behind one trait, and what protects the worker from them.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt::Display;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,6 +10,8 @@ use memchr::memchr2;
 use remuda_protocol::{Bodies, Raw};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::connection::KEEP_BYTES;
 
 /// A function that a worker serves. It may panic.
 pub(crate) trait Handler: Send + Sync {
@@ -77,6 +80,11 @@ where
     }
 }
 
+thread_local! {
+    /// What a function has written, on this thread.
+    static WRITTEN: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// A function that reads and writes JSON text itself.
 pub(crate) struct Plain<F, E> {
     pub(crate) function: F,
@@ -89,12 +97,17 @@ where
     E: Display,
 {
     fn one(&self, body: Raw<'_>, out: &mut Vec<u8>) -> Result<(), String> {
-        // A buffer of its own: the function can append, but not spoil what stands before.
-        let mut written = Vec::new();
+        // A buffer of its own: the function can append, but not spoil what stands before. It is
+        // kept for the next call, which so allocates nothing.
+        let mut written = WRITTEN.take();
+        written.clear();
         (self.function)(body, &mut written).map_err(|error| message(&error))?;
         let json =
             Raw::new(&written).map_err(|error| format!("the handler's result is {error}"))?;
         remuda_protocol::encode::push_body(out, json.as_bytes());
+        if written.capacity() <= KEEP_BYTES {
+            WRITTEN.set(written);
+        }
         Ok(())
     }
 }

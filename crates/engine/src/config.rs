@@ -88,8 +88,8 @@ pub struct PoolConfig {
     pub kind: WorkerKind,
     /// The directory that workers run in. Default: the pool's own.
     pub cwd: Option<PathBuf>,
-    /// Workers and pools that run already and are workers of this pool, too: at `unix:`, `tcp:` and
-    /// `tls:` addresses. Default: none.
+    /// Workers and pools that run already and are workers of this pool, too: at `unix:`, `tcp:`,
+    /// `tls:` and `shm:` addresses. Default: none.
     pub attach: Vec<Address>,
     /// The dispatch's options: workers, queue, delivery, supervision.
     pub dispatch: remuda_dispatch::Config,

@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use remuda_net::{CloseReason, NetError, ParseResult, ReadyFd, Source, SourceHandle};
-use remuda_shm::{Options, Receiver, Sender, ShmError, SpscFace};
+use remuda_shm::{Options, Receiver, Sender, ShmError};
 
 use crate::rings::unsent::{Unsent, emptied, push};
 
@@ -38,7 +38,7 @@ pub(crate) fn options() -> Options {
     Options::new(RING_CAPACITY, RING_SLOT_SIZE).unwrap_or_default().touch(false)
 }
 
-/// A connection over rings. Its pool made the pair; the peer has the other side.
+/// A connection over rings: one side of a pair. The peer has the other.
 pub(crate) struct Rings {
     ring: Rc<Ring>,
     handle: SourceHandle,
@@ -91,8 +91,7 @@ impl Rings {
     ///
     /// # Errors
     /// No descriptors are left.
-    pub(crate) fn new(face: SpscFace) -> remuda_net::Result<Self> {
-        let (sender, receiver) = face.into_split();
+    pub(crate) fn new((sender, receiver): (Sender, Receiver)) -> remuda_net::Result<Self> {
         let ends = Ends {
             sender: Some(sender),
             receiver,
@@ -431,6 +430,7 @@ impl Ends {
         let reaches = self.unsent.is_empty() || self.unsent.send(sender);
         if !reaches {
             self.unsent = Unsent::default();
+            self.hung_up = true;
         }
         if !reaches || self.ending && self.unsent.is_empty() {
             self.sender = None;

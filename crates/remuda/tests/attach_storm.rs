@@ -6,6 +6,7 @@ mod serve;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serve::{Serve, handler, remuda};
@@ -15,12 +16,47 @@ const WINDOW: u64 = 24;
 /// How long a job takes, in seconds.
 const JOB: f64 = 0.004;
 
-/// A pool with two workers, at a path where one was killed before.
-fn pool(path: &Path, handler: &str) -> Serve {
+/// How the pools are reached.
+#[derive(Clone, Copy)]
+enum Over {
+    Sockets,
+    Rings,
+}
+
+impl Over {
+    /// The address of the pool of that name.
+    fn address(self, dir: &Path, name: &str) -> String {
+        match self {
+            Self::Sockets => format!("unix:{}", dir.join(name).display()),
+            Self::Rings => format!("shm:{name}"),
+        }
+    }
+}
+
+/// `remuda serve`, with a directory of its own for names in shared memory.
+fn serve_in(dir: &Path) -> Command {
     let mut command = remuda();
-    command.args(["serve", "-j2", "--python", handler]);
-    command.arg(format!("--listen=unix:{}", path.display()));
+    command.arg("serve").env("REMUDA_RUNTIME_DIR", dir.join("names"));
+    command
+}
+
+/// A pool with two workers, at an address where one was killed before.
+fn pool(dir: &Path, address: &str) -> Serve {
+    let mut command = serve_in(dir);
+    command.args(["-j2", "--python", &handler(dir), "--listen", address]);
     let mut serve = Serve::spawn(command);
+    serve.listening();
+    serve
+}
+
+/// A pool that is attached to both, with a socket of its own.
+fn front(dir: &Path, addresses: &[String], args: &[&str]) -> Serve {
+    let own = tempfile::tempdir().unwrap();
+    let mut command = serve_in(dir);
+    command.arg(format!("--listen=unix:{}/s,role=admin", own.path().display()));
+    command.args(addresses.iter().map(|address| format!("--attach={address}"))).args(args);
+    let mut serve = Serve::spawn(command);
+    serve.dir = Some(own);
     serve.listening();
     serve
 }
@@ -39,18 +75,15 @@ struct Outcomes {
 }
 
 /// Submits jobs for that long while one of the two pools is killed each second.
-fn storm(args: &[&str]) -> (Outcomes, serde_json::Value) {
+fn storm(over: Over, args: &[&str]) -> (Outcomes, serde_json::Value) {
     let run = Duration::from_secs(if serve::is_soak() { 60 } else { 5 });
     let dir = tempfile::tempdir().unwrap();
-    let handler = handler(dir.path());
-    let ran = dir.path().join("ran");
-    let (first, second) = (dir.path().join("first"), dir.path().join("second"));
-    let _steady = pool(&first, &handler);
-    let mut shaken = pool(&second, &handler);
-    let attach = [&first, &second].map(|path| format!("--attach=unix:{}", path.display()));
-    let mut all = vec![attach[0].as_str(), &attach[1]];
-    all.extend(args);
-    let front = Serve::start(&all);
+    let dir = dir.path();
+    let ran = dir.join("ran");
+    let addresses = ["first", "second"].map(|name| over.address(dir, name));
+    let _steady = pool(dir, &addresses[0]);
+    let mut shaken = pool(dir, &addresses[1]);
+    let front = front(dir, &addresses, args);
     let busy = || {
         front.status_when("both have jobs", |status| {
             status["workers"].as_array().unwrap().iter().all(|peer| peer["state"] == "busy")
@@ -99,7 +132,7 @@ fn storm(args: &[&str]) -> (Outcomes, serde_json::Value) {
             shaken.signal("KILL");
             shaken.wait_end();
             kills += 1;
-            shaken = pool(&second, &handler);
+            shaken = pool(dir, &addresses[1]);
             // Whether the link is back by then is up to its delays, which grow.
             let next = run.min(Duration::from_secs(1) * kills);
             std::thread::sleep(next.saturating_sub(since.elapsed()));
@@ -123,17 +156,15 @@ fn storm(args: &[&str]) -> (Outcomes, serde_json::Value) {
     (outcomes, front.status())
 }
 
-#[test]
-fn with_retries_no_job_is_lost() {
-    let (outcomes, status) = storm(&["--retries=1000"]);
+fn no_job_is_lost(over: Over) {
+    let (outcomes, status) = storm(over, &["--retries=1000"]);
     assert_eq!(outcomes.done, outcomes.submitted, "{:?}", outcomes.codes);
     assert_eq!(status["jobs"]["done"], outcomes.submitted);
     assert!(status["jobs"]["retried"].as_u64().unwrap() > 0, "a kill hit nothing: {status:#}");
 }
 
-#[test]
-fn without_retries_each_loss_is_accounted_for_and_no_job_runs_twice() {
-    let (outcomes, status) = storm(&[]);
+fn each_loss_is_accounted_for(over: Over) {
+    let (outcomes, status) = storm(over, &[]);
     let lost = outcomes.codes.get("worker_lost").copied().unwrap_or_default();
     assert!(lost > 0, "a kill hit nothing");
     assert_eq!(outcomes.codes.len(), 1, "{:?}", outcomes.codes);
@@ -149,4 +180,26 @@ fn without_retries_each_loss_is_accounted_for_and_no_job_runs_twice() {
     }
     // What a peer had in its hands, and not what waited here.
     assert!(lost <= u64::from(outcomes.kills) * 2, "{lost} at {} kills", outcomes.kills);
+}
+
+#[test]
+fn with_retries_no_job_is_lost() {
+    no_job_is_lost(Over::Sockets);
+}
+
+#[test]
+fn without_retries_each_loss_is_accounted_for_and_no_job_runs_twice() {
+    each_loss_is_accounted_for(Over::Sockets);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn with_retries_no_job_is_lost_over_rings() {
+    no_job_is_lost(Over::Rings);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn without_retries_each_loss_over_rings_is_accounted_for_and_no_job_runs_twice() {
+    each_loss_is_accounted_for(Over::Rings);
 }

@@ -33,7 +33,7 @@ pub use face::{PeerPart, SpscFace};
 pub use handle::SpscHandle;
 pub use incoming::Incoming;
 pub use listener::SpscListener;
-pub use name::{NAME_LEN_MAX, runtime_dir};
+pub use name::{NAME_LEN_MAX, check_name, runtime_dir};
 pub use offer::{OFFER_DESCRIPTORS, OFFER_LEN, Offer};
 pub use options::{FULL_LIMIT_DEFAULT, Options, SPIN_DEFAULT};
 pub use pass::OFFER_TIMEOUT;

@@ -114,7 +114,7 @@ impl Drop for Place {
 }
 
 fn serve(pool: &Pool, door: &Inner, face: SpscFace, gate: &Gate) {
-    let opened = Rings::new(face).map(Rc::new).and_then(|rings| {
+    let opened = Rings::new(face.into_split()).map(Rc::new).and_then(|rings| {
         rings.watch_peer()?;
         Ok(rings)
     });

@@ -14,12 +14,14 @@ use remuda_dispatch::{Exit, WorkerId};
 use remuda_net::{ConnCtx, ConnectFuture, Either3, NetError, Notifier};
 use remuda_protocol::Address;
 use remuda_reconnect::{ConnResult, LocalConnector, Retry, RunResult, Sleep};
+use remuda_shm::ShmError;
 
 use crate::core::Core;
 use crate::error::PoolError;
 use crate::link::process::{self, ProcessLink};
-use crate::link::{Link, Transport, tls};
+use crate::link::{Link, Transport, shm, tls};
 use crate::pool::{Inner, Pool};
+use crate::wire::Wire;
 
 /// How long a peer may take to be reached, and to shake hands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,7 +70,9 @@ pub(crate) fn check(address: &Address) -> Result<(), PoolError> {
         Address::Tls { host, files, .. } => {
             tls::client_config(files).and(tls::server_name(files, host).map(drop)).err()
         }
-        Address::Shm { .. } => Some("only unix:, tcp: and tls: addresses are supported".to_owned()),
+        Address::Shm { name, .. } => {
+            remuda_shm::check_name(name).err().map(|error| error.to_string())
+        }
     };
     wrong.map_or(Ok(()), |trouble| Err(PoolError::Attach { address: address.to_string(), trouble }))
 }
@@ -86,13 +90,13 @@ struct Attached {
 }
 
 impl LocalConnector for Attached {
-    type ConnType = ConnCtx;
+    type ConnType = Wire;
     type Error = PoolError;
 
-    async fn connect(&mut self) -> ConnResult<ConnCtx, PoolError> {
+    async fn connect(&mut self) -> ConnResult<Wire, PoolError> {
         self.retry.connecting();
         match remuda_net::timeout(CONNECT_TIMEOUT, connect(&self.address)).await {
-            Ok(Ok(conn)) => ConnResult::Connected(conn),
+            Ok(Ok(wire)) => ConnResult::Connected(wire),
             Ok(Err(error)) => {
                 self.failed(error);
                 ConnResult::Reconnect
@@ -104,14 +108,14 @@ impl LocalConnector for Attached {
         }
     }
 
-    async fn run(&mut self, conn: ConnCtx) -> RunResult<PoolError> {
+    async fn run(&mut self, wire: Wire) -> RunResult<PoolError> {
         let Some(pool) = self.pool.upgrade().map(Pool) else { return RunResult::Exit(Ok(())) };
         let shaken = Notifier::new();
-        if let Err(error) = open(&pool, self.worker, conn, self.token.as_deref(), &shaken) {
+        if let Err(error) = open(&pool, self.worker, wire.clone(), self.token.as_deref(), &shaken) {
             self.failed(error);
             return RunResult::Reconnect;
         }
-        let mut read = pin!(process::read_attached(pool.clone(), self.worker, conn));
+        let mut read = pin!(process::read_attached(pool.clone(), self.worker, wire.clone()));
         let silence = remuda_net::sleep(CONNECT_TIMEOUT);
         let because = match remuda_net::select3(shaken.notified(), silence, &mut read).await {
             Either3::First(()) => {
@@ -124,7 +128,7 @@ impl LocalConnector for Attached {
             Either3::Second(()) => "it did not answer the handshake",
             Either3::Third(()) => "it closed the connection before hands were shaken",
         };
-        conn.close();
+        wire.close();
         self.ended(&pool, because)
     }
 
@@ -188,12 +192,12 @@ impl Attached {
 fn open(
     pool: &Pool,
     worker: WorkerId,
-    conn: ConnCtx,
+    wire: Wire,
     token: Option<&str>,
     shaken: &Notifier,
 ) -> remuda_net::Result<()> {
     let core = &mut *pool.0.core.borrow_mut();
-    let process = ProcessLink::attach(conn, token, &mut core.scratch)?;
+    let process = ProcessLink::attach(wire, token, &mut core.scratch)?;
     let number = core.next_number();
     let mut link = Link::new(worker, number, 0, Transport::Process(process));
     link.attached = Some(shaken.clone());
@@ -202,8 +206,9 @@ fn open(
 }
 
 /// Connects; a name is looked up, and files of TLS are read, each time.
-async fn connect(address: &Address) -> remuda_net::Result<ConnCtx> {
-    match address {
+async fn connect(address: &Address) -> Result<Wire, Trouble> {
+    let conn = match address {
+        Address::Shm { name, .. } => return Ok(Wire::Rings(shm::connect(name).await?)),
         Address::Tcp { host, port, .. } => first_of(host, *port, remuda_net::connect).await,
         Address::Tls { host, port, files, .. } => {
             let config = tls::client_config(files).map_err(NetError::Tls)?;
@@ -215,7 +220,17 @@ async fn connect(address: &Address) -> remuda_net::Result<ConnCtx> {
             let path = address.unix_path().unwrap_or_else(|| std::path::Path::new(""));
             remuda_net::connect_unix(path)?.await
         }
-    }
+    };
+    Ok(Wire::Socket(conn?))
+}
+
+/// Why a peer could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    #[error(transparent)]
+    Net(#[from] NetError),
+    #[error(transparent)]
+    Shm(#[from] ShmError),
 }
 
 /// A connection to the first of a host's addresses that can be reached.

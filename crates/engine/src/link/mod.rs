@@ -5,6 +5,7 @@ pub(crate) mod attached;
 pub(crate) mod filter;
 mod parcel;
 pub(crate) mod process;
+mod shm;
 pub(crate) mod thread;
 pub(crate) mod tls;
 

@@ -1,5 +1,6 @@
-//! The link to a worker process: the protocol's lines on a socket, or over rings.
+//! The link to a worker process, or to a peer: the protocol's lines on a socket, or over rings.
 
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -28,9 +29,10 @@ const SHOWN_BYTES: usize = 80;
 
 /// The socket, what the lines go by, and how far that was read.
 pub(crate) struct ProcessLink {
-    conn: ConnCtx,
-    /// The socket, unless both sides went on over rings. It is then the proof that the worker lives.
+    /// What lines go by.
     wire: Wire,
+    /// The socket of a worker with which the pool went on over rings: the proof that it lives.
+    life: Option<ConnCtx>,
     /// The socket once more, for handing rings over. Gone once hands were shaken.
     rendezvous: Option<OwnedFd>,
     scan: LineScan,
@@ -50,31 +52,30 @@ impl ProcessLink {
         rendezvous: Option<OwnedFd>,
         scratch: &mut Vec<u8>,
     ) -> remuda_net::Result<Self> {
-        Ok(Self { rendezvous, ..Self::greet(conn, None, scratch, false)? })
+        Ok(Self { rendezvous, ..Self::greet(Wire::Socket(conn), None, scratch, false)? })
     }
 
     /// Sends the handshake to a peer that runs already.
     pub(crate) fn attach(
-        conn: ConnCtx,
+        wire: Wire,
         token: Option<&str>,
         scratch: &mut Vec<u8>,
     ) -> remuda_net::Result<Self> {
-        Self::greet(conn, token, scratch, true)
+        Self::greet(wire, token, scratch, true)
     }
 
     fn greet(
-        conn: ConnCtx,
+        wire: Wire,
         token: Option<&str>,
         scratch: &mut Vec<u8>,
         attached: bool,
     ) -> remuda_net::Result<Self> {
         scratch.clear();
         let connecting = Some(Connecting::start(token, scratch));
-        conn.send_nowait(scratch)?;
+        wire.send_nowait(scratch)?;
         let scan = LineScan::new(MAX_HANDSHAKE_BYTES);
-        let wire = Wire::Socket(conn);
-        let rendezvous = None;
-        Ok(Self { conn, wire, rendezvous, scan, connecting, discarding: false, attached })
+        let (life, rendezvous) = (None, None);
+        Ok(Self { wire, life, rendezvous, scan, connecting, discarding: false, attached })
     }
 
     /// Hands rings over; all that follows goes by them. Nothing else was sent since the handshake
@@ -82,15 +83,18 @@ impl ProcessLink {
     fn go_on_over_rings(&mut self, socket: &OwnedFd) -> Result<(), String> {
         let (face, worker_part) =
             SpscFace::pair(&rings::options()).map_err(|error| error.to_string())?;
-        let rings = Rings::new(face).map_err(|error| error.to_string())?;
+        let rings = Rings::new(face.into_split()).map_err(|error| error.to_string())?;
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         send(socket, SHM_LINE, flags).map_err(|error| error.to_string())?;
         if let Err(error) = worker_part.hand_over(socket) {
             // The worker waits for what will not come.
-            self.conn.close();
+            self.close();
             return Err(error.to_string());
         }
-        self.wire = Wire::Rings(Rc::new(rings));
+        let before = std::mem::replace(&mut self.wire, Wire::Rings(Rc::new(rings)));
+        if let Wire::Socket(conn) = before {
+            self.life = Some(conn);
+        }
         Ok(())
     }
 
@@ -104,7 +108,10 @@ impl ProcessLink {
 
     /// Ends the connection: what is read then is its end.
     pub(crate) fn close(&self) {
-        self.conn.close();
+        match &self.life {
+            Some(conn) => conn.close(),
+            None => self.wire.close(),
+        }
     }
 
     /// Hands a call over; true if its worker sleeps, and is to be woken once it has them all.
@@ -155,9 +162,9 @@ impl ProcessLink {
 
     pub(crate) fn stop(&self) {
         match &self.wire {
+            _ if self.attached => self.close(),
             // The socket stays open: it proves that the worker lives, and it has still to answer.
             Wire::Rings(rings) => rings.shutdown_write(),
-            Wire::Socket(conn) if self.attached => conn.close(),
             Wire::Socket(conn) => conn.shutdown_write(),
         }
     }
@@ -172,8 +179,8 @@ impl ProcessLink {
     fn not_sent(&self, error: &NetError) {
         match (error, &self.wire) {
             // What such a worker answered before it went is in the rings.
-            (NetError::PeerGone(_), Wire::Rings(_)) => {}
-            _ => self.conn.close(),
+            (NetError::PeerGone(ErrorKind::BrokenPipe), Wire::Rings(_)) => {}
+            _ => self.close(),
         }
     }
 }
@@ -198,7 +205,7 @@ pub(crate) async fn read(pool: Pool, worker: WorkerId, conn: ConnCtx) {
             let mut core = |bytes: &[u8]| pool.0.core.borrow_mut().read_worker(worker, bytes);
             while rings.with_data(&mut core).await != 0 {}
         }
-        None => read_attached(pool.clone(), worker, conn).await,
+        None => read_attached(pool.clone(), worker, Wire::Socket(conn)).await,
     }
     conn.close();
     pool.0.core.borrow_mut().worker_read_to_end(worker);
@@ -230,10 +237,10 @@ async fn await_end(pool: Pool, worker: WorkerId, conn: ConnCtx, rings: Rc<Rings>
 }
 
 /// Reads what a peer sends, until the link is down.
-pub(crate) async fn read_attached(pool: Pool, worker: WorkerId, conn: ConnCtx) {
+pub(crate) async fn read_attached(pool: Pool, worker: WorkerId, wire: Wire) {
     loop {
         let mut core = |bytes: &[u8]| pool.0.core.borrow_mut().read_worker(worker, bytes);
-        if conn.with_data(&mut core).await == 0 {
+        if wire.with_data(&mut core).await == 0 {
             return;
         }
     }

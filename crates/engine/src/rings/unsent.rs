@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use remuda_net::NetError;
-use remuda_shm::{Sender, ShmError};
+use remuda_shm::{CloseReason, Sender, ShmError};
 
 /// A buffer that has grown larger is given back when it is empty.
 const KEEP_BYTES: usize = 256 << 10;
@@ -67,7 +67,7 @@ pub(super) fn push<'a>(sender: &mut Sender, data: &'a [u8]) -> remuda_net::Resul
         return match sender.try_send(data) {
             Ok(()) => Ok(&[]),
             Err(ShmError::Full) => Ok(data),
-            Err(_) => Err(NetError::PeerGone(ErrorKind::BrokenPipe)),
+            Err(_) => Err(unsendable(sender)),
         };
     }
     let mut rest = data;
@@ -77,13 +77,19 @@ pub(super) fn push<'a>(sender: &mut Sender, data: &'a [u8]) -> remuda_net::Resul
             *place = part;
             count += 1;
         }
-        let sent = sender
-            .try_send_batch(&run[..count])
-            .map_err(|_| NetError::PeerGone(ErrorKind::BrokenPipe))?;
+        let Ok(sent) = sender.try_send_batch(&run[..count]) else { return Err(unsendable(sender)) };
         let bytes = run[..sent].iter().map(|part| part.len()).sum();
         rest = &rest[bytes..];
         if sent < count || rest.is_empty() {
             return Ok(rest);
         }
     }
+}
+
+/// Tells a peer that went, whose last answers may be in the ring, from one that broke its rings.
+fn unsendable(sender: &Sender) -> NetError {
+    NetError::PeerGone(match sender.closed_by() {
+        Some(CloseReason::Corrupt(_)) => ErrorKind::InvalidData,
+        _ => ErrorKind::BrokenPipe,
+    })
 }

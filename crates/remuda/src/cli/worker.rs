@@ -33,7 +33,8 @@ pub(crate) struct WorkerArgs {
     #[arg(long, requires = "builtin")]
     pub(crate) threads: bool,
 
-    /// A worker or a whole pool that is already running; may be given several times
+    /// A worker or a whole pool that is already running, at a unix:, tcp:, tls: or shm: address;
+    /// may be given several times
     #[arg(long, value_name = "ADDR")]
     pub(crate) attach: Vec<String>,
 

@@ -20,8 +20,13 @@ pub const NAME_LEN_MAX: usize = 64;
 
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// A name that can be a file's: ASCII letters, digits, `-`, `_` and `.`, not beginning with a dot.
-pub(crate) fn check(name: &str) -> Result<(), ShmError> {
+/// Looks whether a pair may have this name, without asking anybody: 1 to [`NAME_LEN_MAX`] ASCII
+/// letters, digits, `-`, `_` and `.`, not beginning with a dot.
+///
+/// # Errors
+///
+/// [`ShmError::InvalidName`].
+pub fn check_name(name: &str) -> Result<(), ShmError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let valid = (1..=NAME_LEN_MAX).contains(&name.len())
         && !name.starts_with('.')
@@ -51,7 +56,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new(directory: &Path, name: &str) -> Result<Self, ShmError> {
-        check(name)?;
+        check_name(name)?;
         Ok(Self { directory: directory.to_owned(), name: name.to_owned() })
     }
 
@@ -181,11 +186,11 @@ mod tests {
     #[test]
     fn names_that_could_leave_the_directory_are_refused() {
         for name in ["a", "app-1", "A_b.c", &"x".repeat(NAME_LEN_MAX)] {
-            assert!(check(name).is_ok(), "{name}");
+            assert!(check_name(name).is_ok(), "{name}");
         }
         let long = "x".repeat(NAME_LEN_MAX + 1);
         for name in ["", ".", "..", ".hidden", "a/b", "../a", "a b", "a\0b", "ä", &long] {
-            assert!(matches!(check(name), Err(ShmError::InvalidName { .. })), "{name}");
+            assert!(matches!(check_name(name), Err(ShmError::InvalidName { .. })), "{name}");
         }
     }
 

@@ -60,6 +60,10 @@
 //! A wake-up across processors costs several microseconds on both sides. A call that waits
 //! therefore watches its ring for a short while first, as long as that pays: see
 //! [`Options::spin`].
+//!
+//! A call that blocks until a message comes sleeps in a read of its doorbell, which is the shortest
+//! way to sleep and to be woken, and sees nothing else. The first such sleep starts a thread that
+//! is there until the process ends, waits for the end of the peers of all of them, and rings.
 #![allow(unsafe_code)] // Shared memory is outside of what the compiler can check.
 
 mod error;

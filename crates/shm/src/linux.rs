@@ -28,6 +28,7 @@ mod turn;
 #[cfg(not(feature = "tokio"))]
 #[path = "linux/thread_turn.rs"]
 mod turn;
+mod vigil;
 
 pub use face::{PeerPart, SpscFace};
 pub use handle::SpscHandle;

@@ -60,6 +60,12 @@ pub unsafe trait Storage {
         let _ = slot;
     }
 
+    /// Says that a word of the ring's header will be written soon.
+    #[inline]
+    fn expect_store(&self, index: Index) {
+        let _ = index;
+    }
+
     /// Says that the slot will be read soon.
     #[inline]
     fn expect_read(&self, slot: u32) {

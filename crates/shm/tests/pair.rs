@@ -131,6 +131,66 @@ fn answers_travel_back_while_both_sides_sleep() {
 }
 
 #[test]
+fn one_doorbell_wakes_who_waits_for_room_and_who_waits_for_a_message() {
+    // Nobody wakes up by itself.
+    let options = small(1, 8).spin(Duration::ZERO).full_limit(Duration::from_secs(86_400));
+    let (face, handle) = pair(&options);
+    let (mut sender, mut receiver) = handle.into_split();
+    // Gives an answer for every third message, so that either half of the other side sleeps alone
+    // at times.
+    let engine = thread::spawn(move || {
+        let mut taken = 0_u64;
+        while let Some(message) = face.recv_blocking() {
+            taken += 1;
+            if taken.is_multiple_of(3) && face.send_blocking(&message).is_err() {
+                break;
+            }
+        }
+        taken
+    });
+    let (done, both_done) = std::sync::mpsc::channel();
+    let received = done.clone();
+    thread::spawn(move || {
+        for i in 1..=10_000_u64 {
+            assert_eq!(receiver.recv_blocking().as_deref(), Some(&(3 * i).to_le_bytes()[..]));
+        }
+        received.send(()).unwrap();
+    });
+    thread::spawn(move || {
+        for i in 1..=30_000_u64 {
+            sender.send_blocking(&i.to_le_bytes()).unwrap();
+        }
+        done.send(()).unwrap();
+    });
+    for _ in 0..2 {
+        both_done.recv_timeout(Duration::from_secs(120)).expect("a wake-up was lost");
+    }
+    assert_eq!(engine.join().unwrap(), 30_000);
+}
+
+#[test]
+fn the_doorbell_is_drained_without_waiting_after_a_receive_that_blocked() {
+    let (face, handle) = pair(&small(4, 8).spin(Duration::ZERO));
+    let (_keep, mut receiver) = face.into_split();
+    let woken = thread::spawn(move || {
+        assert_eq!(receiver.recv_blocking().as_deref(), Some(&b"1"[..]));
+        receiver
+    });
+    thread::sleep(Duration::from_millis(20));
+    handle.try_send(b"1").unwrap();
+    let mut receiver = woken.join().unwrap();
+    receiver.drain_doorbell();
+    // And who polls for it from here on sees what comes.
+    use rustix::event::{PollFd, PollFlags, poll};
+    let mut rung = [PollFd::from_borrowed_fd(std::os::fd::AsFd::as_fd(&receiver), PollFlags::IN)];
+    assert_eq!(poll(&mut rung, Some(&rustix::event::Timespec::default())).unwrap(), 0);
+    assert!(!receiver.park().unwrap());
+    handle.try_send(b"2").unwrap();
+    let mut rung = [PollFd::from_borrowed_fd(std::os::fd::AsFd::as_fd(&receiver), PollFlags::IN)];
+    assert_eq!(poll(&mut rung, None).unwrap(), 1);
+}
+
+#[test]
 fn many_threads_send_through_one_handle() {
     let (face, handle) = pair(&small(3, 16));
     let handle = Arc::new(handle);

@@ -36,8 +36,9 @@ impl Ears {
             unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }
                 .map_err(ShmError::system(doing))
         };
-        let (bell, life) = (own(bell.as_fd())?, own(life.as_fd())?);
-        Ok(Self { bell, life })
+        let (rung, life) = (own(bell.as_fd())?, own(life.as_fd())?);
+        bell.watch_forever();
+        Ok(Self { bell: rung, life })
     }
 
     /// Ready when the doorbell was rung or the peer's end hung up.
@@ -112,11 +113,11 @@ impl Wake for Bell {
 }
 
 /// Blocks in `sleep`, whose doorbell also rings when the token is cancelled.
-pub(crate) fn ring_when_cancelled(
+pub(crate) fn ring_when_cancelled<E>(
     token: Option<&CancellationToken>,
     bell: &Arc<Bell>,
-    sleep: impl FnOnce() -> Result<(), ShmError>,
-) -> Result<(), ShmError> {
+    sleep: impl FnOnce() -> Result<(), E>,
+) -> Result<(), E> {
     let Some(token) = token else { return sleep() };
     let waker = Waker::from(Arc::clone(bell));
     let mut cancelled = pin!(token.cancelled());

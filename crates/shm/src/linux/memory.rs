@@ -244,6 +244,11 @@ unsafe impl Storage for SharedRing {
     }
 
     #[inline]
+    fn expect_store(&self, index: Index) {
+        prefetch_write(self.indices[index as usize].cast());
+    }
+
+    #[inline]
     fn expect_read(&self, slot: u32) {
         let slot = self.slot(slot);
         prefetch_read(slot);

@@ -285,7 +285,10 @@ impl Receiver {
             }
             // Who rings has taken back what `park` said. After any other end of the sleep the next
             // message may ring for nothing, once.
-            self.link.sleep(deadline)?;
+            match deadline {
+                None => self.link.sleep_long()?,
+                Some(_) => self.link.sleep(deadline)?,
+            }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 self.ring.unpark();
                 break;

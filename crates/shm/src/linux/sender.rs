@@ -193,7 +193,11 @@ impl Sender {
                 return Ok(());
             }
             let ring = &self.ring;
-            if self.link.watch(|| ring.sees_room()) || self.park()? {
+            if self.link.watch(|| ring.sees_room()) {
+                continue;
+            }
+            let _watched = self.link.side.own.watched();
+            if self.park()? {
                 continue;
             }
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.link.full_limit());

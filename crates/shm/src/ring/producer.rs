@@ -172,6 +172,11 @@ impl<S: Storage> Producer<S> {
     pub fn stage(&mut self, message: &[u8]) {
         assert!(message.len() <= self.geometry.slot_size() as usize, "message larger than a slot");
         assert!(self.room_known() > 0, "no slot is free");
+        if self.consumer_slept && self.staged == 0 {
+            // It read or wrote both when it went to sleep. They travel while the slot is written.
+            self.storage.expect_store(Index::Consumer);
+            self.storage.expect_store(Index::Tail);
+        }
         let spread = self.geometry.is_spread(message.len());
         // SAFETY: the slot lies behind the tail and within the room, so that the consumer of an
         // honest peer doesn't touch it, and this is the only producer.

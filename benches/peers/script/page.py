@@ -1,8 +1,6 @@
 """The page: what the results say, between two marks in docs/performance.md."""
 
-import math
-
-from script import elsewhere, system_calls
+from script import elsewhere, growths, system_calls
 from script.aims import missed, of_pair
 from script.places import ROOT
 from script.ratios import median, met, paired
@@ -20,8 +18,6 @@ GROUPS = {
     "honest": ("Where every pool is as good as another", "Batches that the user tunes, and jobs that take long."),
 }
 PAIRS_USUAL = 15
-# Less growth than this is not told from none.
-NOISE = 1.05
 MODES = {"quick": "`--quick`", "whole": "the whole run", "trial": "a trial, which says nothing"}
 
 
@@ -66,15 +62,15 @@ def program_sections(there):
 
 
 def growth_sections(there, charts):
-    growths = [(row, result) for row, result in there if isinstance(row, Growth)]
-    if growths:
+    growths_there = [(row, result) for row, result in there if isinstance(row, Growth)]
+    if growths_there:
         lines = ["Of the pool's process alone: its most memory, its processor time (user and system, all its threads) and its system "
                  "calls, by the jobs. Workers are Rust programs that give back what comes. The aim: twice as many cost at most "
-                 "twice the memory, and no more processor time a job."]
-        for row, result in growths:
+                 f"twice the memory, and no more processor time a job; growth by less than {growths.NOISE} is not told from none."]
+        for row, result in growths_there:
             lines += ["", f"#### {row.what}", "", *chart(charts, row.name, row.what),
-                      *failed_or(result, lambda r, row=row: growth(row, r))]
-        yield "Cost as work grows", [], lines
+                      *failed_or(result, lambda r, row=row: growths.table(row, r))]
+        yield "Cost as work grows", [aim for row, result in growths_there for aim in growths.aims(row, result)], lines
 
 
 def count_sections(there):
@@ -151,35 +147,6 @@ def figure(value, unit):
 
 def failed_or(result, show):
     return [f"Did not run: {cell(result['error'])}"] if "error" in result else show(result)
-
-
-def growth(row, result):
-    lines = [f"| {row.grows} | jobs/s | memory | processor time a job | system calls a job |", "| --- | --- | --- | --- | --- |"]
-    points = result["points"]
-    for point in points:
-        failed = sum(point["failed"])
-        lost = f" ({failed:,.0f} calls without a result)" if failed else ""
-        made = f"{median(point['calls']):.2f}" if "calls" in point else ""
-        lines.append(f"| {point['x']:,} | {median(point['jobs_per_second']):,.0f}{lost} | {median(point['memory_mib']):.1f} MiB | "
-                     f"{median(point['cpu_us']):.2f} us | {made} |")
-    if row.bounded:
-        (memory, at_memory), (cpu, at_cpu) = (steepest(points, name) for name in ("memory_mib", "cpu_us"))
-        whole = doubling(points[0], points[-1], "cpu_us")
-        lines += ["", f"Twice as many cost at most {memory:.2f} times the memory (at {at_memory:,}), and at most {cpu:.2f} times the "
-                  f"processor time a job (at {at_cpu:,}); from the first line to the last, {whole:.2f} times for each doubling."]
-        if row.why and cpu > NOISE:
-            lines += ["", row.why]
-    return lines
-
-
-def doubling(one, other, name):
-    """What twice as many cost, between two points."""
-    return (median(other[name]) / median(one[name])) ** (1 / math.log2(other["x"] / one["x"]))
-
-
-def steepest(points, name):
-    """The most that twice as many cost between two points beside each other, and where."""
-    return max((doubling(one, other, name), other["x"]) for one, other in zip(points, points[1:]))
 
 
 def count_table(counts):

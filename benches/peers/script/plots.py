@@ -19,6 +19,7 @@ STYLE = """<style>
 WIDTH = 860
 BAR, NAMES, TOP, FOOT = 24, 400, 34, 44
 PANEL_WIDTH, PANEL_HEIGHT, MARGIN = 280, 190, 56
+NAME_MAX = 48
 KINDS = ("first", "second")
 PANELS = [("jobs_per_second", "jobs/s"), ("memory_mib", "memory, MiB"), ("cpu_us", "processor time a job, us")]
 
@@ -87,7 +88,7 @@ def bars(pairs):
         left, right = sorted((at(1), at(middle)))
         kind = "bar" if middle >= 1 else "behind"
         parts += [
-            label(NAMES - 8, y + 14, f"{row.name} / {row.peer.name}"[:56], "end"),
+            label(NAMES - 8, y + 14, name(row), "end"),
             f'<rect class="{kind}" x="{left:.1f}" y="{y + 3}" width="{max(right - left, 1):.1f}" height="{BAR - 9}"/>',
             stroke("whisker", at(low), y + 10.5, at(high), y + 10.5),
         ]
@@ -95,6 +96,12 @@ def bars(pairs):
             parts.append(stroke("aim", at(aim), y, at(aim), y + BAR - 4))
     parts.append(label(NAMES, height - 10, "red: the aim; thin: 95 % interval", kind="faint"))
     return svg(WIDTH, height, parts)
+
+
+def name(row):
+    """What is compared, as far as there is room."""
+    peer = row.peer.name
+    return f"{row.name} / {peer if len(row.name) + len(peer) <= NAME_MAX else peer.split(',')[0]}"
 
 
 def lines(together):

@@ -46,7 +46,7 @@ class Pair:
     # Why the aim isn't met: a floor that was measured or what a profile showed, and the next step.
     # It is shown only as long as it isn't.
     why: str = ""
-    # Names the ratio in the few lines at the top of the page, if it belongs there.
+    # What is compared, if the row belongs to the few at the top of the page.
     headline: str = ""
     # The time that its pairs may take in all, in seconds, where it isn't the usual.
     budget: float = 0.0

@@ -19,8 +19,17 @@ CALLS = 100_000
 QUEUE = ["--max-queue-size", "20000"]
 EACH_WORKER, EACH_CONNECTION = 64, 16
 
-WORKERS = "x"
-CONNECTIONS = "y"
+WORKERS = (
+    "Here the load is divided by the workers, so that at 64 of them there are four calls for each: a job goes to a worker that is "
+    "idle before it goes to one that has a job, which may be a long one. The workers sleep between their few jobs, and each is woken "
+    "by a system call of its own: the last column. Of the pool's time at 64 workers that writing to their eventfds was 42 % "
+    "(perf), and nothing else in it grew. What the number alone costs is in the table before."
+)
+CONNECTIONS = (
+    "Here the load is divided by the connections, so that at 1,000 of them there is one call on each: each call then comes by a "
+    "receive of its own, and its answer goes by a send of its own, which were 23 % and 27 % of the pool's time (perf). The receives "
+    "of a turn are made in one system call, and the sends are the last column. What the number alone costs is in the table before."
+)
 
 
 def measured(places, options, load):

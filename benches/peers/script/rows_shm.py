@@ -21,12 +21,12 @@ def rows(places, has):
     rows = [
         Pair("shm-polled", "shm", "round trip of 64 B, both sides polling", polled, iceoryx("polled"), "us"),
         Pair("shm-event", "shm", "round trip of 64 B, both sides asleep", asleep, iceoryx("event"), "us",
-             headline="Round trip through shared memory, both sides asleep (less is better): by iceoryx2"),
+             headline="round trip through shared memory, both sides asleep"),
         Pair("shm-stream", "shm", "round trip of 64 B, both sides asleep", asleep, stream, "us"),
         Pair("shm-eventfds", "shm", "round trip of 64 B, both sides asleep", asleep, eventfds, "us"),
         Pair("shm-spinning", "shm", "round trip of 64 B, both sides spinning for a while", spinning, stream, "us"),
         Pair("shm-one-way", "shm", "64 B one way", one_way, iceoryx("one-way"), "M/s",
-             headline="Messages/s through shared memory: by iceoryx2"),
+             headline="messages/s through shared memory"),
     ]
     for row in rows:
         row.less_is_better = row.unit == "us"

@@ -18,13 +18,14 @@ def summary(sections, there):
             lines.append(f"| [{title}](#{anchor(title)}) | {sum(aim.met for aim in section)} of {len(section)} |")
     headlines = [headline(row, result) for row, result in there if getattr(row, "headline", "") and "ours" in result]
     if headlines:
-        lines += ["", "| in short: Remuda by its peer | ratio |", "| --- | --- |", *headlines]
+        lines += ["", "| in short | beside | Remuda has |", "| --- | --- | --- |", *headlines]
     return [*lines, ""]
 
 
 def headline(row, result):
     middle, low, high = paired(result["ours"], result["peer"])
-    return f"| {row.headline} | {middle:.3g} ({low:.3g} to {high:.3g}) |"
+    unit = "of its time" if row.less_is_better else "times as many"
+    return f"| {row.headline} | {row.peer.name} | {middle:.3g} {unit} ({low:.3g} to {high:.3g}) |"
 
 
 def anchor(title):

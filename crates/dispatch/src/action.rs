@@ -41,7 +41,9 @@ pub enum Action<J, R> {
         call: CallId,
     },
     /// Ask a worker to end: shut the sending half of its socket. It has no call in flight.
-    /// An attached peer isn't stopped itself: its link is closed, and it is known no longer.
+    /// An attached peer isn't stopped itself: its link is closed. If it was shutting down by itself,
+    /// report [`exited`](crate::Dispatch::exited) then, and [`ready`](crate::Dispatch::ready) when
+    /// it is there again; if the pool ends, it is known no longer.
     Stop {
         /// Whom to ask.
         worker: WorkerId,

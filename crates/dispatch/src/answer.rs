@@ -4,7 +4,7 @@ use crate::deadline::NEVER;
 use crate::dispatch::Dispatch;
 use crate::slab::NONE;
 use crate::worker::Stage;
-use crate::{CallId, Fault, Payload, Reply};
+use crate::{CallId, Code, Fault, Payload, Reply};
 
 impl<J: Payload, R> Dispatch<J, R> {
     pub(crate) fn take_answers(
@@ -24,11 +24,18 @@ impl<J: Payload, R> Dispatch<J, R> {
                 return Err(fault);
             }
         };
+        let is_peer = w.is_attached();
         let jobs = self.take_call(worker, call);
         let mut job = jobs.first;
         while job != NONE {
             let next = self.jobs[job].next;
             match answers.next() {
+                Some(Reply::Failed { code: Code::Draining, .. })
+                    if is_peer && self.is_given_back(job) =>
+                {
+                    self.take_back(job);
+                    self.peer_drains(worker);
+                }
                 Some(answer) => self.end_answered(job, answer),
                 // An iterator that promised more than it has: the caller's fault.
                 None => self.end_unanswered(job),

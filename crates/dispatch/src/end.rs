@@ -75,6 +75,25 @@ impl<J: Payload, R> Dispatch<J, R> {
         }
     }
 
+    /// Whether a job that a peer refused, since it is shutting down, is still wanted elsewhere: it
+    /// has not run there.
+    pub(crate) fn is_given_back(&self, job: u32) -> bool {
+        let j = &self.jobs[job];
+        j.payload.is_some()
+            && !j.cancelled
+            && !j.overdue
+            && self.phase != Phase::Stopping
+            && !self.drop_queued
+    }
+
+    /// Queues such a job again, as if it had not been sent.
+    pub(crate) fn take_back(&mut self, job: u32) {
+        self.in_flight -= 1;
+        let j = &mut self.jobs[job];
+        j.tries = j.tries.saturating_sub(1);
+        self.requeue_uncounted(job);
+    }
+
     /// A job of a call that was answered without it.
     pub(crate) fn end_unanswered(&mut self, job: u32) {
         self.in_flight -= 1;

@@ -144,10 +144,25 @@ impl<J: Payload, R> Dispatch<J, R> {
         }
     }
 
-    /// Asks a worker that has nothing to do any more to end.
-    pub(crate) fn stop(&mut self, worker: u32) {
-        let stage_by = self.now.saturating_add(nanos(self.config.destroy_timeout));
+    /// An attached peer is shutting down: it gets no more jobs, and its link is closed once those
+    /// that it has are answered.
+    pub(crate) fn peer_drains(&mut self, worker: u32) {
         let w = &mut self.workers[worker];
+        if w.stage == Stage::Ready {
+            w.stage = Stage::Draining;
+            self.ready_count -= 1;
+            self.unlist(worker);
+        }
+    }
+
+    /// Asks a worker that has nothing to do any more to end; the link to an attached peer is closed.
+    pub(crate) fn stop(&mut self, worker: u32) {
+        let destroy_timeout = nanos(self.config.destroy_timeout);
+        let w = &mut self.workers[worker];
+        let stage_by = match w.is_attached() {
+            true => NEVER,
+            false => self.now.saturating_add(destroy_timeout),
+        };
         w.stage = Stage::Stopping;
         w.stage_by = stage_by;
         self.worker_due.set(worker, stage_by);

@@ -262,6 +262,50 @@ fn the_link_to_an_attached_peer_comes_and_goes() {
 }
 
 #[test]
+fn what_a_peer_that_is_shutting_down_refuses_goes_elsewhere() {
+    let mut rig = Rig::new(config(0, Delivery::AtMostOnce));
+    let peer = rig.pool.attach(rig.now);
+    rig.pool.ready(rig.now, peer, WIDE);
+    rig.submit(1);
+    rig.submit(2);
+    let calls: Vec<_> = rig.sent().iter().map(|sent| sent.1).collect();
+    // The first was taken before it began to shut down.
+    rig.fail(peer, calls[1], Code::Draining);
+    assert_eq!(rig.poll(), [], "there is nobody else, and it is not asked again");
+    assert_eq!(rig.state(peer), Some(WorkerState::Draining));
+    rig.submit(3);
+    assert_eq!(rig.poll(), []);
+    rig.reply(peer, calls[0], 1);
+    assert_eq!(rig.poll(), [Act::Done(1), Act::Stop(peer)], "its link is not needed any more");
+    let other = rig.pool.attach(rig.now);
+    rig.pool.ready(rig.now, other, WIDE);
+    let sent = rig.sent();
+    assert_eq!(sent.iter().map(|sent| sent.2[0]).collect::<Vec<_>>(), [2, 3], "in their order");
+    assert_eq!(rig.pool.counters().retried, 0, "a job that nobody ran is not run again");
+    rig.pool.exited(rig.now, other, Exit::Unknown);
+    let lost = [Act::Failed(3, Code::WorkerLost, true), Act::Failed(2, Code::WorkerLost, true)];
+    assert_eq!(rig.poll(), lost);
+    // It is back, and takes jobs again.
+    rig.pool.exited(rig.now, peer, Exit::Unknown);
+    assert_eq!(rig.state(peer), Some(WorkerState::Away));
+    rig.pool.ready(rig.now, peer, WIDE);
+    rig.submit(4);
+    assert_eq!(rig.sent_one().0, peer);
+}
+
+#[test]
+fn what_a_peer_refuses_is_not_queued_by_a_pool_that_is_stopping_itself() {
+    let mut rig = Rig::new(config(0, Delivery::AtMostOnce));
+    let peer = rig.pool.attach(rig.now);
+    rig.pool.ready(rig.now, peer, WIDE);
+    rig.submit(1);
+    let (_, call) = rig.sent_one();
+    rig.pool.drain(rig.now, Drain { queued: false, within: None });
+    rig.fail(peer, call, Code::Draining);
+    assert_eq!(rig.poll()[0], Act::Failed(1, Code::Draining, false));
+}
+
+#[test]
 fn what_came_from_another_pool_does_not_wait_where_there_are_only_peers() {
     let mut rig = Rig::new(config(0, Delivery::AtMostOnce));
     let one = Offer { capacity: 1, ..WIDE };

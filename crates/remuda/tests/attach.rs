@@ -342,6 +342,38 @@ fn a_peer_is_never_told_to_reset_or_to_shut_down() {
 }
 
 #[test]
+fn what_a_peer_that_is_shutting_down_refuses_waits_for_it_or_runs_elsewhere() {
+    let (_dir, listener, option) = place();
+    let front = Serve::start(&[&option]);
+    let mut peer = Peer::greet(&listener, "1");
+    let mut client = front.client();
+    client.send(r#"{"op":"call","id":1,"body":1}"#);
+    let id = peer.next().unwrap()["id"].clone();
+    peer.send(&format!(r#"{{"id":{id},"ok":false,"code":"draining","error":"it is ending"}}"#));
+    assert_eq!(peer.next(), None, "the link is closed");
+    let mut peer = Peer::greet(&listener, "1");
+    let call = peer.next().unwrap();
+    peer.answer(&call);
+    assert_eq!(client.reply()["data"]["body"], 1);
+
+    // One that has still much to do refuses at once what it gets, and would get all.
+    let pools = [Serve::python(&["-j2"]), Serve::python(&["-j1"])];
+    pools.iter().for_each(|pool| drop(pool.ready()));
+    let front = attach(&pools.each_ref(), &[]);
+    all_linked(&front);
+    let mut own = pools[0].client();
+    own.send(r#"{"op":"call","id":1,"body":{"sleep":1}}"#);
+    pools[0].status_when("it has something to do", |status| status["in_flight"] == 1);
+    assert!(pools[0].run("stop", &[]).status.success());
+    let mut client = front.client();
+    for id in 0..100 {
+        let reply = client.ask(&format!(r#"{{"op":"call","id":{id},"body":{id}}}"#));
+        assert_eq!(reply["data"]["body"], id, "{reply}");
+    }
+    assert_eq!(own.reply()["ok"], true);
+}
+
+#[test]
 fn a_peer_that_breaks_the_protocol_loses_its_link_which_is_tried_again() {
     for (wrong, told) in [
         ("this is no reply", "what is no reply"),

@@ -66,6 +66,8 @@ pub struct Plan {
     pub resets: u64,
     pub resizes: u64,
     pub link_losses: u64,
+    /// Of an attached peer, when a call arrives: that it is shutting down.
+    pub peer_drains: u64,
     pub stop_now: bool,
 }
 
@@ -167,6 +169,7 @@ impl Plan {
             resets: rate(rng, 20),
             resizes: rate(rng, 10),
             link_losses: rate(rng, 1000),
+            peer_drains: rate(rng, 100),
             stop_now: chance(rng, 100),
         }
     }

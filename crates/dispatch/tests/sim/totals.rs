@@ -51,6 +51,7 @@ impl Totals {
             "reset done",
             "reset failed",
             "link lost",
+            "peer drained",
             "fault UnknownCall",
             "fault AnswerCount",
             "killed ExecTimeout",

@@ -59,6 +59,8 @@ pub struct SimWorker {
     pub killed: bool,
     /// It answered what can't be, and the pool heard it.
     pub faulted: bool,
+    /// It is shutting down, and takes no calls until its link is made anew.
+    pub draining: bool,
     pub wire_in: VecDeque<Work>,
     pub wire_in_until: u64,
     pub inbox: VecDeque<Work>,
@@ -79,6 +81,7 @@ impl SimWorker {
             ready: false,
             killed: false,
             faulted: false,
+            draining: false,
             wire_in: VecDeque::new(),
             wire_in_until: 0,
             inbox: VecDeque::new(),

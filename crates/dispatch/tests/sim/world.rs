@@ -335,7 +335,7 @@ impl World {
 
     fn link_back(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
-        worker.ready = true;
+        (worker.ready, worker.draining) = (true, false);
         let offer = worker.offer;
         self.pool.ready(self.now(), id, offer);
         if !offer.ordered {
@@ -349,6 +349,14 @@ impl World {
         let here = |worker: &&mut SimWorker| worker.alive && worker.link == link;
         let Some(worker) = self.workers.get_mut(&id).filter(here) else { return };
         let work = worker.wire_in.pop_front().expect("a call arrives");
+        let may_drain = worker.attached && !worker.offer.ordered;
+        if may_drain && (worker.draining || chance(&mut self.rng, self.plan.peer_drains)) {
+            worker.draining = true;
+            let refusal = |_| Reply::Failed { code: Code::Draining, error: 0 };
+            let replies = work.jobs.iter().map(refusal).collect();
+            self.answer(id, work, replies);
+            return;
+        }
         worker.inbox.push_back(work);
         if !worker.offer.ordered {
             let calls = worker.inbox.len() + worker.running.len();
@@ -518,6 +526,15 @@ impl World {
     fn stop(&mut self, id: WorkerId) {
         let Some(worker) = self.workers.get_mut(&id) else { return };
         if worker.attached {
+            let snapshot = self.pool.snapshot(Duration::from_nanos(self.now));
+            let mut known = snapshot.workers.iter();
+            if known.any(|view| view.worker == id && view.state == WorkerState::Stopping) {
+                assert!(worker.draining, "{id} is to be let go, and has refused nothing");
+                assert_eq!(self.checker.held_by(id), [], "{id} is to be let go, and has jobs");
+                self.totals.count("peer drained");
+                self.at(self.now, Event::LinkLost(id));
+                return;
+            }
             for job in worker.running.drain(..).flat_map(|work| work.jobs) {
                 self.checker.stopped_running(job.number);
             }

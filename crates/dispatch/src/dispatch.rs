@@ -238,6 +238,14 @@ impl<J: Payload, R> Dispatch<J, R> {
         self.worker_id(worker)
     }
 
+    /// An attached peer says how many jobs it runs at once by now. What it has above that it keeps.
+    pub fn capacity_changed(&mut self, now: Duration, worker: WorkerId, capacity: u32) {
+        self.advance(now);
+        if let Some(worker) = self.find_worker(worker).filter(|&w| self.workers[w].is_attached()) {
+            self.set_capacity(worker, capacity);
+        }
+    }
+
     /// An attached peer is wanted no longer. Its jobs are judged as if its link was lost.
     pub fn detach(&mut self, now: Duration, worker: WorkerId) {
         self.advance(now);

@@ -144,6 +144,15 @@ impl<J: Payload, R> Dispatch<J, R> {
         }
     }
 
+    /// An attached peer runs so many jobs at once by now.
+    pub(crate) fn set_capacity(&mut self, worker: u32, capacity: u32) {
+        let w = &mut self.workers[worker];
+        if !w.offer.ordered {
+            w.offer.capacity = capacity.max(1);
+            self.list(worker);
+        }
+    }
+
     /// An attached peer is shutting down: it gets no more jobs, and its link is closed once those
     /// that it has are answered.
     pub(crate) fn peer_drains(&mut self, worker: u32) {

@@ -262,6 +262,27 @@ fn the_link_to_an_attached_peer_comes_and_goes() {
 }
 
 #[test]
+fn a_peer_that_grows_gets_more_and_one_that_shrinks_less() {
+    let mut rig = Rig::new(config(0, Delivery::AtMostOnce));
+    let peer = rig.pool.attach(rig.now);
+    rig.pool.capacity_changed(rig.now, peer, 3);
+    rig.pool.ready(rig.now, peer, Offer { capacity: 1, ..WIDE });
+    rig.submit_all(1..=6);
+    let mut calls: Vec<_> = rig.sent().iter().map(|sent| sent.1).collect();
+    assert_eq!(calls.len(), 1, "what it offered counts, not what was told before");
+    rig.pool.capacity_changed(rig.now, peer, 3);
+    calls.extend(rig.sent().iter().map(|sent| sent.1));
+    assert_eq!(calls.len(), 3);
+    rig.pool.capacity_changed(rig.now, peer, 0);
+    for call in &calls[..2] {
+        rig.reply(peer, *call, 1);
+    }
+    assert_eq!(rig.poll(), [Act::Done(1), Act::Done(2)], "it has one, and takes one at least");
+    rig.reply(peer, calls[2], 1);
+    assert_eq!(rig.poll().len(), 2, "one is done and one is sent");
+}
+
+#[test]
 fn what_a_peer_that_is_shutting_down_refuses_goes_elsewhere() {
     let mut rig = Rig::new(config(0, Delivery::AtMostOnce));
     let peer = rig.pool.attach(rig.now);

@@ -22,7 +22,7 @@ pub struct Offer {
     pub ordered: bool,
     /// How many bodies one call may carry. Default 0: no batches.
     pub batch: u32,
-    /// What else it can do: `cancel`, `shm`. Names that one doesn't know are kept and mean nothing.
+    /// What else it can do: `cancel`, `shm`, `offer`. Names that one doesn't know are kept and mean nothing.
     pub capabilities: Vec<String>,
 }
 
@@ -46,6 +46,8 @@ impl Offer {
     pub const CANCEL: &'static str = "cancel";
     /// The capability of going on over rings in shared memory.
     pub const SHM: &'static str = "shm";
+    /// The capability of answering a further handshake on a connection with what it then offers.
+    pub const OFFER: &'static str = "offer";
 
     /// Whether it wants to be told of cancelled jobs.
     #[must_use]
@@ -57,6 +59,12 @@ impl Offer {
     #[must_use]
     pub fn takes_shm(&self) -> bool {
         self.capabilities.iter().any(|name| name == Offer::SHM)
+    }
+
+    /// Whether it may be asked again, by a further handshake, what it offers.
+    #[must_use]
+    pub fn takes_offer(&self) -> bool {
+        self.capabilities.iter().any(|name| name == Offer::OFFER)
     }
 
     /// Reads the `data` of a handshake's answer; the error says which field is wrong.

@@ -163,6 +163,74 @@ fn a_pool_offers_what_its_peers_can_do() {
 }
 
 #[test]
+fn a_peer_that_grows_or_shrinks_is_noticed_while_its_link_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let python = serve::handler(dir.path());
+    let file = dir.path().join("remuda.toml");
+    let workers = |count: u32| {
+        let text = format!("[worker]\npython = {python:?}\n[pool]\nnum_workers = {count}\n");
+        std::fs::write(&file, text).unwrap();
+    };
+    workers(1);
+    let leaf = Serve::start(&["-c", file.to_str().unwrap()]);
+    leaf.ready();
+    // One that has nothing but a peer offers what that offers, and its own client learns it, too.
+    let middle = attach(&[&leaf], &[]);
+    all_linked(&middle);
+    let front = attach(&[&middle], &[]);
+    all_linked(&front);
+    let mut client = front.client();
+    for id in 0..4 {
+        client.send(&format!(r#"{{"op":"call","id":{id},"body":{{"sleep":600}}}}"#));
+    }
+    front.status_when("one runs", |status| status["in_flight"] == 1 && status["queued"] == 3);
+    workers(3);
+    leaf.signal("HUP");
+    front.status_when("three run", |status| status["in_flight"] == 3 && status["queued"] == 1);
+    leaf.status_when("three run there", |status| status["in_flight"] == 3);
+    let links = |pool: &Serve| pool.stderr().matches("attached to").count();
+    assert_eq!([links(&front), links(&middle)], [1, 1], "no link was made anew");
+}
+
+#[test]
+fn only_a_peer_that_says_so_is_asked_again_what_it_offers() {
+    let (_dir, listener, option) = place();
+    let front = Serve::start(&[&option]);
+    let (socket, _) = listener.accept().unwrap();
+    socket.set_read_timeout(Some(serve::PATIENCE)).unwrap();
+    let mut peer = Peer { lines: BufReader::new(socket.try_clone().unwrap()), socket };
+    let hello = HELLO.replace("VERSION", "1").replace("\"ordered\":true", "\"ordered\":false");
+    let offers = hello.replace("[\"cancel\"]", "[\"cancel\",\"offer\"]");
+    let mut client = front.client();
+    for id in 0..3 {
+        client.send(&format!(r#"{{"op":"call","id":{id},"body":{id}}}"#));
+    }
+    front.status_when("all wait", |status| status["queued"] == 3);
+    assert_eq!(peer.next().unwrap()["op"], "handshake");
+    peer.send(&offers);
+    let first = peer.next().unwrap();
+    assert_eq!(first["op"], "call");
+    let again = peer.next().unwrap();
+    assert_eq!((&again["op"], &again["id"]), (&Value::from("handshake"), &Value::Null), "{again}");
+    peer.send(&offers.replace("\"capacity\":1", "\"capacity\":3"));
+    // It is asked on and on, and need not answer each time.
+    let mut calls = vec![first];
+    while calls.len() < 3 {
+        calls.extend(peer.next().filter(|line| line["op"] == "call"));
+    }
+    calls.iter().for_each(|call| peer.answer(call));
+    (0..3).for_each(|_| assert_eq!(client.reply()["ok"], true));
+    // One that was not asked, and says what it offers, breaks the protocol.
+    let (_dir, listener, option) = place();
+    let front = Serve::start(&[&option]);
+    let mut silent = Peer::greet(&listener, "1");
+    all_linked(&front);
+    silent.send(&hello);
+    assert!(front.wait_line("what is no reply").contains("it has no id"));
+    assert_eq!(silent.next(), None, "it was asked nothing, and its link is closed");
+}
+
+#[test]
 fn one_that_is_away_costs_nothing() {
     let there = Serve::start(&["-j1", "--builtin=echo"]);
     there.ready();

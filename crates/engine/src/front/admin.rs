@@ -27,7 +27,7 @@ impl ResetWaiter {
 }
 
 impl Core {
-    /// What the pool says of itself in the handshake.
+    /// What the pool says of itself in a handshake.
     pub(crate) fn offer(&self) -> Offer {
         let mut offer = Offer::default();
         offer.instance.clone_from(&self.instance);
@@ -35,7 +35,7 @@ impl Core {
         let attached = self.links.iter().filter(|link| link.attached.is_some() && link.ready);
         let theirs = attached.map(|link| link.capacity).fold(0, u32::saturating_add);
         offer.capacity = self.config.dispatch.num_workers.saturating_add(theirs).max(1);
-        offer.capabilities = vec![Offer::CANCEL.to_owned()];
+        offer.capabilities = [Offer::CANCEL, Offer::OFFER].map(str::to_owned).into();
         offer
     }
 

@@ -3,6 +3,7 @@
 //! The pool neither starts nor ends such a peer, and never tells it to shut down. While it is
 //! away, it takes no job and costs nothing.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -25,6 +26,9 @@ use crate::wire::Wire;
 
 /// How long a peer may take to be reached, and to shake hands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a peer is asked how many jobs it runs at once by now, if it can be asked.
+const OFFER_EVERY: Duration = Duration::from_secs(2);
 
 /// Keeps the link to the peer at `address`, for as long as the pool lives.
 pub(crate) async fn keep(
@@ -122,7 +126,7 @@ impl LocalConnector for Attached {
                 self.retry.connected();
                 self.told = false;
                 tracing::info!("attached to {}", self.name);
-                read.await;
+                remuda_net::select(read, ask_offers(&pool, self.worker)).await;
                 "the link is down"
             }
             Either3::Second(()) => "it did not answer the handshake",
@@ -185,6 +189,14 @@ impl Attached {
                 RunResult::Reconnect
             }
         }
+    }
+}
+
+/// Asks a peer now and then what it offers by now, for as long as it is polled.
+async fn ask_offers(pool: &Pool, worker: WorkerId) -> Infallible {
+    loop {
+        remuda_net::sleep(OFFER_EVERY).await;
+        pool.0.core.borrow_mut().ask_offer(worker);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The pool's side of each worker: what it is told, and what is known of it.
 
+mod answers;
 mod asleep;
 pub(crate) mod attached;
 pub(crate) mod filter;

@@ -4,21 +4,18 @@ use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use remuda_dispatch::{CallId, Code, Dispatch, Fault, Offer, Reply as Outcome, WorkerId};
+use remuda_dispatch::{CallId, Dispatch, Fault, Offer, WorkerId};
 use remuda_net::{ConnCtx, NetError, ParseResult};
 use remuda_protocol::encode::{self, CallFields};
 use remuda_protocol::{
-    Answer as Said, BadJsonKind, Connecting, Failure, HandshakeError, Id, LineScan, Reply,
-    json_string,
-};
-use remuda_protocol::{
-    MAX_DEPTH, MAX_ENVELOPE_BYTES, MAX_HANDSHAKE_BYTES, Raw, SHM_LINE, salvage_id,
+    Connecting, HandshakeError, Id, LineScan, MAX_ENVELOPE_BYTES, MAX_HANDSHAKE_BYTES,
+    PROTOCOL_VERSION, SHM_LINE, json_string,
 };
 use remuda_shm::SpscFace;
 use rustix::net::{SendFlags, send};
 
 use crate::core::Core;
-use crate::job::{Answer, Form, Job, Span};
+use crate::job::{Answer, Job};
 use crate::link::Transport;
 use crate::pool::Pool;
 use crate::rings::{self, Rings};
@@ -42,6 +39,18 @@ pub(crate) struct ProcessLink {
     discarding: bool,
     /// It is a peer that this pool attached to: calls carry how many pools they came through.
     attached: bool,
+    /// Whether it can be asked again what it offers, and was.
+    asking: Asking,
+}
+
+/// Asking a peer again what it offers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    /// It did not declare that it can be asked.
+    Never,
+    Possible,
+    /// It was asked, and has not answered.
+    Asked,
 }
 
 impl ProcessLink {
@@ -75,7 +84,16 @@ impl ProcessLink {
         wire.send_nowait(scratch)?;
         let scan = LineScan::new(MAX_HANDSHAKE_BYTES);
         let (life, rendezvous) = (None, None);
-        Ok(Self { wire, life, rendezvous, scan, connecting, discarding: false, attached })
+        Ok(Self {
+            wire,
+            life,
+            rendezvous,
+            scan,
+            connecting,
+            discarding: false,
+            attached,
+            asking: Asking::Never,
+        })
     }
 
     /// Hands rings over; all that follows goes by them. Nothing else was sent since the handshake
@@ -158,6 +176,25 @@ impl ProcessLink {
         scratch.clear();
         encode::cancel(scratch, Id::Number(call.number()));
         self.transmit(scratch);
+    }
+
+    /// Takes note that it answered what it offers; false if it wasn't asked.
+    pub(super) fn was_asked(&mut self) -> bool {
+        let was_asked = self.asking == Asking::Asked;
+        if was_asked {
+            self.asking = Asking::Possible;
+        }
+        was_asked
+    }
+
+    /// Asks a peer what it offers by now, if it can be asked and has answered the last time.
+    pub(super) fn ask_offer(&mut self, scratch: &mut Vec<u8>) {
+        if self.asking == Asking::Possible {
+            self.asking = Asking::Asked;
+            scratch.clear();
+            encode::handshake(scratch, PROTOCOL_VERSION, None);
+            self.transmit(scratch);
+        }
     }
 
     pub(crate) fn stop(&self) {
@@ -333,6 +370,9 @@ impl Core {
                 link.tail.lines().for_each(|line| sink.line(number, line));
                 if let Transport::Process(process) = &mut link.transport {
                     process.scan.set_max_line(max_line);
+                    if process.attached && offer.takes_offer() {
+                        process.asking = Asking::Possible;
+                    }
                     if let Some(socket) = process.rendezvous.take()
                         && offer.takes_shm()
                         && let Err(error) = process.go_on_over_rings(&socket)
@@ -361,47 +401,8 @@ impl Core {
         }
     }
 
-    /// A reply; the error says why it is none.
-    fn worker_replied(&mut self, worker: WorkerId, line: &[u8]) -> Result<(), String> {
-        let now = self.now();
-        let reply = Reply::parse(line).map_err(|bad| bad.message)?;
-        let id = reply.id.and_then(Id::number).ok_or("it has no id that the pool gave")?;
-        let call = CallId::from_number(id);
-        let taken = match reply.answer {
-            Said::Result(body) => {
-                let answer = done(body.as_bytes(), line);
-                self.dispatch.replied(now, worker, call, [Outcome::Done(answer)])
-            }
-            Said::Error(failure) => {
-                self.dispatch.replied(now, worker, call, [failed(&failure, line)])
-            }
-            Said::Results(results) => {
-                let outcomes = results.outcomes().map(|outcome| match outcome {
-                    Ok(body) => Outcome::Done(done(body.as_bytes(), line)),
-                    Err(failure) => failed(&failure, line),
-                });
-                self.dispatch.replied(now, worker, call, outcomes)
-            }
-            _ => return Err("it answers no call".into()),
-        };
-        if let Err(fault) = taken
-            && let Some(link) = self.links.of(worker)
-        {
-            let trouble = format!("the worker broke the protocol: {fault} (see docs/protocol.md)");
-            if !self.history.was_trouble(&trouble) {
-                let told = format!("remuda: {trouble}; {}", link.remedy());
-                self.config.logs.line(link.number, &told);
-            }
-            link.trouble = Some(trouble);
-            if link.attached.is_some() {
-                self.cut(worker);
-            }
-        }
-        Ok(())
-    }
-
     /// Makes an end with a worker that can't be used: kills it, or leaves a peer alone.
-    fn cut(&mut self, worker: WorkerId) {
+    pub(super) fn cut(&mut self, worker: WorkerId) {
         let Some(link) = self.links.of(worker) else { return };
         match &link.transport {
             Transport::Process(process) if process.attached => process.close(),
@@ -426,70 +427,4 @@ impl Core {
             self.cut(worker);
         }
     }
-
-    /// A result over the limit fails its own job, if it can be told which that is.
-    fn worker_line_too_long(&mut self, worker: WorkerId, beginning: &[u8]) {
-        let Some(link) = self.links.of(worker) else { return };
-        if !link.ready {
-            link.hopeless = true;
-            link.trouble = Some("its answer to the handshake is too long".into());
-            self.cut(worker);
-            return;
-        }
-        let message = format!(
-            "\"the result is larger than max_body_bytes ({}): raise it, or return less\"",
-            self.config.max_body_bytes
-        );
-        self.fail_unread(worker, beginning, Code::BodyTooLarge, &message);
-    }
-
-    /// A result that is nested too deep fails its own job; false if that isn't what is wrong.
-    fn nested_too_deep(&mut self, worker: WorkerId, line: &[u8]) -> bool {
-        let too_deep = Raw::new(line).is_err_and(|bad| bad.kind == BadJsonKind::TooDeep);
-        if too_deep {
-            let message = format!(
-                "\"the result is nested more than {MAX_DEPTH} deep: return a flatter one, or JSON \
-                 as a string\""
-            );
-            self.fail_unread(worker, line, Code::HandlerError, &message);
-        }
-        too_deep
-    }
-
-    /// Fails the job that a line belongs to which is not read as a whole; `message` is JSON.
-    fn fail_unread(&mut self, worker: WorkerId, beginning: &[u8], code: Code, message: &str) {
-        let now = self.now();
-        let line = message.as_bytes();
-        let answer = Answer { body: Span::of(line, line), form: Form::Json, traceback: None };
-        let outcome = Outcome::Failed { code, error: answer };
-        let id = salvage_id(beginning).and_then(|id| id.as_id().number());
-        match id {
-            Some(id) => {
-                // A wrong id is the worker's fault, and the dispatch acts upon it.
-                let _ = self.dispatch.replied(now, worker, CallId::from_number(id), [outcome]);
-            }
-            None => self.dispatch.faulted(now, worker, Fault::Garbage),
-        }
-        self.carry_out(line);
-    }
-}
-
-fn done(body: &[u8], line: &[u8]) -> Answer {
-    Answer { body: Span::of(body, line), form: Form::Json, traceback: None }
-}
-
-fn failed(failure: &Failure<'_>, line: &[u8]) -> Outcome<Answer> {
-    let code = failure.code.and_then(dispatch_code).unwrap_or(Code::HandlerError);
-    let span = |json: &str| Span::of(json.as_bytes(), line);
-    let error = Answer {
-        body: span(failure.error.as_json()),
-        form: Form::Json,
-        traceback: failure.traceback.map(|traceback| span(traceback.as_json())),
-    };
-    Outcome::Failed { code, error }
-}
-
-/// The dispatch's name for a code of the protocol.
-fn dispatch_code(code: remuda_protocol::Code) -> Option<Code> {
-    Code::ALL.into_iter().find(|ours| ours.as_str() == code.as_str())
 }

@@ -18,6 +18,7 @@ use crate::front::listener::Listening;
 use crate::history::{History, Incident, LostJob};
 use crate::job::{Answer, Bodies, Body, Form, Job, Origin};
 use crate::keeper::{Keeper, Scope, Signal};
+use crate::link::attached::Peer;
 use crate::link::thread::Threads;
 use crate::link::{Links, Transport};
 use crate::local::{Ended, Failed, Local};
@@ -32,7 +33,7 @@ pub(crate) struct Core {
     pub(crate) config: PoolConfig,
     pub(crate) links: Links,
     /// Where the peers are that the pool is attached to, whether or not there is a link.
-    pub(crate) peers: Vec<(WorkerId, String)>,
+    pub(crate) peers: Vec<Peer>,
     pub(crate) keeper: Option<Keeper>,
     pub(crate) threads: Rc<Threads>,
     pub(crate) local: Local,

@@ -18,7 +18,7 @@ use crate::front::client::watch_every;
 use crate::history::Incident;
 use crate::job::{Body, Job, Origin};
 use crate::keeper::{Event, Keeper};
-use crate::link::attached;
+use crate::link::attached::{self, Attached};
 use crate::local::Finished;
 
 /// A pool of warm workers, on the runtime of the thread that started it. It is not `Send`; clones
@@ -84,15 +84,14 @@ impl Pool {
 
     fn attach_all(&self) -> Result<(), PoolError> {
         let core = &mut *self.0.core.borrow_mut();
-        let now = core.now();
         for address in core.config.attach.clone() {
             let token = match &address.access().token_file {
                 Some(path) => Some(crate::front::bind::read_token(path)?),
                 None => std::env::var("REMUDA_TOKEN").ok().filter(|token| !token.is_empty()),
             };
-            let worker = core.dispatch.attach(now);
-            core.peers.push((worker, address.to_string()));
-            remuda_net::spawn(attached::keep(Rc::downgrade(&self.0), worker, address, token));
+            let attached = Attached::new(&self.0, core, address, token);
+            core.peers.push(attached.peer());
+            remuda_net::spawn(attached::keep(attached));
         }
         Ok(())
     }

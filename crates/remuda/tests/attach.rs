@@ -83,6 +83,12 @@ fn a_worker_that_was_started_by_hand_is_attached_and_attached_again_after_its_de
     shout(1);
     worker.kill();
     serve.status_when("the worker is away", |status| peers(status)[0].0 == "away");
+    let status = serve.status_when("it is told why", |status| {
+        let why = status["workers"][0]["link"]["because"].as_str();
+        why.is_some_and(|why| why.contains("could not connect"))
+    });
+    let link = &status["workers"][0]["link"];
+    assert!(link["state"] == "waiting" && link["due_ms"].as_u64().unwrap() <= 10_000, "{link}");
     let table = text(&serve.run("status", &[]).stdout);
     assert!(table.contains("away") && table.contains(path.to_str().unwrap()), "{table}");
     // A job waits until the next one is there.
@@ -91,6 +97,7 @@ fn a_worker_that_was_started_by_hand_is_attached_and_attached_again_after_its_de
     serve.status_when("it waits", |status| status["queued"] == 1);
     let _worker = Worker::start(&path);
     assert_eq!(early.reply()["data"]["body"], "EARLY");
+    assert_eq!(serve.status()["workers"][0]["link"]["state"], "connected");
     shout(3);
 }
 
@@ -190,6 +197,25 @@ fn a_peer_that_grows_or_shrinks_is_noticed_while_its_link_stands() {
     leaf.status_when("three run there", |status| status["in_flight"] == 3);
     let links = |pool: &Serve| pool.stderr().matches("attached to").count();
     assert_eq!([links(&front), links(&middle)], [1, 1], "no link was made anew");
+}
+
+#[test]
+fn one_that_speaks_something_else_is_told_of_once_and_by_its_first_line() {
+    let (_dir, listener, option) = place();
+    let front = Serve::start(&[&option]);
+    for _ in 0..3 {
+        let (mut socket, _) = listener.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(socket.try_clone().unwrap()).read_line(&mut line).unwrap();
+        socket.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").unwrap();
+    }
+    front.status_when("it is told why", |status| {
+        let why = status["workers"][0]["link"]["because"].as_str();
+        why.is_some_and(|why| why.contains("HTTP/1.1 400"))
+    });
+    let told = front.stderr();
+    assert_eq!(told.matches("cannot attach to").count(), 1, "{told}");
+    assert!(!told.contains("Connection") && !told.contains("what is no reply"), "{told}");
 }
 
 #[test]

@@ -16,6 +16,10 @@ const WINDOW: u64 = 24;
 /// How long a job takes, in seconds.
 const JOB: f64 = 0.004;
 
+/// How long it may take until a pool that was restarted is taken up: the longest delay is 10 s, the
+/// rest is for a slow machine.
+const TAKEN_UP: Duration = Duration::from_secs(30);
+
 /// How the pools are reached.
 #[derive(Clone, Copy)]
 enum Over {
@@ -142,11 +146,17 @@ fn storm(over: Over, args: &[&str]) -> (Outcomes, serde_json::Value) {
         outcomes.kills = kills;
         outcomes
     });
+    let since = Instant::now();
+    front.status_when("both are linked", |status| {
+        status["workers"].as_array().unwrap().iter().all(|peer| peer["state"] != "away")
+    });
+    let taken_up = since.elapsed();
+    assert!(taken_up < TAKEN_UP, "only after {taken_up:.1?}");
     for line in std::fs::read_to_string(&ran).unwrap().lines() {
         *outcomes.runs.entry(line.parse().unwrap()).or_default() += 1;
     }
     println!(
-        "{} jobs, {} kills: {} done, {:?}; {} ran more than once",
+        "{} jobs, {} kills: {} done, {:?}; {} ran more than once; linked after {taken_up:.1?}",
         outcomes.submitted,
         outcomes.kills,
         outcomes.done,

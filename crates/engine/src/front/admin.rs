@@ -1,9 +1,11 @@
 //! What is asked about the pool, or of it as a whole: status, reset, shutdown.
 
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use remuda_dispatch::{Drain, Phase, ResetRefused};
 use remuda_protocol::{Code, Id, IdBuf, Offer, encode};
+use remuda_reconnect::LinkState;
 use serde_json::{Value, json};
 
 use crate::core::Core;
@@ -176,11 +178,13 @@ impl Core {
             .iter()
             .map(|view| {
                 let link = self.links.iter().find(|link| link.worker == view.worker);
+                let peer = self.peers.iter().find(|peer| peer.worker == view.worker);
                 json!({
                     "worker": link.map(|link| link.number),
                     "slot": view.slot,
                     "pid": link.and_then(|link| link.pid),
-                    "attached": self.peers.iter().find(|peer| peer.0 == view.worker).map(|peer| &peer.1),
+                    "attached": peer.map(|peer| &peer.address),
+                    "link": peer.map(|peer| link_state(&peer.link.latest(), now)),
                     "shm": link.is_some_and(Link::is_over_rings),
                     "state": view.state.as_str(),
                     "generation": view.generation,
@@ -259,6 +263,24 @@ impl Core {
             "threads_left_behind": self.threads.left_behind(),
             "restarts": restarts,
         })
+    }
+}
+
+/// What the link to a peer does at `now`, and why.
+fn link_state(link: &LinkState, now: Duration) -> Value {
+    let millis = |time: Duration| time.as_millis() as u64;
+    match link {
+        LinkState::Connecting => json!({"state": "connecting"}),
+        LinkState::Connected { since } => {
+            json!({"state": "connected", "since_ms": millis(now.saturating_sub(*since))})
+        }
+        LinkState::Waiting { until, because } => json!({
+            "state": "waiting",
+            "due_ms": millis(until.saturating_sub(now)),
+            "because": &**because,
+        }),
+        LinkState::Failed { because } => json!({"state": "failed", "because": &**because}),
+        _ => Value::Null,
     }
 }
 

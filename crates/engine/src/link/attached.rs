@@ -7,14 +7,14 @@ use std::convert::Infallible;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::rc::Weak;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use remuda_backoff::Backoff;
 use remuda_dispatch::{Exit, WorkerId};
 use remuda_net::{ConnCtx, ConnectFuture, Either3, NetError, Notifier};
 use remuda_protocol::Address;
-use remuda_reconnect::{ConnResult, LocalConnector, Retry, RunResult, Sleep};
+use remuda_reconnect::{ConnResult, LinkState, LocalConnector, Retry, RunResult, Sleep, Watch};
 use remuda_shm::ShmError;
 
 use crate::core::Core;
@@ -30,17 +30,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a peer is asked how many jobs it runs at once by now, if it can be asked.
 const OFFER_EVERY: Duration = Duration::from_secs(2);
 
-/// Keeps the link to the peer at `address`, for as long as the pool lives.
-pub(crate) async fn keep(
-    pool: Weak<Inner>,
-    worker: WorkerId,
-    address: Address,
-    token: Option<String>,
-) {
-    let retry = Retry::new(Backoff::new(remuda_reconnect::random_seed()), NetSleep::new());
-    let name = address.to_string();
-    let attached =
-        Attached { pool: pool.clone(), worker, address, name, token, retry, told: false };
+/// A peer, as the pool's status tells of it.
+pub(crate) struct Peer {
+    pub(crate) worker: WorkerId,
+    pub(crate) address: String,
+    /// What its link does; times are the pool's.
+    pub(crate) link: Watch<LinkState>,
+}
+
+/// Keeps the link to a peer, for as long as the pool lives.
+pub(crate) async fn keep(attached: Attached) {
+    let (pool, worker) = (attached.pool.clone(), attached.worker);
     if let Err(error) = remuda_reconnect::run(attached).await
         && let Some(inner) = pool.upgrade()
     {
@@ -82,7 +82,7 @@ pub(crate) fn check(address: &Address) -> Result<(), PoolError> {
 }
 
 /// A peer, as the loop drives it.
-struct Attached {
+pub(crate) struct Attached {
     pool: Weak<Inner>,
     worker: WorkerId,
     address: Address,
@@ -91,6 +91,32 @@ struct Attached {
     retry: Retry<NetSleep>,
     /// It was logged that the peer can't be reached; it is not said again for each attempt.
     told: bool,
+}
+
+impl Attached {
+    /// A peer that `pool`, whose state is `core`, is to be attached to.
+    pub(crate) fn new(
+        pool: &Rc<Inner>,
+        core: &mut Core,
+        address: Address,
+        token: Option<String>,
+    ) -> Self {
+        let now = core.now();
+        let sleep = NetSleep { origin: core.instant(Duration::ZERO) };
+        Self {
+            pool: Rc::downgrade(pool),
+            worker: core.dispatch.attach(now),
+            name: address.to_string(),
+            address,
+            token,
+            retry: Retry::new(Backoff::new(remuda_reconnect::random_seed()), sleep),
+            told: false,
+        }
+    }
+
+    pub(crate) fn peer(&self) -> Peer {
+        Peer { worker: self.worker, address: self.name.clone(), link: self.retry.watch() }
+    }
 }
 
 impl LocalConnector for Attached {
@@ -263,13 +289,8 @@ async fn first_of(
 
 /// Sleeping on the runtime, for the reconnect loop.
 struct NetSleep {
+    /// The pool's start.
     origin: std::time::Instant,
-}
-
-impl NetSleep {
-    fn new() -> Self {
-        Self { origin: remuda_net::now() }
-    }
 }
 
 impl Sleep for NetSleep {

@@ -309,6 +309,10 @@ impl Core {
             let Transport::Process(process) = &mut link.transport else {
                 return ParseResult::Consumed(bytes.len());
             };
+            if process.attached && (link.trouble.is_some() || link.is_itself) {
+                // It is cut: nothing that follows counts.
+                return ParseResult::Consumed(bytes.len());
+            }
             let rest = &bytes[used..];
             if process.discarding {
                 let (skipped, ended) = process.scan.discard(rest);

@@ -159,8 +159,20 @@ fn table(status: &Value) -> String {
             seconds(&worker["job_age_ms"]),
             worker["attached"].as_str().unwrap_or_default(),
         ));
+        if let Some(link) = link(&worker["link"]) {
+            line(format!("{:>21}  {link}", ""));
+        }
     }
     out
+}
+
+/// Why there is no link to a peer, and what follows.
+fn link(link: &Value) -> Option<String> {
+    let because = link["because"].as_str()?;
+    Some(match link["due_ms"].as_u64() {
+        Some(_) => format!("tried again in {}: {because}", seconds(&link["due_ms"])),
+        None => because.to_owned(),
+    })
 }
 
 /// The last exits and failures for people.

@@ -34,6 +34,17 @@ pub(crate) enum Phase {
     Closing,
 }
 
+/// How far a connection has been handed over to be spliced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Splicing {
+    Off,
+    /// Receiving ends; what is under way still arrives, and is sent on.
+    Draining,
+    /// No operation of the driver is on it, and nobody else may send: the socket is set
+    /// non-blocking, which io_uring's operations don't stand.
+    On,
+}
+
 /// Memory that a task wants received bytes to be written to.
 pub(crate) struct Sink {
     pub(crate) target: *mut u8,
@@ -80,6 +91,7 @@ pub(crate) struct Conn {
     /// ahead for from there, or a message longer than the limit would stop and start the receive.
     pub(crate) recv_mark: usize,
     pub(crate) recv_paused: bool,
+    pub(crate) splicing: Splicing,
     pub(crate) sink: Option<Sink>,
 
     pub(crate) send: SendQueue,
@@ -150,6 +162,7 @@ impl Conn {
             recv_waker: None,
             recv_mark: 0,
             recv_paused: false,
+            splicing: Splicing::Off,
             sink: None,
             send: SendQueue::default(),
             send_waiters: Vec::new(),
@@ -191,6 +204,7 @@ impl Conn {
         (self.phase == Phase::Open || self.discards)
             && self.recv_end.is_none()
             && !self.recv_paused
+            && self.splicing == Splicing::Off
             && (self.recv_waker.is_some() || self.recv.len() < limit + self.recv_mark)
     }
 }

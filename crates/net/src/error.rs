@@ -56,6 +56,9 @@ pub enum NetError {
     /// The peer reset the connection, or went away.
     #[error("the peer is gone ({0})")]
     PeerGone(io::ErrorKind),
+    /// [`forward_both`](crate::forward_both) has the connection, and sends on it what comes.
+    #[error("the connection is being forwarded to; send on it before or after")]
+    Forwarding,
     /// Connecting did not finish in the time given to it.
     #[error("connecting to {to} did not finish in time")]
     ConnectTimedOut {
@@ -127,6 +130,7 @@ impl NetError {
                 io::ErrorKind::OutOfMemory
             }
             Self::SendLimit { .. } => io::ErrorKind::WouldBlock,
+            Self::Forwarding => io::ErrorKind::ResourceBusy,
             Self::Closed => io::ErrorKind::NotConnected,
             Self::Cancelled => io::ErrorKind::Interrupted,
             Self::PeerGone(kind) => *kind,

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
-use crate::conn::Conn;
+use crate::conn::{Conn, Splicing};
 use crate::driver::RingSlice;
 use crate::error::{NetError, Result};
 use crate::runtime;
@@ -24,6 +24,9 @@ pub(crate) fn sendable(state: &mut State, key: Key, len: usize) -> Result<&mut C
     }
     if conn.fin_wanted {
         return Err(NetError::Closed);
+    }
+    if conn.splicing == Splicing::On {
+        return Err(NetError::Forwarding);
     }
     let unsent = conn.send.unsent();
     if unsent + len > limit {

@@ -9,7 +9,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use crate::config::Config;
-use crate::conn::{CloseReason, Conn, Kind, Phase};
+use crate::conn::{CloseReason, Conn, Kind, Phase, Splicing};
 use crate::ctx::ConnCtx;
 use crate::driver::RingSlice;
 use crate::recv_buf::{RecvBuf, RecvPool};
@@ -252,6 +252,7 @@ impl State {
         self.with_tls(key, |tls, queue| tls.end(queue));
         let conn = self.live(key)?;
         conn.discards = conn.has_unread();
+        conn.splicing = Splicing::Off;
         conn.phase = Phase::Closing;
         if conn.discards {
             conn.fin_wanted = true;

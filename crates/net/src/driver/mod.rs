@@ -120,6 +120,17 @@ impl Driver {
         each!(self, driver => driver.unwatch(state, key));
     }
 
+    /// Whether no operation is under way that reads or writes the socket.
+    pub(crate) fn is_quiet(&self, state: &State, key: Key) -> bool {
+        each!(self, driver => driver.is_quiet(state, key))
+    }
+
+    /// The socket of a quiet connection is read and written directly for a while (`lend`), or
+    /// no more.
+    pub(crate) fn lend_socket(&mut self, state: &mut State, key: Key, lend: bool) {
+        each!(self, driver => driver.lend_socket(state, key, lend));
+    }
+
     /// Whether a receive buffer may be kept until it has been sent on.
     pub(crate) fn can_spare_buffer(&self) -> bool {
         each!(self, driver => driver.can_spare_buffer())

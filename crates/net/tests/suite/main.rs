@@ -10,6 +10,7 @@ mod channels;
 mod config;
 mod connect;
 mod denied;
+mod forward;
 mod listen;
 mod process;
 mod recv;

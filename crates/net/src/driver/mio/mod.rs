@@ -134,6 +134,19 @@ impl MioDriver {
         }
     }
 
+    /// Whether nothing waits to be written.
+    pub(crate) fn is_quiet(&self, state: &State, key: Key) -> bool {
+        state.conns.get(key).is_none_or(|conn| !conn.driver.send_blocked)
+    }
+
+    /// Another than the driver begins or ceases to read and write the socket.
+    pub(crate) fn lend_socket(&mut self, state: &mut State, key: Key, lend: bool) {
+        let Some(conn) = state.conns.get_mut(key) else { return };
+        // What the other left unread makes no edge any more.
+        conn.driver.recv_ready |= !lend;
+        self.update_recv(state, key);
+    }
+
     /// There are none to spare: reads go to memory of the connection's own.
     pub(crate) fn can_spare_buffer(&self) -> bool {
         false

@@ -21,7 +21,7 @@ use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{cqueue, opcode, squeue};
 
 use crate::config::Config;
-use crate::conn::Phase;
+use crate::conn::{Conn, Phase};
 use crate::error::Result;
 use crate::slots::Key;
 use crate::state::State;
@@ -216,6 +216,21 @@ impl UringDriver {
         }
     }
 
+    /// Whether no operation is on the connection that reads or writes.
+    pub(crate) fn is_quiet(&self, state: &State, key: Key) -> bool {
+        let quiet = |conn: &Conn| !conn.driver.recv_ready && !conn.driver.send_blocked;
+        state.conns.get(key).is_none_or(quiet)
+    }
+
+    /// Another than the driver begins or ceases to read and write the socket.
+    pub(crate) fn lend_socket(&mut self, state: &mut State, key: Key, lend: bool) {
+        let Some(conn) = state.conns.get_mut(key) else { return };
+        conn.driver.nonblocking = lend;
+        // It fails on no socket.
+        let _ = rustix::io::ioctl_fionbio(&conn.fd, lend);
+        self.update_recv(state, key);
+    }
+
     /// A buffer may go out again as a send while enough of them are left.
     pub(crate) fn can_spare_buffer(&self) -> bool {
         self.buffers.are_plenty()
@@ -298,7 +313,7 @@ impl UringDriver {
 }
 
 /// io_uring waits by itself, except on descriptors that are set non-blocking.
-fn make_blocking(conn: &mut crate::conn::Conn) {
+fn make_blocking(conn: &mut Conn) {
     conn.driver.nonblocking = false;
     // It fails on no socket.
     let _ = rustix::io::ioctl_fionbio(&conn.fd, false);

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use io_uring::opcode;
 use io_uring::types::Fd;
 
-use crate::conn::CloseReason;
+use crate::conn::{CloseReason, Splicing};
 use crate::slots::Key;
 use crate::state::State;
 
@@ -88,6 +88,9 @@ impl UringDriver {
         let Some(conn) = state.conns.get_mut(key) else { return };
         conn.driver.recv_ready = false;
         conn.driver.recv_stopping = false;
+        if conn.splicing == Splicing::Draining {
+            state.wakes.extend(conn.recv_waker.take());
+        }
         match -result {
             0 => state.recv_ended(key, CloseReason::Eof),
             // It was stopped, or interrupted; or it ended after data, which it may at any time.

@@ -5,8 +5,8 @@ use std::future::pending;
 
 use net::address::Address;
 use remuda_net::{
-    Backend, Config, ConnCtx, ParseResult, connect, connect_unix, join, listen_tcp, listen_tls,
-    listen_unix, run_local,
+    Backend, Config, ConnCtx, ParseResult, connect, connect_unix, forward_both, listen_tcp,
+    listen_tls, listen_unix, run_local,
 };
 
 use crate::listener::{Listener, bind};
@@ -50,8 +50,20 @@ pub fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     })?
 }
 
+/// Sends back what comes, until the end.
 async fn echo(conn: ConnCtx) {
-    forward(conn, conn).await;
+    let mut forward = |data: &[u8]| {
+        if conn.forward_recv_buf(data).is_err() {
+            conn.close();
+        }
+        ParseResult::Consumed(data.len())
+    };
+    while conn.with_data(&mut forward).await > 0 {
+        if conn.unsent() > UNSENT && conn.flushed(UNSENT).await.is_err() {
+            break;
+        }
+    }
+    conn.shutdown_write();
 }
 
 async fn proxy(conn: ConnCtx, upstream: Address) {
@@ -61,22 +73,7 @@ async fn proxy(conn: ConnCtx, upstream: Address) {
     };
     let Ok(connecting) = connecting else { return };
     let Ok(other) = connecting.await else { return };
-    join(forward(conn, other), forward(other, conn)).await;
+    // Its end is the end of both, in whatever way.
+    let _ = forward_both(conn, other).await;
     other.close();
-}
-
-/// Sends what comes from one to the other, until the end.
-async fn forward(from: ConnCtx, to: ConnCtx) {
-    let mut forward = |data: &[u8]| {
-        if to.forward_recv_buf(data).is_err() {
-            from.close();
-        }
-        ParseResult::Consumed(data.len())
-    };
-    while from.with_data(&mut forward).await > 0 {
-        if to.unsent() > UNSENT && to.flushed(UNSENT).await.is_err() {
-            break;
-        }
-    }
-    to.shutdown_write();
 }

@@ -1,6 +1,8 @@
 //! `remuda bench` against real pools, and against pools that answer late or not at all.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/openssl.rs"]
+mod openssl;
 #[path = "support/serve.rs"]
 mod support;
 
@@ -78,6 +80,41 @@ fn the_closed_loop_counts_what_the_pool_counts() {
     let done = measured["done"].as_u64().unwrap();
     let all = serve.status()["jobs"]["done"].as_u64().unwrap() - 2000;
     assert!(done > 0 && done < all, "{done} of {all}");
+}
+
+#[test]
+fn a_pool_behind_tls_is_loaded_by_its_ca_and_a_token() {
+    if !openssl::has_openssl() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    openssl::certificate(folder.path(), "cert.pem", "key.pem");
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(file("token"), "open-sesame\n").unwrap();
+    let (cert, key, token) = (file("cert.pem"), file("key.pem"), file("token"));
+    let listen = format!("-ltls:127.0.0.1:0,cert={cert},key={key}");
+    let args = ["--builtin", "echo", "-j2", &listen, "--token-file", &token];
+    let serve = Serve::start(&args);
+    let port = serve.address(1).rsplit(':').next().unwrap().to_owned();
+    let load = |options: &str, count: &str| {
+        let to = format!("tls:localhost:{port}{options}");
+        let args =
+            ["bench", "--to", &to, "-n", count, "-i", "8", "-c", "2", "--warmup=0", "--json"];
+        remuda().args(args).output().unwrap()
+    };
+    let output = load(&format!(",ca={cert},token_file={token}"), "1000");
+    let measured = figures(&output);
+    assert!(output.status.success(), "{measured}");
+    assert_eq!((&measured["done"], &measured["connections"]), (&1000.into(), &2.into()));
+    assert_eq!(serve.status()["jobs"]["done"], 1000);
+    for (options, part) in
+        [(format!(",token_file={token}"), "certificate"), (format!(",ca={cert}"), "token")]
+    {
+        let output = load(&options, "10");
+        assert_eq!(output.status.code(), Some(255), "{options}");
+        assert!(text(&output.stderr).contains(part), "{options}: {}", text(&output.stderr));
+    }
+    assert_eq!(serve.status()["jobs"]["done"], 1000);
 }
 
 #[test]

@@ -205,6 +205,7 @@ fn configure(args: &ServeArgs) -> Result<Serve, String> {
         calls: args.http.clone().or(file.http.address("http")?),
         token: token.clone(),
         insecure: args.insecure,
+        ..HttpOptions::default()
     };
     Ok(Serve { worker, pool, spin, listen, at_default, token, http })
 }

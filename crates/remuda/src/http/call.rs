@@ -23,8 +23,6 @@ use crate::http::server::Traffic;
 /// The header, and the parameter, by which a caller says how long its job may take.
 const TIMEOUT_HEADER: &str = "x-remuda-timeout-ms";
 const TIMEOUT_PARAMETER: &str = "timeout_ms";
-/// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most bytes of bodies that have not arrived wholly, of all connections together.
 const UNFINISHED_LIMIT: usize = 256 << 20;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -32,15 +30,23 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 struct Calls {
     remote: Remote,
     token: Option<String>,
+    /// How long a body may take to arrive.
+    body_timeout: Duration,
     traffic: Arc<Traffic>,
     /// Bytes of bodies that have not arrived wholly.
     unfinished: AtomicUsize,
 }
 
 /// What the calling listener answers.
-pub(super) fn router(remote: Remote, token: Option<&str>, traffic: Arc<Traffic>) -> Router {
+pub(super) fn router(
+    remote: Remote,
+    token: Option<&str>,
+    body_timeout: Duration,
+    traffic: Arc<Traffic>,
+) -> Router {
     let token = token.map(str::to_owned);
-    let calls = Arc::new(Calls { remote, token, traffic, unfinished: AtomicUsize::new(0) });
+    let unfinished = AtomicUsize::new(0);
+    let calls = Arc::new(Calls { remote, token, body_timeout, traffic, unfinished });
     Router::new().fallback(answer).with_state(calls)
 }
 
@@ -119,7 +125,7 @@ impl Calls {
         self.admit(&parts.method, &parts.uri, &parts.headers)?;
         let timeout = timeout(&parts.uri, &parts.headers)?;
         self.check_length(&parts.headers)?;
-        let read = tokio::time::timeout(BODY_TIMEOUT, self.read(body));
+        let read = tokio::time::timeout(self.body_timeout, self.read(body));
         let body = read.await.map_err(|_| {
             let message = "the body took too long to arrive: send it as a whole";
             Refusal::new(StatusCode::REQUEST_TIMEOUT, Code::BadRequest, message)

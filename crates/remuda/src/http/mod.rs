@@ -7,6 +7,7 @@ mod address;
 mod admin;
 mod call;
 mod metrics;
+mod patience;
 mod server;
 
 use std::io;
@@ -18,6 +19,7 @@ use remuda_engine::Remote;
 use tokio::sync::watch;
 
 pub(crate) use address::HttpAddress;
+pub(crate) use patience::Patience;
 use server::{Door, Traffic};
 
 /// How many connections the admin listener has open at a time; more wait to be accepted.
@@ -36,6 +38,8 @@ pub(crate) struct HttpOptions {
     pub(crate) token: Option<String>,
     /// Other machines may come in without a token.
     pub(crate) insecure: bool,
+    /// How long clients may take.
+    pub(crate) patience: Patience,
 }
 
 /// Why nothing is listened to.
@@ -75,7 +79,7 @@ impl Http {
             let (listener, at) = address.bind(guarded, HttpError::OpenCalls)?;
             addresses.push(written(at));
             let token = options.token.as_deref();
-            let router = call::router(remote.clone(), token, calls.clone());
+            let router = call::router(remote.clone(), token, options.patience.body, calls.clone());
             doors.push(Door { listener, router, traffic: calls.clone() });
         }
         if let Some(address) = &options.admin {
@@ -93,9 +97,10 @@ impl Http {
             .enable_time()
             .build()
             .map_err(HttpError::Thread)?;
+        let head_timeout = options.patience.head;
         let thread = std::thread::Builder::new()
             .name("remuda-http".into())
-            .spawn(move || runtime.block_on(server::serve(doors, stopped)))
+            .spawn(move || runtime.block_on(server::serve(doors, head_timeout, stopped)))
             .map_err(HttpError::Thread)?;
         Ok(Some(Self { stop, thread: Some(thread), addresses }))
     }

@@ -15,8 +15,6 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-/// How long a request's head may take to arrive, and a connection may be idle.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// The most bytes of a request's head.
 const HEAD_LIMIT: usize = 64 << 10;
 /// How long accepting pauses when the process is out of descriptors.
@@ -64,11 +62,14 @@ impl Traffic {
     }
 }
 
-/// Serves all doors until it is to stop; then what is being answered is answered.
-pub(super) async fn serve(doors: Vec<Door>, stop: watch::Receiver<bool>) {
+/// Serves all doors until it is to stop; then what is being answered is answered. A request's head
+/// may take `head_timeout` to arrive, and a connection may be idle for so long.
+pub(super) async fn serve(doors: Vec<Door>, head_timeout: Duration, stop: watch::Receiver<bool>) {
     let traffics: Vec<Arc<Traffic>> = doors.iter().map(|door| door.traffic.clone()).collect();
-    let accepting: Vec<_> =
-        doors.into_iter().map(|door| tokio::spawn(accept(door, stop.clone()))).collect();
+    let accepting: Vec<_> = doors
+        .into_iter()
+        .map(|door| tokio::spawn(accept(door, head_timeout, stop.clone())))
+        .collect();
     for task in accepting {
         if let Err(error) = task.await {
             tracing::error!("an HTTP listener ended: {error}");
@@ -85,7 +86,7 @@ pub(super) async fn serve(doors: Vec<Door>, stop: watch::Receiver<bool>) {
     }
 }
 
-async fn accept(door: Door, mut stop: watch::Receiver<bool>) {
+async fn accept(door: Door, head_timeout: Duration, mut stop: watch::Receiver<bool>) {
     let listener = match tokio::net::TcpListener::from_std(door.listener) {
         Ok(listener) => listener,
         Err(error) => {
@@ -100,7 +101,9 @@ async fn accept(door: Door, mut stop: watch::Receiver<bool>) {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let open = Open::new(door.traffic.clone(), place);
-                    tokio::spawn(connection(stream, door.router.clone(), open, stopped.clone()));
+                    let stop = stopped.clone();
+                    let router = door.router.clone();
+                    tokio::spawn(connection(stream, router, head_timeout, open, stop));
                 }
                 Err(error) => {
                     tracing::debug!("no HTTP connection could be accepted: {error}");
@@ -145,6 +148,7 @@ impl Drop for Open {
 async fn connection(
     stream: TcpStream,
     router: Router,
+    head_timeout: Duration,
     open: Open,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -152,7 +156,7 @@ async fn connection(
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(router);
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(HEAD_LIMIT);
+    builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(HEAD_LIMIT);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let served = tokio::select! {
         served = connection.as_mut() => served,

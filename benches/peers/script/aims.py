@@ -4,6 +4,8 @@ import dataclasses
 
 from script.ratios import met, paired
 
+UNKNOWN = "the reason is not known yet."
+
 
 @dataclasses.dataclass
 class Aim:
@@ -20,6 +22,10 @@ def of_pair(row, result):
 
 
 def missed(aims):
-    """What a section says of its aims that aren't met."""
-    lines = [f"- {aim.words}: {aim.why or 'the reason is not known yet.'}" for aim in aims if not aim.met]
+    """What a section says of its aims that aren't met: a reason may be that of several."""
+    of_reason = {}
+    for aim in aims:
+        if not aim.met:
+            of_reason.setdefault(aim.why or UNKNOWN, []).append(f"*{aim.words}*")
+    lines = [f"- {'; '.join(words)}: {why}" for why, words in of_reason.items()]
     return ["Where the aim isn't met:", "", *lines, ""] if lines else []

@@ -4,7 +4,7 @@ import dataclasses
 
 from script.ratios import met, paired
 
-UNKNOWN = "the reason is not known yet."
+UNKNOWN = "the reason isn't known yet."
 
 
 @dataclasses.dataclass

@@ -505,5 +505,5 @@ fn a_peer_of_another_version_is_not_asked_again_and_others_work_on() {
     let mut alone = Serve::start(&[&option]);
     Peer::greet(&listener, "77");
     assert_eq!(alone.wait_end().code(), Some(255));
-    assert!(alone.stderr().contains("77"), "{}", alone.stderr());
+    alone.wait_line("77");
 }

@@ -12,7 +12,7 @@ use remuda_net::{
 
 use crate::drivers::{half_pair, run_beside, same_driver, take, tcp_pair};
 
-const LARGE: usize = 8 << 20;
+const LARGE: usize = 2 << 20;
 
 /// Two outer sockets, and what passes on between their peers.
 struct Between {
@@ -75,13 +75,29 @@ async fn ends(between: Between) -> Forwarded {
     between.passing.await.unwrap().unwrap()
 }
 
+/// Large pieces until the kernel has both connections, and nothing goes any more. Returns how
+/// many bytes that took.
+async fn idle_while_spliced(between: &Between) -> u64 {
+    let mut count = 0;
+    loop {
+        through(&between.left, &between.right, LARGE, 9).await;
+        count += LARGE as u64;
+        match between.conns.1.send_nowait(b"") {
+            Err(NetError::Forwarding) => return count,
+            other => other.unwrap(),
+        }
+    }
+}
+
 async fn large_pieces_are_spliced_and_arrive_whole_both_ways() {
     let between = between();
+    let before = idle_while_spliced(&between).await;
     let one = through(&between.left, &between.right, LARGE, 1);
     let other = through(&between.right, &between.left, LARGE, 2);
     remuda_net::join(one, other).await;
     let forwarded = ends(between).await;
-    assert_eq!((forwarded.there, forwarded.back), (LARGE as u64, LARGE as u64));
+    let each = LARGE as u64;
+    assert_eq!((forwarded.there, forwarded.back), (before + each, each));
     assert!(forwarded.spliced > 0, "nothing was spliced");
 }
 
@@ -94,7 +110,9 @@ async fn small_pieces_go_through_memory() {
 
 async fn it_changes_between_the_two_and_loses_nothing() {
     let between = between();
+    let mut there = 0;
     for round in 0..4 {
+        there += idle_while_spliced(&between).await;
         through(&between.left, &between.right, LARGE / 4, round).await;
         ping_pong(&between.left, &between.right, 50).await;
         through(&between.right, &between.left, LARGE / 4, round).await;
@@ -102,40 +120,41 @@ async fn it_changes_between_the_two_and_loses_nothing() {
     }
     let forwarded = ends(between).await;
     let each = LARGE as u64 + 400 * 64;
-    assert_eq!((forwarded.there, forwarded.back), (each, each));
+    assert_eq!((forwarded.there, forwarded.back), (there + each, each));
     assert!(forwarded.spliced > 0, "nothing was spliced");
 }
 
 async fn who_does_not_read_holds_up_one_way_only() {
     let between = between();
-    through(&between.left, &between.right, LARGE, 3).await;
+    idle_while_spliced(&between).await;
     let mut left = between.left.try_clone().unwrap();
-    let writer = thread::spawn(move || left.write_all(&pattern(4 * LARGE, 4)).unwrap());
+    let writer = thread::spawn(move || left.write_all(&pattern(6 * LARGE, 4)).unwrap());
     // One way is full, or will be; the other goes on.
     through(&between.right, &between.left, LARGE, 5).await;
     let mut right = between.right.try_clone().unwrap();
     let read = spawn_blocking(move || {
-        let mut read = vec![0; 4 * LARGE];
+        let mut read = vec![0; 6 * LARGE];
         right.read_exact(&mut read).unwrap();
         read
     });
-    assert!(read.await.unwrap() == pattern(4 * LARGE, 4));
+    assert!(read.await.unwrap() == pattern(6 * LARGE, 4));
     writer.join().unwrap();
     ends(between).await;
 }
 
 async fn after_one_end_the_other_way_goes_on() {
     let between = between();
-    through(&between.left, &between.right, LARGE, 6).await;
+    let there = idle_while_spliced(&between).await;
     between.left.shutdown(Shutdown::Write).unwrap();
     through(&between.right, &between.left, LARGE, 7).await;
     let forwarded = ends(between).await;
-    assert_eq!((forwarded.there, forwarded.back), (LARGE as u64, LARGE as u64));
+    assert_eq!((forwarded.there, forwarded.back), (there, LARGE as u64));
 }
 
 async fn a_reset_is_told_and_raises_no_signal() {
-    let Between { left, right, passing, .. } = between();
-    through(&left, &right, LARGE, 8).await;
+    let between = between();
+    idle_while_spliced(&between).await;
+    let Between { left, right, passing, .. } = between;
     socket2::SockRef::from(&right).set_linger(Some(Duration::ZERO)).unwrap();
     drop(right);
     let mut writing = left.try_clone().unwrap();
@@ -145,17 +164,6 @@ async fn a_reset_is_told_and_raises_no_signal() {
     assert!(matches!(error, NetError::PeerGone(_)), "{error}");
     left.shutdown(Shutdown::Both).unwrap();
     writer.join().unwrap();
-}
-
-/// Until large pieces have gone through and nothing goes any more: then the kernel has both.
-async fn idle_while_spliced(between: &Between) {
-    loop {
-        through(&between.left, &between.right, LARGE, 9).await;
-        match between.conns.1.send_nowait(b"") {
-            Err(NetError::Forwarding) => return,
-            other => other.unwrap(),
-        }
-    }
 }
 
 async fn it_ends_by_close_and_by_cancel() {

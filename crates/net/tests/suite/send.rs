@@ -32,6 +32,13 @@ async fn sends_arrive_in_order_copied_or_not() {
     assert_eq!(left.unsent(), 0);
 }
 
+async fn a_send_whose_future_is_dropped_goes_out() {
+    let (left, right) = pair();
+    drop(left.send(b"hello").unwrap());
+    drop(left.send_parts().copy(b" and ").copy(b"goodbye").submit().unwrap());
+    assert_eq!(take(right, 17).await, b"hello and goodbye");
+}
+
 async fn a_message_longer_than_the_sockets_buffer_goes_out_whole() {
     let (left, right) = pair();
     let message: Vec<u8> = (0..20_u32 << 20).map(|at| (at % 251) as u8).collect();
@@ -79,6 +86,8 @@ async fn an_exhausted_pool_is_an_error_of_its_own_kind() {
             assert!(values.len() < 200, "the pool has no end");
         };
         assert!(matches!(error, NetError::SendPoolExhausted { limit: 65_536 }), "{error}");
+        let error = left.send(&[255; 64_000]).err();
+        assert!(matches!(error, Some(NetError::SendPoolExhausted { .. })), "{error:?}");
         // Nothing of it was taken, what doesn't need the pool goes, and the pool recovers.
         left.send_bytes(bytes::Bytes::from(vec![253; 30_000])).unwrap();
         values.push(253);
@@ -310,6 +319,28 @@ async fn forwarding_copies_only_where_it_must() {
     });
 }
 
+async fn a_forwarded_buffer_is_received_to_again() {
+    // With two buffers, each goes round a hundred times.
+    let config = Config { uring_buffers: 2, uring_buffer_bytes: 1 << 10, ..same_driver() };
+    run_beside(config, || async {
+        let (client, front) = pair();
+        let (back, server) = pair();
+        let relay = spawn_with_handle(async move {
+            let forward = |data: &[u8]| {
+                back.forward_recv_buf(data).unwrap();
+                ParseResult::Consumed(data.len())
+            };
+            while front.with_data(forward).await > 0 {}
+        });
+        for round in 0..200 {
+            client.send_nowait(&[round; 1_000]).unwrap();
+            assert_eq!(take(server, 1_000).await, [round; 1_000]);
+        }
+        client.close();
+        relay.await.unwrap();
+    });
+}
+
 async fn a_peer_that_resets_ends_every_kind_of_wait() {
     for operation in 0..6 {
         let (conn, peer) = tcp_pair();
@@ -350,6 +381,8 @@ async fn a_thousand_sends_of_one_turn_are_few_calls() {
 on_both_drivers!(
     send_resolves_to_the_length,
     sends_arrive_in_order_copied_or_not,
+    a_send_whose_future_is_dropped_goes_out,
+    a_forwarded_buffer_is_received_to_again,
     a_message_longer_than_the_sockets_buffer_goes_out_whole,
     unsent_and_flushed_tell_how_far_it_is,
     an_exhausted_pool_is_an_error_of_its_own_kind,

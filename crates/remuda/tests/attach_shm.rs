@@ -7,6 +7,7 @@ mod serve;
 
 use std::path::PathBuf;
 
+use remuda::shm::{Options, SpscFace};
 use serde_json::{Value, json};
 use serve::{Client, Serve, handler, pids, remuda, text};
 
@@ -255,4 +256,31 @@ fn a_peer_over_rings_is_neither_reset_nor_stopped_and_its_jobs_are_waited_for() 
     assert_eq!(pids(&behind.status()), workers, "its workers are the same");
     behind.status_when("the rings are given back", |_| memories(behind.pid()) == 0);
     calls(&mut behind.client());
+}
+
+/// One that listens at `shm:behind`, is no pool, and has taken a handshake.
+fn stranger(names: &Names) -> SpscFace {
+    let face = SpscFace::create_in(&names.runtime_dir(), "behind", &Options::default()).unwrap();
+    let (told, greeted) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let line = face.recv_blocking().expect("a handshake");
+        let greeting: Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(greeting["op"], "handshake");
+        told.send(face).unwrap();
+    });
+    greeted.recv_timeout(serve::PATIENCE).expect("somebody who connects")
+}
+
+#[test]
+fn one_over_rings_that_leaves_at_once_is_tried_again_and_one_of_another_version_is_not() {
+    let names = Names::new();
+    let front = names.front(&["-j1", "--builtin=echo"]);
+    // Each of them sees a handshake, and goes.
+    (0..3).for_each(|_| drop(stranger(&names)));
+    let stranger = stranger(&names);
+    let answer = r#"{"ok":true,"data":{"kind":"handshake","version":"77"}}"#;
+    stranger.send_blocking(format!("{answer}\n").as_bytes()).unwrap();
+    assert!(front.wait_line("not tried again").contains("77"));
+    assert!(stranger.recv_blocking().is_none(), "the rings are left");
+    calls(&mut front.client());
 }

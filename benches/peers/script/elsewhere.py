@@ -17,7 +17,7 @@ def table(result):
 def aims(row, result):
     """The aims that a program's results say of themselves."""
     return [
-        Aim(f"{line['what']}: {measured(aim)}", bool(aim["met"]), row.whys.get((line["what"], aim["measure"]), ""))
+        Aim(f"{line['what']}: {measured(aim)}", bool(aim["met"]), row.whys.get((line["what"], aim["measure"], aim["of"].split("/")[1]), ""))
         for line in result.get("lines", []) for aim in line.get("aims", [])
     ]
 

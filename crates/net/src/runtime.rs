@@ -307,15 +307,16 @@ impl Core {
 
     /// Wakes what was noted to be woken, while nothing is borrowed.
     fn wake_noted(&self) {
-        loop {
+        while !self.io.borrow().state.wakes.is_empty() {
             let mut wakes = self.spare_wakes.take();
             std::mem::swap(&mut wakes, &mut self.io.borrow_mut().state.wakes);
-            let none = wakes.is_empty();
             wakes.drain(..).for_each(Waker::wake);
-            self.spare_wakes.set(wakes);
-            if none {
-                return;
+            let noted = &mut self.io.borrow_mut().state.wakes;
+            if noted.is_empty() {
+                // One memory serves all turns: of two, each would have to grow.
+                std::mem::swap(&mut wakes, noted);
             }
+            self.spare_wakes.set(wakes);
         }
     }
 

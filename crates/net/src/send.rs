@@ -57,7 +57,8 @@ pub(crate) fn copied(key: Key, data: &[u8]) -> Result<u64> {
         }
         Ok(end)
     });
-    accepted.unwrap_or(Err(NetError::NoRuntime))
+    let Some(accepted) = accepted else { return Err(NetError::NoRuntime) };
+    accepted
 }
 
 /// Accepts shared memory; returns as [`copied`].
@@ -75,7 +76,8 @@ pub(crate) fn shared(key: Key, data: Bytes) -> Result<u64> {
         state.mark_dirty(key);
         Ok(end)
     });
-    accepted.unwrap_or(Err(NetError::NoRuntime))
+    let Some(accepted) = accepted else { return Err(NetError::NoRuntime) };
+    accepted
 }
 
 /// Accepts a part of the ring buffer that a closure has before it, or copies.
@@ -102,7 +104,8 @@ pub(crate) fn forwarded(key: Key, data: &[u8]) -> Result<u64> {
         state.mark_dirty(key);
         Ok(Some(end))
     });
-    match accepted.unwrap_or(Err(NetError::NoRuntime))? {
+    let Some(accepted) = accepted else { return Err(NetError::NoRuntime) };
+    match accepted? {
         Some(end) => Ok(end),
         None => copied(key, data),
     }

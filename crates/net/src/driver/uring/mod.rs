@@ -6,6 +6,7 @@
 
 mod accept;
 mod buffers;
+mod enter;
 mod inflight;
 mod name;
 mod recv;
@@ -41,7 +42,6 @@ pub(crate) struct UringDriver {
     accepting: usize,
     /// Connections whose receive found no buffer.
     starved: Vec<Key>,
-    completions: Vec<cqueue::Entry>,
     /// Pieces that have gone, on their way back to the pools.
     done: Vec<crate::send_queue::Chunk>,
     wake: i32,
@@ -55,8 +55,6 @@ impl UringDriver {
         let (count, size) = (config.uring_buffers, config.uring_buffer_bytes);
         let buffers = Buffers::new(&uring.submitter(), count, size)
             .map_err(|error| setup::in_words("registering receive buffers", &error))?;
-        // Saves looking the ring up at each `enter`; what it brings is small.
-        let _ = uring.submitter().register_ring_fd();
         Ok(Self {
             ring: ManuallyDrop::new(Ring::new(uring)),
             buffers: ManuallyDrop::new(buffers),
@@ -64,7 +62,6 @@ impl UringDriver {
             receiving: 0,
             accepting: 0,
             starved: Vec::new(),
-            completions: Vec::new(),
             done: Vec::new(),
             wake: wake.as_raw_fd(),
             wake_armed: false,
@@ -266,12 +263,11 @@ impl UringDriver {
     pub(crate) fn wait(&mut self, state: &mut State, timeout: Option<Duration>) -> Result<()> {
         self.prepare(state);
         self.ring.enter(timeout)?;
-        let mut completions = std::mem::take(&mut self.completions);
-        self.ring.completions(&mut completions);
-        for completion in completions.drain(..) {
+        // Those that come meanwhile are for the next turn.
+        for _ in 0..self.ring.ready() {
+            let Some(completion) = self.ring.next() else { break };
             self.complete(state, &completion);
         }
-        self.completions = completions;
         Ok(())
     }
 
@@ -352,14 +348,13 @@ impl Drop for UringDriver {
             if self.ring.enter(Some(LAST_WAIT)).is_err() {
                 break;
             }
-            let mut completions = std::mem::take(&mut self.completions);
-            self.ring.completions(&mut completions);
-            for completion in completions.drain(..) {
+            while let Some(completion) = self.ring.next() {
                 self.last_completion(&completion);
             }
         }
         let idle = self.in_flight.count + self.receiving == 0;
         let _ = self.ring.uring.submitter().unregister_buf_ring(buffers::GROUP);
+        self.ring.close();
         // SAFETY: each is dropped here once and not used afterwards; the ring goes first.
         unsafe { ManuallyDrop::drop(&mut self.ring) };
         if idle {

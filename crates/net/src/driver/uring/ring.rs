@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
-use io_uring::types::{SubmitArgs, Timespec};
-use io_uring::{EnterFlags, IoUring, cqueue, squeue};
+use io_uring::{IoUring, cqueue, squeue};
 
 use crate::error::{NetError, Result};
 
+use super::enter::{Entrance, Wait};
+
 pub(super) struct Ring {
     pub(super) uring: IoUring,
+    entrance: Entrance,
     /// Entries that found no room while the kernel took none.
     backlog: VecDeque<squeue::Entry>,
     /// How often the kernel was entered.
@@ -19,7 +21,8 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) fn new(uring: IoUring) -> Self {
-        Self { uring, backlog: VecDeque::new(), enters: 0 }
+        let entrance = Entrance::of(&uring);
+        Self { uring, entrance, backlog: VecDeque::new(), enters: 0 }
     }
 
     /// Puts an entry in the queue, to be submitted with the turn's `enter`.
@@ -65,21 +68,22 @@ impl Ring {
     /// Submits, and waits for a completion at most so long.
     pub(super) fn enter(&mut self, timeout: Option<Duration>) -> Result<()> {
         self.push_backlog();
-        let entered = match timeout {
-            Some(Duration::ZERO) => self.enter_without_wait(),
+        let wait = match timeout {
+            Some(Duration::ZERO) => Wait::No,
             // What is there already is looked at first.
-            _ if !self.uring.completion().is_empty() => self.enter_without_wait(),
-            None => {
-                self.enters += 1;
-                self.uring.submit_and_wait(1).map(drop)
-            }
-            Some(timeout) => {
-                self.enters += 1;
-                let time = Timespec::from(timeout);
-                let args = SubmitArgs::new().timespec(&time);
-                self.uring.submitter().submit_with_args(1, &args).map(drop)
-            }
+            _ if !self.uring.completion().is_empty() => Wait::No,
+            None => Wait::Forever,
+            Some(timeout) => Wait::For(timeout),
         };
+        let queue = self.uring.submission();
+        let (count, work) = (queue.len(), queue.taskrun() || queue.cq_overflow());
+        drop(queue);
+        if count == 0 && !work && matches!(wait, Wait::No) {
+            return Ok(());
+        }
+        self.enters += 1;
+        // What the entries point to is covered by `try_push`.
+        let entered = self.entrance.enter(&self.uring, count as u32, wait);
         match entered {
             Err(error) if !is_passing(&error) => {
                 Err(NetError::Io { what: "waiting for io_uring's completions", source: error })
@@ -88,22 +92,19 @@ impl Ring {
         }
     }
 
-    fn enter_without_wait(&mut self) -> io::Result<()> {
-        let queue = self.uring.submission();
-        let (count, work) = (queue.len(), queue.taskrun() || queue.cq_overflow());
-        drop(queue);
-        if count == 0 && !work {
-            return Ok(());
-        }
-        self.enters += 1;
-        let flags = EnterFlags::GETEVENTS.bits();
-        // SAFETY: no argument structure is passed; the entries are covered by `try_push`.
-        unsafe { self.uring.submitter().enter::<()>(count as u32, 0, flags, None) }.map(drop)
+    /// To be called before it is dropped.
+    pub(super) fn close(&mut self) {
+        self.entrance.close(&self.uring);
     }
 
-    /// Moves the completions that are there to `into`.
-    pub(super) fn completions(&mut self, into: &mut Vec<cqueue::Entry>) {
-        into.extend(self.uring.completion());
+    /// How many completions are there.
+    pub(super) fn ready(&mut self) -> usize {
+        self.uring.completion().len()
+    }
+
+    /// Takes the next completion.
+    pub(super) fn next(&mut self) -> Option<cqueue::Entry> {
+        self.uring.completion().next()
     }
 }
 

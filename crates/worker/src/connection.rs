@@ -162,13 +162,24 @@ pub(crate) fn serve(
     lines: &mut Lines<'_>,
     coalesce: bool,
 ) -> io::Result<()> {
-    let (job, mut out) = (Job::default(), Vec::new());
-    let runner = lines.runner;
+    // No call can be stopped here, so one job stands for all of them.
+    let job = Job::default();
+    job.run(|| serve_as(&job, reader, writer, lines, coalesce))
+}
+
+fn serve_as(
+    job: &Job,
+    reader: &mut impl Read,
+    writer: &mut impl Write,
+    lines: &mut Lines<'_>,
+    coalesce: bool,
+) -> io::Result<()> {
+    let (runner, mut out) = (lines.runner, Vec::new());
     loop {
         while let Some(step) = lines.next(&mut out) {
             let close = match step {
                 Step::Run { id, call, .. } => {
-                    runner.call(id, &call, &job, &mut out);
+                    runner.call(id, &call, job, &mut out);
                     false
                 }
                 // One thread can't be told to stop what it runs; the call is answered by now.

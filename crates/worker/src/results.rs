@@ -10,21 +10,22 @@ use crate::permits::Permits;
 /// What all connections of a worker share.
 pub(crate) struct Runner {
     pub(crate) handler: Box<dyn Handler>,
-    pub(crate) permits: Permits,
+    /// How many calls run at once; `None` where one thread alone runs them.
+    pub(crate) permits: Option<Permits>,
     pub(crate) max_body_bytes: usize,
 }
 
 impl Runner {
-    /// Runs a call and appends its answer to `out`.
+    /// Runs a call and appends its answer to `out`. The caller has made `job` the current one.
     pub(crate) fn call(&self, id: Option<Id<'_>>, call: &Call<'_>, job: &Job, out: &mut Vec<u8>) {
-        let permit = self.permits.acquire();
+        let permit = self.permits.as_ref().map(Permits::acquire);
         if job.is_cancelled() {
             return encode::error(out, id, Code::Cancelled, "cancelled before it ran");
         }
-        job.run(|| match call.payload {
+        match call.payload {
             Payload::One(body) => self.one(id, body, job, out),
             Payload::Many(bodies) => self.many(id, bodies, job, out),
-        });
+        }
         drop(permit);
     }
 

@@ -76,7 +76,8 @@ impl<W: Write> Shared<'_, W> {
                     // Answers without an id come in the order of their requests, so these run here,
                     // one after the other.
                     Step::Run { id: None, call, .. } => {
-                        self.runner.call(None, &call, &Job::default(), &mut out);
+                        let job = Job::default();
+                        job.run(|| self.runner.call(None, &call, &job, &mut out));
                         false
                     }
                     Step::Cancel(id) => {
@@ -111,7 +112,8 @@ impl<W: Write> Shared<'_, W> {
             // The lock is held while waiting: whoever has it is next.
             let Ok(task) = lock(&self.tasks).recv() else { return };
             if let Ok(Request { id: Some(id), op: Op::Call(call) }) = Request::parse(&task.line) {
-                self.runner.call(Some(id), &call, &task.job, &mut out);
+                let job = &task.job;
+                job.run(|| self.runner.call(Some(id), &call, job, &mut out));
                 lock(&self.running).remove(&IdBuf::from(id));
             }
             // When the peer is gone, the reader notices too, and ends the connection.

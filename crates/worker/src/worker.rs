@@ -203,7 +203,7 @@ impl Worker {
     ///
     /// Those of reading and writing, but for those that only say that the peer is gone.
     pub fn serve(self, stream: &UnixStream) -> io::Result<()> {
-        self.start().serve(stream)
+        self.start(false).serve(stream)
     }
 
     /// Serves all who connect to a Unix socket at `path`, each on a thread of its own, for ever.
@@ -217,7 +217,7 @@ impl Worker {
     pub fn listen(self, path: impl AsRef<Path>) -> io::Result<()> {
         let listener = listen::bind(path.as_ref())?;
         eprintln!("worker: listening on {}", path.as_ref().display());
-        let serving = Arc::new(self.start());
+        let serving = Arc::new(self.start(true));
         loop {
             let (stream, _) = listener.accept()?;
             let serving = Arc::clone(&serving);
@@ -229,7 +229,8 @@ impl Worker {
         }
     }
 
-    fn start(self) -> Serving {
+    /// With `shared`, several connections are served at a time.
+    fn start(self, shared: bool) -> Serving {
         let mut offer = Offer::default();
         offer.pid = std::process::id();
         offer.instance = format!("{}-{}", offer.pid, started_nanos());
@@ -246,7 +247,7 @@ impl Worker {
         if self.shm {
             offer.capabilities.push(Offer::SHM.to_owned());
         }
-        let permits = Permits::new(self.capacity as usize);
+        let permits = (shared || threads > 0).then(|| Permits::new(self.capacity as usize));
         let runner = Runner { handler: self.handler, permits, max_body_bytes: self.max_body_bytes };
         Serving { runner, offer, threads, coalesce, spin: self.spin, shm: self.shm }
     }

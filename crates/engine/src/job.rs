@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use remuda_dispatch::Payload;
-use remuda_protocol::IdBuf;
+use remuda_protocol::{Id, IdBuf};
 
 use crate::front::ClientKey;
 use crate::remote::ReplyTo;
@@ -20,6 +20,14 @@ pub(crate) struct Job {
     /// Through how many pools it came already.
     pub(crate) hops: u32,
     pub(crate) origin: Origin,
+}
+
+impl Job {
+    /// Whether a client asked for it by this id.
+    pub(crate) fn is_called(&self, name: Id<'_>) -> bool {
+        let Origin::Client { id: Some(id), .. } = &self.origin else { return false };
+        id.as_id() == name
+    }
 }
 
 /// Who asked for a job.

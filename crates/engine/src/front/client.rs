@@ -37,7 +37,7 @@ pub(crate) struct Client {
     closing: bool,
     discarding: bool,
     /// The jobs that it waits for. A job knows its place.
-    places: Vec<Option<Pending>>,
+    places: Vec<Option<JobId>>,
     free: Vec<u32>,
     pub(crate) pending: u32,
     pub(crate) unnamed: Unnamed,
@@ -49,12 +49,6 @@ pub(crate) struct Client {
     given: u64,
     /// How many of them it had taken when that was last looked at, and since when it took none.
     taken: (u64, Duration),
-}
-
-/// A job that a client waits for.
-struct Pending {
-    job: JobId,
-    id: Option<IdBuf>,
 }
 
 impl Client {
@@ -106,9 +100,9 @@ impl Client {
         })
     }
 
-    fn set(&mut self, place: u32, pending: Pending) {
+    fn set(&mut self, place: u32, job: JobId) {
         if let Some(slot) = self.places.get_mut(place as usize) {
-            *slot = Some(pending);
+            *slot = Some(job);
             self.pending += 1;
         }
     }
@@ -121,13 +115,8 @@ impl Client {
         }
     }
 
-    fn job_with_id(&self, id: Id<'_>) -> Option<JobId> {
-        let is = |pending: &&Pending| pending.id.as_ref().is_some_and(|own| own.as_id() == id);
-        self.places.iter().flatten().find(is).map(|pending| pending.job)
-    }
-
     fn jobs(&self) -> impl Iterator<Item = JobId> {
-        self.places.iter().flatten().map(|pending| pending.job)
+        self.places.iter().flatten().copied()
     }
 }
 
@@ -196,7 +185,10 @@ impl Core {
                 Err(_) => self.client_line_too_long(key, rest),
             }
         }
-        self.note_unfinished(key, bytes.len() - used);
+        let unfinished = bytes.len() - used;
+        if unfinished > 0 || self.unfinished > 0 {
+            self.note_unfinished(key, unfinished);
+        }
         self.carry_out(&[]);
         if used == 0 { ParseResult::NeedMore } else { ParseResult::Consumed(used) }
     }
@@ -270,8 +262,10 @@ impl Core {
             Op::Call(call) => self.client_call(key, request.id, call),
             Op::Cancel => {
                 let now = self.now();
-                let Some(client) = self.clients.of(key) else { return };
-                if let Some(job) = request.id.and_then(|id| client.job_with_id(id)) {
+                let (Some(client), Some(id)) = (self.clients.of(key), request.id) else { return };
+                let of = |job: &JobId| self.dispatch.payload(*job);
+                let job = client.jobs().find(|job| of(job).is_some_and(|job| job.is_called(id)));
+                if let Some(job) = job {
                     self.dispatch.cancel(now, job);
                 }
             }
@@ -319,14 +313,14 @@ impl Core {
         let place = client.place();
         let order = id.is_none().then(|| client.unnamed.begin());
         let id = id.map(Id::to_owned);
-        let origin = Origin::Client { client: key, place, id: id.clone(), order };
+        let origin = Origin::Client { client: key, place, id, order };
         let job = Job { body, text: false, hops: call.hops, origin };
         let deadline = call.timeout_ms.map(|ms| now.saturating_add(Duration::from_millis(ms)));
         let relayed = call.hops > 0;
         let options = JobOptions { deadline, relayed, ..JobOptions::default() };
         self.bodies_bytes += job.body.len();
         match self.dispatch.submit(now, job, options) {
-            Ok(job) => client.set(place, Pending { job, id }),
+            Ok(job) => client.set(place, job),
             Err(refused) => {
                 client.free.push(place);
                 self.refuse(refused.payload, refused.reason);

@@ -92,6 +92,9 @@ def rows(places, has):
     def bare(prefix=()):
         return Side("bare blocking relay", [*prefix, *relay], "figure", environment=times)
 
+    def bare_uring(prefix=()):
+        return Side("bare relay on io_uring", [*prefix, *relay, "uring"], "figure", environment=times)
+
     def rust(to=SOCKET, in_flight=1, workers=1, sockets=True, asleep=False, dozing=False, prefix=(), name="over Unix sockets"):
         """A pool of Rust workers. With `sockets` its workers take no rings; with `asleep` nobody watches for
         what comes, with `dozing` the pool alone does. A single call is made by the relay's own client."""
@@ -123,6 +126,10 @@ def rows(places, has):
              headline="p50 of `serve` over Unix sockets, a Rust worker"),
         Pair("serve-relay-one-core", "serve", f"{one}, all on one core, the same client", rust(asleep=True, prefix=ONE_CORE),
              bare(ONE_CORE), "us", ("at most", 1.2), less_is_better=True, why=WHY_ASLEEP),
+        Pair("floor-relay", "serve", "one message in flight, nothing parsed, p50, all asleep: the floor", bare_uring(), bare(), "us",
+             less_is_better=True),
+        Pair("floor-relay-one-core", "serve", "one message in flight, nothing parsed, p50, all on one core: the floor",
+             bare_uring(ONE_CORE), bare(ONE_CORE), "us", less_is_better=True),
         Pair("serve-relay-default", "serve", f"{one}, as it is by default, the same client", rust(sockets=False, name="over a Unix socket, worker over rings"),
              bare(), "us", less_is_better=True),
         Pair("rings-relay-asleep", "serve", f"{one}, all asleep, the same client", rings(asleep=True), bare(), "us", ("at most", 0.85),

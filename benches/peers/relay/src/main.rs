@@ -1,10 +1,12 @@
 //! Measures what a hop costs: client -> relay -> worker -> relay -> client over Unix sockets, three
-//! processes, all asleep while they wait, nothing parsed. With `client SOCKET` the same blocking
-//! client calls the pool at that socket instead, and with `rings NAME` the one at `shm:NAME`, without
-//! ever watching the ring before it sleeps. Prints the median round trip in microseconds.
-//! `RELAY_SECONDS` and `RELAY_WARMUP` are the seconds that are measured, and those before.
+//! processes, all asleep while they wait, nothing parsed. With `uring` the relay waits on io_uring,
+//! as a pool does, and not in a read. With `client SOCKET` the same blocking client calls the pool at
+//! that socket instead, and with `rings NAME` the one at `shm:NAME`, without ever watching the ring
+//! before it sleeps. Prints the median round trip in microseconds. `RELAY_SECONDS` and
+//! `RELAY_WARMUP` are the seconds that are measured, and those before.
 
 mod rings;
+mod uring;
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -20,11 +22,12 @@ const MEASURED_S: f64 = 2.0;
 fn main() -> std::io::Result<()> {
     let mut args = std::env::args().skip(1);
     match (args.next().as_deref(), args.next(), args.next()) {
-        (Some("relay"), Some(own), Some(worker)) => relay(&own, &worker),
+        (Some("relay"), Some(own), Some(worker)) => relay(&own, &worker, args.next().as_deref()),
         (Some("worker"), Some(own), _) => worker(&own),
         (Some("client"), Some(pool), _) => client(UnixStream::connect(pool)?),
         (Some("rings"), Some(name), _) => client(rings::Rings::connect(&name)?),
-        _ => measure(),
+        (Some("uring"), ..) => measure(&["uring"]),
+        _ => measure(&[]),
     }
 }
 
@@ -33,11 +36,14 @@ fn worker(own: &str) -> std::io::Result<()> {
     pass_on(&mut peer, None)
 }
 
-fn relay(own: &str, worker: &str) -> std::io::Result<()> {
+fn relay(own: &str, worker: &str, how: Option<&str>) -> std::io::Result<()> {
     let listener = UnixListener::bind(own)?;
     let mut worker = connect(worker);
     let (mut client, _) = listener.accept()?;
-    pass_on(&mut client, Some(&mut worker))
+    match how {
+        Some("uring") => uring::pass_on(&client, &worker),
+        _ => pass_on(&mut client, Some(&mut worker)),
+    }
 }
 
 /// Gives back what comes, by way of `through` if there is one.
@@ -56,13 +62,13 @@ fn pass_on(peer: &mut UnixStream, mut through: Option<&mut UnixStream>) -> std::
     }
 }
 
-fn measure() -> std::io::Result<()> {
+fn measure(how: &[&str]) -> std::io::Result<()> {
     let folder = std::env::temp_dir().join(format!("relay-{}", std::process::id()));
     std::fs::create_dir(&folder)?;
     let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
     let (own, behind) = (path("relay"), path("worker"));
     let mut worker = start(&["worker", &behind])?;
-    let mut relay = start(&["relay", &own, &behind])?;
+    let mut relay = start(&[&["relay", &own, &behind], how].concat())?;
     rounds(connect(&own))?;
     worker.wait()?;
     relay.wait()?;

@@ -78,8 +78,8 @@ impl SpscFace {
     ///
     /// # Errors
     ///
-    /// [`ShmError::InvalidName`], [`ShmError::NameTaken`] when a process listens under the name,
-    /// [`ShmError::UnsafeDirectory`], [`ShmError::System`].
+    /// [`ShmError::InvalidName`]; [`ShmError::NameTaken`] when a process still listens under the
+    /// name after a second; [`ShmError::UnsafeDirectory`], [`ShmError::System`].
     pub fn create(name: &str) -> Result<Self, ShmError> {
         Self::create_in(&runtime_dir(), name, &Options::default())
     }

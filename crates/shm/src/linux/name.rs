@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -19,6 +20,11 @@ use crate::linux::pass::OFFER_TIMEOUT;
 pub const NAME_LEN_MAX: usize = 64;
 
 const DIRECTORY_MODE: u32 = 0o700;
+
+/// How long a name that is taken may take to become free.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(1);
+/// How long to wait between two looks at it.
+const RELEASE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Looks whether a pair may have this name, without asking anybody: 1 to [`NAME_LEN_MAX`] ASCII
 /// letters, digits, `-`, `_` and `.`, not beginning with a dot.
@@ -101,14 +107,29 @@ impl Place {
         }
     }
 
-    /// Listens under the name. What a process that was killed left there is replaced.
+    /// Listens under the name. What a process that was killed left there is replaced: a listener
+    /// may live on for a moment, as the kernel takes an io_uring apart, and what it refers to,
+    /// after the process was reaped.
     pub(crate) fn listen(self) -> Result<Listening, ShmError> {
         self.prepare()?;
-        let _lock = self.lock()?;
-        let path = self.path();
-        if is_live(&path) {
-            return Err(ShmError::NameTaken { name: self.name });
+        let since = Instant::now();
+        loop {
+            let lock = self.lock()?;
+            if !is_live(&self.path()) {
+                return self.bind(&lock);
+            }
+            // One that ends by itself needs the lock.
+            drop(lock);
+            if since.elapsed() >= RELEASE_PATIENCE {
+                return Err(ShmError::NameTaken { name: self.name });
+            }
+            std::thread::sleep(RELEASE_PAUSE);
         }
+    }
+
+    /// Listens where nobody does, while the lock is held.
+    fn bind(self, _lock: &File) -> Result<Listening, ShmError> {
+        let path = self.path();
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(ShmError::system("replace a stale socket")(error));
@@ -223,6 +244,23 @@ mod tests {
         drop(listening);
         assert!(!place.path().exists());
         assert!(matches!(place.connect(), Err(ShmError::NotFound { .. })));
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "miri has no Unix sockets")]
+    fn a_name_that_becomes_free_in_a_moment_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::new(&directory.path().join("run"), "a").unwrap();
+        place.prepare().unwrap();
+        // As of a process that is dead: nobody takes the file away.
+        let lingering = UnixListener::bind(place.path()).unwrap();
+        let other = place.clone();
+        let waiting = std::thread::spawn(move || other.listen());
+        // Time for it to look, and to find the listener.
+        std::thread::sleep(4 * RELEASE_PAUSE);
+        assert!(!waiting.is_finished());
+        drop(lingering);
+        assert!(waiting.join().unwrap().is_ok());
     }
 
     #[test]

@@ -12,9 +12,9 @@ use remuda_net::Notifier;
 
 use crate::config::{KILL_GRACE, PoolConfig, WorkerKind};
 use crate::error::PoolError;
-use crate::front::Clients;
 use crate::front::admin::ResetWaiter;
 use crate::front::listener::Listening;
+use crate::front::{ClientKey, Clients};
 use crate::history::{History, Incident, LostJob};
 use crate::job::{Answer, Bodies, Body, Form, Job, Origin};
 use crate::keeper::{Keeper, Scope, Signal};
@@ -65,11 +65,14 @@ pub(crate) struct Core {
     pub(crate) drained: bool,
     /// Messages are written here before they go out.
     pub(crate) scratch: Vec<u8>,
-    /// Workers that were handed calls and sleep. They are woken when all that is there was handed
-    /// out: one that is woken by the first of its calls would mostly sleep again before the next.
-    pub(crate) sleepers: Vec<WorkerId>,
+    /// Workers that calls are gathered for, until all that is there was handed out: one message in
+    /// a ring holds many, and one that is woken by the first of its calls would mostly sleep again
+    /// before the next.
+    pub(crate) called: Vec<WorkerId>,
+    /// Clients that answers are gathered for, likewise.
+    pub(crate) answered: Vec<ClientKey>,
     /// More answers are about to be read, which lead to more calls.
-    pub(crate) wakes_later: bool,
+    pub(crate) sends_later: bool,
     /// For the tasks that it spawns.
     pub(crate) me: Weak<Inner>,
     next_number: u64,
@@ -117,8 +120,9 @@ impl Core {
             fatal: None,
             drained: false,
             scratch: Vec::new(),
-            sleepers: Vec::new(),
-            wakes_later: false,
+            called: Vec::new(),
+            answered: Vec::new(),
+            sends_later: false,
             me: Weak::new(),
             next_number: 1,
             origin: remuda_net::now(),
@@ -193,8 +197,8 @@ impl Core {
                 }
             }
         }
-        if !self.wakes_later {
-            self.wake_workers();
+        if !self.sends_later {
+            self.send_gathered();
         }
         self.local.wake_if_any();
         self.watchers.drain(..).for_each(Waker::wake);
@@ -273,15 +277,20 @@ impl Core {
     fn send(&mut self, worker: WorkerId, call: CallId) {
         let Some(link) = self.links.of(worker) else { return };
         if link.send(&self.dispatch, call, &mut self.scratch) {
-            self.sleepers.push(worker);
+            self.called.push(worker);
         }
     }
 
-    /// Wakes the workers that sleep while there are calls for them: once for all the calls.
-    pub(crate) fn wake_workers(&mut self) {
-        for worker in self.sleepers.drain(..) {
+    /// Sends what was gathered, and so wakes workers and clients that sleep: once for all.
+    pub(crate) fn send_gathered(&mut self) {
+        for worker in self.called.drain(..) {
             if let Some(link) = self.links.of(worker) {
-                link.wake();
+                link.send_gathered();
+            }
+        }
+        for client in self.answered.drain(..) {
+            if let Some(client) = self.clients.of(client) {
+                client.send_gathered();
             }
         }
     }

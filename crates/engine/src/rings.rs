@@ -30,6 +30,9 @@ const SEND_LIMIT: usize = 64 << 20;
 const READ_BYTES: usize = 64 << 10;
 /// So often a ring is read in a row, before others get their turn.
 const READS_IN_A_ROW: u32 = 8;
+/// Pieces that are sent in one turn are put together up to about so many bytes: each message costs
+/// more than the bytes of a short line, and the peer begins with the first ones meanwhile.
+const GATHER_BYTES: usize = 1024;
 /// How long what a closed connection still has to send waits for room; as on a socket.
 const CLOSE_LINGER: Duration = Duration::from_secs(5);
 
@@ -233,43 +236,42 @@ impl Rings {
         if rest.is_empty() {
             return Ok(());
         }
-        let unsent = ends.unsent.len();
-        if unsent + rest.len() > SEND_LIMIT {
-            return Err(NetError::SendLimit { unsent, limit: SEND_LIMIT });
-        }
-        ends.unsent.push(rest);
-        if self.ring.parked.get() {
-            // The runtime believes that it has asked for all doorbells; this one is another.
-            while sender.park().unwrap_or(true) && !ends.unsent.is_empty() {
-                let before = ends.unsent.len();
-                if !ends.unsent.send(sender) || ends.unsent.len() == before {
-                    break;
-                }
-            }
-        }
+        ends.keep(rest)?;
+        ends.await_room(self.ring.parked.get());
         Ok(())
     }
 
-    /// As [`send_nowait`](Self::send_nowait), but a peer that sleeps goes on sleeping: `true` says
-    /// that it is to be woken by [`wake_peer`](Self::wake_peer), once more was sent.
-    pub(crate) fn send_unrung(&self, data: &[u8]) -> remuda_net::Result<bool> {
-        {
+    /// As [`send_nowait`](Self::send_nowait), but small pieces are put together, and shown to the
+    /// peer as one by [`send_gathered`](Self::send_gathered): `true` says that this is due, before
+    /// the thread does anything else.
+    pub(crate) fn gather(&self, data: &[u8]) -> remuda_net::Result<bool> {
+        let is_first = {
             let ends = &mut *self.ring.ends.borrow_mut();
-            if let Some(sender) = ends.sender.as_mut().filter(|_| !ends.ending)
-                && ends.unsent.is_empty()
-                && data.len() <= sender.slot_size()
-                && let Ok(sleeping) = sender.try_send_unrung(data)
-            {
-                return Ok(sleeping);
+            if ends.sender.is_none() || ends.ending {
+                return Err(NetError::Closed);
             }
-        }
-        self.send_nowait(data).map(|()| false)
+            let before = ends.unsent.len();
+            ends.keep(data)?;
+            if before + data.len() < GATHER_BYTES {
+                return Ok(before == 0);
+            }
+            before == 0
+        };
+        self.send_gathered();
+        Ok(is_first)
     }
 
-    /// Wakes the peer.
-    pub(crate) fn wake_peer(&self) {
-        if let Some(sender) = &mut self.ring.ends.borrow_mut().sender {
-            sender.ring_doorbell();
+    /// Shows the peer what was gathered, and wakes it if it sleeps.
+    pub(crate) fn send_gathered(&self) {
+        let is_cut = {
+            let ends = &mut *self.ring.ends.borrow_mut();
+            let had_sender = ends.sender.is_some();
+            ends.flush();
+            ends.await_room(self.ring.parked.get());
+            had_sender && ends.hung_up
+        };
+        if is_cut {
+            self.ring.nudge();
         }
     }
 
@@ -422,6 +424,28 @@ impl Ends {
             Err(_) => self.end = Some(CloseReason::Eof),
         }
         false
+    }
+
+    /// Keeps what is to be sent later.
+    fn keep(&mut self, data: &[u8]) -> remuda_net::Result<()> {
+        let unsent = self.unsent.len();
+        if unsent + data.len() > SEND_LIMIT {
+            return Err(NetError::SendLimit { unsent, limit: SEND_LIMIT });
+        }
+        self.unsent.push(data);
+        Ok(())
+    }
+
+    /// A runtime that is `parked` believes that it has asked for all doorbells. The one for room is
+    /// another.
+    fn await_room(&mut self, parked: bool) {
+        let Self { sender: Some(sender), unsent, .. } = self else { return };
+        while parked && !unsent.is_empty() && sender.park().unwrap_or(true) {
+            let before = unsent.len();
+            if !unsent.send(sender) || unsent.len() == before {
+                break;
+            }
+        }
     }
 
     /// Sends what there is room for, and ends the direction if that was to be the last.

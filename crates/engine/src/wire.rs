@@ -32,6 +32,22 @@ impl Wire {
         }
     }
 
+    /// As [`send_nowait`](Self::send_nowait), but over rings it waits for
+    /// [`send_gathered`](Self::send_gathered): `true` says that this is due.
+    pub(crate) fn gather(&self, data: &[u8]) -> remuda_net::Result<bool> {
+        match self {
+            Self::Socket(conn) => conn.send_nowait(data).map(|()| false),
+            Self::Rings(rings) => rings.gather(data),
+        }
+    }
+
+    /// Sends what was gathered.
+    pub(crate) fn send_gathered(&self) {
+        if let Self::Rings(rings) = self {
+            rings.send_gathered();
+        }
+    }
+
     /// Sends what the connection takes; one that doesn't take it is cut.
     pub(crate) fn send_or_cut(&self, data: &[u8]) {
         if self.send_nowait(data).is_err() {

@@ -78,6 +78,21 @@ impl Client {
         self.wire.send_or_cut(bytes);
     }
 
+    /// As [`send`](Self::send), but it may be gathered with more; `true` says that
+    /// [`send_gathered`](Self::send_gathered) is due.
+    pub(crate) fn gather(&mut self, bytes: &[u8]) -> bool {
+        self.given += bytes.len() as u64;
+        self.wire.gather(bytes).unwrap_or_else(|_| {
+            self.wire.close();
+            false
+        })
+    }
+
+    /// Sends what was gathered.
+    pub(crate) fn send_gathered(&self) {
+        self.wire.send_gathered();
+    }
+
     /// True if it took nothing of what is there for it for too long.
     fn takes_nothing(&mut self, now: Duration, limit: Duration) -> bool {
         let unsent = self.wire.unsent() as u64;

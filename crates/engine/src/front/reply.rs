@@ -52,12 +52,15 @@ impl Core {
         let Some(client) = self.clients.of(*key) else { return };
         client.release(*place);
         let done = client.pending == 0;
-        if let Some(number) = order {
+        let is_gathered = if let Some(number) = order {
             let mut ready = Vec::new();
             client.unnamed.answer(*number, &self.scratch, &mut ready);
-            client.send(&ready);
+            client.gather(&ready)
         } else {
-            client.send(&self.scratch);
+            client.gather(&self.scratch)
+        };
+        if is_gathered {
+            self.answered.push(*key);
         }
         if done && let Some(waiting) = client.unnamed.answered.take() {
             waiting.wake();

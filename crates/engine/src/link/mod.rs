@@ -109,7 +109,7 @@ impl Link {
         matches!(&self.transport, Transport::Process(link) if link.rings().is_some())
     }
 
-    /// Hands a call over; true if the worker sleeps, and is to be woken once it has them all.
+    /// Hands a call over; true if it is gathered with others, and to be sent with them.
     pub(crate) fn send(
         &self,
         dispatch: &Dispatch<Job, Answer>,
@@ -124,10 +124,10 @@ impl Link {
         false
     }
 
-    /// Wakes a worker that sleeps while there are calls for it.
-    pub(crate) fn wake(&self) {
+    /// Sends the calls that were gathered.
+    pub(crate) fn send_gathered(&self) {
         if let Transport::Process(link) = &self.transport {
-            link.wake();
+            link.send_gathered();
         }
     }
 

@@ -132,7 +132,7 @@ impl ProcessLink {
         }
     }
 
-    /// Hands a call over; true if its worker sleeps, and is to be woken once it has them all.
+    /// Hands a call over; true if it is gathered with others, and to be sent with them.
     pub(crate) fn send(
         &self,
         dispatch: &Dispatch<Job, Answer>,
@@ -154,22 +154,16 @@ impl ProcessLink {
                 encode::calls_with(scratch, id, &fields, jobs, write_body);
             }
         }
-        match &self.wire {
-            // One that is gone is one whose end is about to be read: the job is judged then.
-            Wire::Rings(rings) => match rings.send_unrung(scratch) {
-                Ok(sleeps) => return sleeps,
-                Err(error) => self.not_sent(&error),
-            },
-            Wire::Socket(_) => self.transmit(scratch),
-        }
-        false
+        // One that is gone is one whose end is about to be read: the job is judged then.
+        self.wire.gather(scratch).unwrap_or_else(|error| {
+            self.not_sent(&error);
+            false
+        })
     }
 
-    /// Wakes a worker that sleeps while there are calls for it.
-    pub(crate) fn wake(&self) {
-        if let Wire::Rings(rings) = &self.wire {
-            rings.wake_peer();
-        }
+    /// Sends the calls that were gathered.
+    pub(crate) fn send_gathered(&self) {
+        self.wire.send_gathered();
     }
 
     pub(crate) fn cancel(&self, call: CallId, scratch: &mut Vec<u8>) {
@@ -293,10 +287,10 @@ impl Core {
 
     /// Takes in the lines that are whole in `bytes`.
     fn read_worker(&mut self, worker: WorkerId, bytes: &[u8]) -> ParseResult {
-        self.wakes_later = true;
+        self.sends_later = true;
         let parsed = self.read_worker_lines(worker, bytes);
-        self.wakes_later = false;
-        self.wake_workers();
+        self.sends_later = false;
+        self.send_gathered();
         parsed
     }
 

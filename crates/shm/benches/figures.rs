@@ -8,6 +8,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[cfg(target_os = "linux")]
+#[path = "figures/bare.rs"]
+mod bare;
+#[cfg(target_os = "linux")]
 #[path = "figures/cases.rs"]
 mod cases;
 #[cfg(target_os = "linux")]

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use remuda_shm::{Options, Receiver, Sender, SpscFace};
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::bare;
 use crate::child::pin;
 
 pub(crate) struct Case {
@@ -50,6 +51,9 @@ pub(crate) fn all() -> Vec<Case> {
     {
         cases.extend([
             case(format!("{name}, Unix stream"), "GB/s", move || bytes_stream(size)),
+            case(format!("{name}, bare copies"), "GB/s", move || {
+                bare::copies(size, count_of(size))
+            }),
             case(format!("{name}, copied"), "GB/s", move || bytes("sink-into", size, send)),
             case(format!("{name}, copied, as Bytes"), "GB/s", move || {
                 bytes("sink-recv", size, send)

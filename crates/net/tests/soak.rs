@@ -11,8 +11,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use remuda_net::{
-    Backend, Config, ConnCtx, ParseResult, connect, connect_unix, join, listen_tcp, listen_unix,
-    run_local, sleep, spawn_with_handle, timeout, yield_now,
+    Backend, Config, ConnCtx, ParseResult, connect, connect_unix, forward_both, join, listen_tcp,
+    listen_unix, run_local, sleep, spawn_with_handle, timeout, yield_now,
 };
 
 /// Clients at a time.
@@ -80,16 +80,28 @@ async fn echo(conn: ConnCtx) {
     }
 }
 
+/// Passes on to the server behind a path, until either side is gone.
+async fn relay(conn: ConnCtx, server: PathBuf) {
+    let Ok(attempt) = connect_unix(&server) else { return };
+    let Ok(other) = attempt.await else { return };
+    let _ = forward_both(conn, other).await;
+    other.close();
+}
+
 #[derive(Clone)]
 struct Servers {
     tcp: SocketAddr,
+    relay: SocketAddr,
     unix: PathBuf,
 }
 
 async fn client(servers: Servers, mut chance: Chance, until: Instant, counts: Rc<Counts>) {
     while Instant::now() < until {
-        let attempt =
-            if chance.below(2) == 0 { connect(servers.tcp) } else { connect_unix(&servers.unix) };
+        let attempt = match chance.below(3) {
+            0 => connect(servers.tcp),
+            1 => connect(servers.relay),
+            _ => connect_unix(&servers.unix),
+        };
         let Ok(attempt) = attempt else { continue };
         if chance.below(20) == 0 {
             add(&counts.cancelled);
@@ -192,7 +204,12 @@ fn descriptors() -> usize {
 
 async fn soak(path: &Path, seed: u64, seconds: u64) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let servers = Servers { tcp: listener.local_addr().unwrap(), unix: path.to_path_buf() };
+    let between = TcpListener::bind("127.0.0.1:0").unwrap();
+    let servers = Servers {
+        tcp: listener.local_addr().unwrap(),
+        relay: between.local_addr().unwrap(),
+        unix: path.to_path_buf(),
+    };
     let open = Rc::new(RefCell::new(0_i64));
     let serve = move |open: Rc<RefCell<i64>>| {
         move |conn| {
@@ -206,6 +223,8 @@ async fn soak(path: &Path, seed: u64, seconds: u64) {
     };
     let tcp = listen_tcp(listener, serve(Rc::clone(&open))).unwrap();
     let unix = listen_unix(UnixListener::bind(path).unwrap(), serve(Rc::clone(&open))).unwrap();
+    let behind = path.to_path_buf();
+    let between = listen_tcp(between, move |conn| relay(conn, behind.clone())).unwrap();
     sleep(Duration::from_millis(1)).await;
     let before = descriptors();
     let until = Instant::now() + Duration::from_secs(seconds);
@@ -238,6 +257,7 @@ async fn soak(path: &Path, seed: u64, seconds: u64) {
     );
     assert!(counts.exchanged.get() > 0);
     tcp.close();
+    between.close();
     unix.close();
 }
 

@@ -134,6 +134,24 @@ fn left_over() -> (usize, usize) {
     (descriptors, maps.matches("remuda-shm").count())
 }
 
+/// Has the thread started that waits for the end of peers: it and its descriptor stay for as long
+/// as this process lives.
+fn start_vigil() {
+    let (engine, application) = std::os::unix::net::UnixStream::pair().unwrap();
+    let face = SpscFace::over(&engine, &options()).unwrap();
+    let handle = SpscHandle::over(&application, &options()).unwrap();
+    let blocked = thread::spawn(move || handle.recv_blocking());
+    let is_vigil = |task: std::io::Result<std::fs::DirEntry>| {
+        let name = task.and_then(|task| std::fs::read_to_string(task.path().join("comm")));
+        name.is_ok_and(|name| name.starts_with("remuda-shm-vigi"))
+    };
+    while !std::fs::read_dir("/proc/self/task").unwrap().any(is_vigil) {
+        thread::yield_now();
+    }
+    drop(face);
+    assert_eq!(blocked.join().unwrap(), None);
+}
+
 #[test]
 fn the_survivor_is_told_and_nothing_is_left() {
     if let Some(role) = support::role() {
@@ -143,6 +161,7 @@ fn the_survivor_is_told_and_nothing_is_left() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("run");
     let mut random = support::seed();
+    start_vigil();
     let before = left_over();
     let mut fastest = Duration::MAX;
     for i in 0..support::amount(40, 1_000) {

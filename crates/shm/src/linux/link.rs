@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::error::{CloseReason, Lie, ShmError};
 use crate::linux::bell::Bell;
 use crate::linux::life::{Life, Pulse};
+use crate::linux::memory::NextLines;
 use crate::linux::options::Waiting;
 use crate::linux::sleeper::Sleeper;
 use crate::linux::spin::Spin;
@@ -23,6 +24,7 @@ pub(crate) struct Side {
     pub(crate) waiting: Waiting,
     /// Messages sent, for the receiver to tell a stream from answers.
     sent: Arc<AtomicU64>,
+    pub(crate) next_lines: Arc<NextLines>,
 }
 
 impl Side {
@@ -33,6 +35,7 @@ impl Side {
             life: Arc::new(life),
             waiting,
             sent: Arc::default(),
+            next_lines: Arc::default(),
         }
     }
 
@@ -184,6 +187,7 @@ impl Link {
             // The peer, who shares the setting, has it not block.
             self.vigil = Vigilance::Impossible;
         }
+        self.side.next_lines.fetch();
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::null_mut;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use rustix::fs::{
     MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
@@ -148,6 +148,17 @@ impl SharedRing {
         }
     }
 
+    /// Notes which lines the next message to a consumer that sleeps will be written to.
+    #[inline]
+    pub(crate) fn note_lines(&self, slot: u32, lines: &NextLines) {
+        let first = self.slot(slot);
+        let indices = [Index::Tail, Index::Consumer].map(|index| self.indices[index as usize]);
+        let of = [first, first.wrapping_add(LINE), indices[0].cast(), indices[1].cast()];
+        for (line, note) in of.into_iter().zip(&lines.0) {
+            note.store(line, Ordering::Relaxed);
+        }
+    }
+
     #[inline]
     fn index(&self, index: Index) -> &AtomicU64 {
         // SAFETY: the word is mapped as long as `self` lives, aligned, and accessed by atomics
@@ -255,6 +266,18 @@ unsafe impl Storage for SharedRing {
         if self.stride > LINE {
             prefetch_read(slot.wrapping_add(LINE));
         }
+    }
+}
+
+/// The lines that the next message will be written to. Who wakes up to take a message fetches them
+/// while that one travels: it will mostly send an answer.
+#[derive(Debug, Default)]
+pub(crate) struct NextLines([AtomicPtr<u8>; 4]);
+
+impl NextLines {
+    #[inline]
+    pub(crate) fn fetch(&self) {
+        self.0.iter().for_each(|line| prefetch_write(line.load(Ordering::Relaxed)));
     }
 }
 

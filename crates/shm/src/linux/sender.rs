@@ -71,6 +71,10 @@ impl Sender {
             Ok(sleeping) => {
                 self.link.note_sent(self.ring.published());
                 self.unrung |= sleeping;
+                if sleeping {
+                    let (memory, slot) = self.ring.next_slot();
+                    memory.note_lines(slot, &self.link.side.next_lines);
+                }
                 Ok(sleeping)
             }
             Err(error) => Err(self.refused(error, message.len())),

@@ -82,8 +82,9 @@ impl Watch {
     }
 
     fn ended(&self, key: u64) {
-        let side = self.kept().sides.get(&key).cloned();
-        if let Some((life, bell)) = side {
+        // Under the lock: once a vigil is dropped, nothing of its side is open here any more.
+        let kept = self.kept();
+        if let Some((life, bell)) = kept.sides.get(&key) {
             life.give_up();
             bell.ring();
         }

@@ -73,6 +73,12 @@ impl<S: Storage> Producer<S> {
         self.geometry
     }
 
+    /// The storage, and the slot of the next message.
+    #[cfg(all(target_os = "linux", not(loom)))]
+    pub(crate) fn next_slot(&self) -> (&S, u32) {
+        (&self.storage, self.slot)
+    }
+
     /// Messages published since the ring was made.
     pub fn published(&self) -> u64 {
         self.tail

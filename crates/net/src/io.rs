@@ -40,9 +40,16 @@ impl Io {
 
     /// Gives the kernel what this turn's tasks sent.
     pub(crate) fn flush_dirty(&mut self) {
-        while let Some(key) = self.state.dirty.pop() {
-            self.driver.flush(&mut self.state, key);
+        let several = self.state.dirty.len() > 1;
+        let mut at = 0;
+        // Who was first is answered first.
+        while let Some(&key) = self.state.dirty.get(at) {
+            at += 1;
+            if !several || !self.driver.send_with_enter(&mut self.state, key) {
+                self.driver.flush(&mut self.state, key);
+            }
         }
+        self.state.dirty.clear();
     }
 
     /// What is due by the clock: connections that lingered long enough, listeners that rested.

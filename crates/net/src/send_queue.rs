@@ -133,6 +133,15 @@ impl SendQueue {
         first.as_slice().get(self.offset..)
     }
 
+    /// The length of what is unsent, if that is one piece of the runtime's own memory: nobody
+    /// outside waits for it to be let go of.
+    pub(crate) fn only_own_piece(&self) -> Option<usize> {
+        match self.chunks.front().filter(|_| self.chunks.len() == 1)? {
+            Chunk::Copied(_) | Chunk::Ring(_) => self.only_piece().map(<[u8]>::len),
+            Chunk::Shared(_) => None,
+        }
+    }
+
     /// So many bytes went to the kernel without having been queued.
     pub(crate) fn passed(&mut self, count: usize) {
         self.queued += count as u64;

@@ -88,6 +88,15 @@ impl Driver {
         each!(self, driver => driver.flush(state, key));
     }
 
+    /// Leaves what is queued to the call that waits for events next, where that is possible
+    /// (true): for the end of a turn in which several connections have something to send.
+    pub(crate) fn send_with_enter(&mut self, state: &mut State, key: Key) -> bool {
+        match self {
+            Self::Mio(_) => false,
+            Self::Uring(driver) => driver.send_with_enter(state, key),
+        }
+    }
+
     /// Has the kernel take a large `data` at once, as far as it does; returns how far.
     pub(crate) fn send_directly(&mut self, state: &mut State, key: Key, data: &[u8]) -> usize {
         direct::send(state, key, data)

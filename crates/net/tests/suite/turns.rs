@@ -56,4 +56,93 @@ async fn nothing_happens_while_nothing_comes() {
     listening.close();
 }
 
-on_both_drivers!(a_request_and_its_answer_are_one_turn, nothing_happens_while_nothing_comes);
+/// Tasks run on until this turn ends, whose flush comes before timers.
+async fn next_turn() {
+    sleep(Duration::from_micros(1)).await;
+}
+
+/// What a connection is to send in a round: never the same as its neighbours or before.
+fn piece(conn: usize, round: usize) -> Vec<u8> {
+    let len = 1 + (conn * 611 + round * 1_013) % 9_000;
+    (0..len).map(|at| (at * 7 + conn * 31 + round) as u8).collect()
+}
+
+async fn what_several_connections_send_in_one_turn_comes_whole_and_in_order() {
+    const CONNS: usize = 24;
+    // More than a socket holds, so that sends are short, refused, and go on later.
+    const ROUNDS: usize = 200;
+    let (mut conns, mut readers) = (Vec::new(), Vec::new());
+    for index in 0..CONNS {
+        let (conn, mut peer) = half_pair();
+        conns.push(conn);
+        readers.push(move || {
+            let mut all = Vec::new();
+            peer.read_to_end(&mut all).unwrap();
+            let expected: Vec<u8> = (0..ROUNDS).flat_map(|round| piece(index, round)).collect();
+            assert!(all == expected, "{} of {} bytes", all.len(), expected.len());
+        });
+    }
+    let mut threads = Vec::new();
+    for round in 0..ROUNDS {
+        for (index, conn) in conns.iter().enumerate() {
+            conn.send_nowait(&piece(index, round)).unwrap();
+            if round == ROUNDS - 1 && index % 3 == 0 {
+                conn.shutdown_write();
+            } else if round == ROUNDS - 1 {
+                conn.close();
+            }
+        }
+        if round == ROUNDS / 2 {
+            // Until here nobody read.
+            assert!(conns.iter().all(|conn| conn.unsent() > 0));
+            threads.extend(readers.drain(..).map(std::thread::spawn));
+        }
+        next_turn().await;
+        if round % 10 == 0 && round > ROUNDS / 2 {
+            conns[round % CONNS].flushed(0).await.unwrap();
+        }
+    }
+    for thread in threads {
+        spawn_blocking(move || thread.join().unwrap()).await.unwrap();
+    }
+}
+
+async fn what_a_turn_sends_counts_as_sent_in_the_next() {
+    let mut pairs: Vec<_> = (0..10).map(|_| half_pair()).collect();
+    for round in 0..100_u8 {
+        let sends: Vec<_> =
+            pairs.iter().map(|(conn, _)| conn.send(&[round; 50]).unwrap()).collect();
+        next_turn().await;
+        assert!(pairs.iter().all(|(conn, _)| conn.unsent() == 0));
+        for send in sends {
+            assert_eq!(send.await.unwrap(), 50);
+        }
+        // Awaited at once: nothing but the send can end this wait.
+        let (first, second) =
+            (pairs[0].0.send(&[round]).unwrap(), pairs[1].0.send(&[round]).unwrap());
+        let (first, second) = remuda_net::join(first, second).await;
+        assert_eq!((first.unwrap(), second.unwrap()), (1, 1));
+        for (index, (_, peer)) in pairs.iter_mut().enumerate() {
+            let mut got = vec![0; if index < 2 { 51 } else { 50 }];
+            peer.read_exact(&mut got).unwrap();
+            assert!(got.iter().all(|byte| *byte == round));
+        }
+    }
+    // To a peer that is gone: each connection is told by itself.
+    let conns: Vec<_> = pairs.into_iter().map(|(conn, _)| conn).collect();
+    for conn in &conns {
+        conn.send_nowait(b"to nobody").unwrap();
+    }
+    next_turn().await;
+    for conn in &conns {
+        conn.peer_gone().await;
+        assert!(conn.send_nowait(b"more").is_err());
+    }
+}
+
+on_both_drivers!(
+    a_request_and_its_answer_are_one_turn,
+    nothing_happens_while_nothing_comes,
+    what_a_turn_sends_counts_as_sent_in_the_next,
+    what_several_connections_send_in_one_turn_comes_whole_and_in_order,
+);

@@ -36,6 +36,8 @@ pub(crate) struct UringDriver {
     ring: ManuallyDrop<Ring>,
     buffers: ManuallyDrop<Buffers>,
     in_flight: ManuallyDrop<InFlight>,
+    /// The last wait left silent sends whose outcome isn't known.
+    unsettled: bool,
     /// Receives that the kernel may still write for, and that aren't over.
     receiving: usize,
     /// Accepts that aren't over: each holds its listener open.
@@ -59,6 +61,7 @@ impl UringDriver {
             ring: ManuallyDrop::new(Ring::new(uring)),
             buffers: ManuallyDrop::new(buffers),
             in_flight: ManuallyDrop::default(),
+            unsettled: false,
             receiving: 0,
             accepting: 0,
             starved: Vec::new(),
@@ -233,8 +236,9 @@ impl UringDriver {
         self.buffers.are_plenty()
     }
 
+    /// Whether silent sends wait for an `enter` that takes the rest of the entries.
     pub(crate) fn has_work(&self) -> bool {
-        false
+        self.unsettled
     }
 
     /// What a turn has to say to the kernel besides its tasks' operations.
@@ -263,11 +267,14 @@ impl UringDriver {
     pub(crate) fn wait(&mut self, state: &mut State, timeout: Option<Duration>) -> Result<()> {
         self.prepare(state);
         self.ring.enter(timeout)?;
+        let certain = self.ring.is_settled();
         // Those that come meanwhile are for the next turn.
         for _ in 0..self.ring.ready() {
             let Some(completion) = self.ring.next() else { break };
             self.complete(state, &completion);
         }
+        self.settle(state, certain);
+        self.unsettled = self.in_flight.has_silent();
         Ok(())
     }
 
@@ -350,6 +357,11 @@ impl Drop for UringDriver {
             }
             while let Some(completion) = self.ring.next() {
                 self.last_completion(&completion);
+            }
+            while self.ring.is_settled()
+                && let Some((key, len)) = self.in_flight.next_settled()
+            {
+                drop(self.in_flight.finish(key.index as usize, len, &mut self.done));
             }
         }
         let idle = self.in_flight.count + self.receiving == 0;

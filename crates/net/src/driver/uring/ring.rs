@@ -42,7 +42,7 @@ impl Ring {
 
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
         // SAFETY: whatever an entry points to is owned by `InFlight` or the buffer ring until
-        // its completion has come; entries that point to nothing need no care.
+        // its completion has come, or none can come any more; entries that point to nothing need no care.
         unsafe { self.uring.submission().push(entry) }.is_ok()
     }
 
@@ -90,6 +90,12 @@ impl Ring {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the kernel has taken all entries, and hides no completions for want of room.
+    pub(super) fn is_settled(&mut self) -> bool {
+        let queue = self.uring.submission();
+        queue.is_empty() && !queue.cq_overflow() && self.backlog.is_empty()
     }
 
     /// To be called before it is dropped.

@@ -46,6 +46,9 @@ pub(super) fn try_ring(config: &Config) -> Result<IoUring, String> {
     if !(params.is_feature_nodrop() && params.is_feature_ext_arg()) {
         return Err("io_uring is older than Linux 5.11's".into());
     }
+    if !params.is_feature_skip_cqe_on_success() {
+        return Err("io_uring is older than Linux 5.17's".into());
+    }
     Ok(uring)
 }
 

@@ -35,9 +35,9 @@ WORKERS = (
 )
 CONNECTIONS = (
     "the load is divided by the connections, so that at 1,000 of them there is one call on each: each call comes by a receive of its "
-    "own, and its answer goes by a send of its own, a quarter and a fifth of the pool's time. The receives of a turn are made in one "
-    "system call, the sends are the last column. What the number alone costs is in the table before. Next: the sends of a "
-    "turn in one system call, too, which saves entering the kernel, and not the sends."
+    "own, and its answer goes by a send of its own, the kernel's work for which can't be shared. A turn makes all its receives, and up "
+    "to 128 of its sends, in one system call. What the number alone costs is in the table before. Next: nothing, as long as each call "
+    "comes alone."
 )
 
 

@@ -899,16 +899,24 @@ class _Listener:
             raise SystemExit(0)
 
         listener = self.bind()
+        # A signal that comes right before a wait wakes nobody, but for what it writes here.
+        rung, bell = socket.socketpair()
+        rung.setblocking(False)
+        bell.setblocking(False)
+        bell_before = signal.set_wakeup_fd(bell.fileno(), warn_on_full_buffer=False)
         before = signal.signal(signal.SIGTERM, stop)
         try:
             if self.plan.is_async:
-                self.run_async(listener)
+                self.run_async(listener, rung)
             else:
-                self.run_plain(listener)
+                self.run_plain(listener, rung)
         except KeyboardInterrupt:
             raise SystemExit(130)
         finally:
             signal.signal(signal.SIGTERM, before)
+            signal.set_wakeup_fd(bell_before)
+            rung.close()
+            bell.close()
             listener.close()
             try:
                 os.unlink(self.path)
@@ -941,15 +949,18 @@ class _Listener:
         listener.listen(128)
         return listener
 
-    def run_plain(self, listener):
+    def run_plain(self, listener, rung):
         """One thread, which reads whichever connection has something to say."""
         import selectors
 
         selector = selectors.DefaultSelector()
         selector.register(listener, selectors.EVENT_READ, None)
+        selector.register(rung, selectors.EVENT_READ, None)
         while not self.plan.stopping:
             for key, _events in selector.select():
-                if key.data is None:
+                if key.fileobj is rung:
+                    rung.recv(READ_BYTES)  # the signal's own handler does the rest
+                elif key.data is None:
                     try:
                         sock, _address = listener.accept()
                     except OSError as error:  # out of descriptors, say: they come back when a client leaves
@@ -984,12 +995,13 @@ class _Listener:
             return False
         return True
 
-    def run_async(self, listener):
+    def run_async(self, listener, rung):
         import asyncio
 
         async def until_stopped():
             loop = asyncio.get_running_loop()
             session = _async_session()
+            loop.add_reader(rung, rung.recv, READ_BYTES)
             self.plan.stopped = loop.create_future()
             server = await loop.create_unix_server(lambda: session(self.plan, self.limit, True), sock=listener)
             try:

@@ -9,8 +9,8 @@ BEYOND_BARE = (
     "books once a turn; where a turn serves many requests of a connection the aim is met."
 )
 BEYOND_RINGLINE = (
-    "the answers of a turn are handed over by one `io_uring_enter`, as ringline does; what is left is the task that is woken and polled "
-    "for each request, and what is done once a turn. Next: fewer steps a turn."
+    "the answers of a turn are handed over by one `io_uring_enter`, as ringline does. What is left was not profiled since; it should be "
+    "the task that is woken and polled for each request, and what is done once a turn. Next: fewer steps a turn."
 )
 TURN = (
     "with one request a turn, 16 % of the time is our own code's by `perf`, where the bare loop has 4 %: what is done once a turn is done "

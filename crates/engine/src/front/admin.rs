@@ -3,13 +3,14 @@
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use remuda_dispatch::{Drain, Phase, ResetRefused};
+use remuda_dispatch::{Drain, Phase, ResetRefused, WorkerView};
 use remuda_protocol::{Code, Id, IdBuf, Offer, encode};
 use remuda_reconnect::LinkState;
 use serde_json::{Value, json};
 
 use crate::core::Core;
 use crate::front::ClientKey;
+use crate::history::Incident;
 use crate::link::Link;
 
 /// A client that waits for the end of a reset.
@@ -169,35 +170,34 @@ impl Core {
         is_admin
     }
 
+    fn worker_status(&self, view: &WorkerView, now: Duration) -> Value {
+        let link = self.links.iter().find(|link| link.worker == view.worker);
+        let peer = self.peers.iter().find(|peer| peer.worker == view.worker);
+        json!({
+            "worker": link.map(|link| link.number),
+            "slot": view.slot,
+            "pid": link.and_then(|link| link.pid),
+            "attached": peer.map(|peer| &peer.address),
+            "link": peer.map(|peer| link_state(&peer.link.latest(), now)),
+            "shm": link.is_some_and(Link::is_over_rings),
+            "state": view.state.as_str(),
+            "generation": view.generation,
+            "jobs": view.jobs,
+            "in_flight": view.in_flight,
+            "age_ms": view.age.as_millis() as u64,
+            "job_age_ms": view.job_age.map(|age| age.as_millis() as u64),
+            "memory": view.memory,
+            "cpu_ms": link.and_then(|link| link.load.cpu()).map(|cpu| cpu.as_millis() as u64),
+            "cpu_percent": link.and_then(|link| link.load.percent()),
+        })
+    }
+
     /// The pool at this moment, for people and programs.
     pub(crate) fn status(&self) -> Value {
         let now = self.now();
         let snapshot = self.dispatch.snapshot(now);
-        let workers: Vec<Value> = snapshot
-            .workers
-            .iter()
-            .map(|view| {
-                let link = self.links.iter().find(|link| link.worker == view.worker);
-                let peer = self.peers.iter().find(|peer| peer.worker == view.worker);
-                json!({
-                    "worker": link.map(|link| link.number),
-                    "slot": view.slot,
-                    "pid": link.and_then(|link| link.pid),
-                    "attached": peer.map(|peer| &peer.address),
-                    "link": peer.map(|peer| link_state(&peer.link.latest(), now)),
-                    "shm": link.is_some_and(Link::is_over_rings),
-                    "state": view.state.as_str(),
-                    "generation": view.generation,
-                    "jobs": view.jobs,
-                    "in_flight": view.in_flight,
-                    "age_ms": view.age.as_millis() as u64,
-                    "job_age_ms": view.job_age.map(|age| age.as_millis() as u64),
-                    "memory": view.memory,
-                    "cpu_ms": link.and_then(|link| link.load.cpu()).map(|cpu| cpu.as_millis() as u64),
-                    "cpu_percent": link.and_then(|link| link.load.percent()),
-                })
-            })
-            .collect();
+        let workers: Vec<Value> =
+            snapshot.workers.iter().map(|view| self.worker_status(view, now)).collect();
         let counters = &snapshot.counters;
         let failed: serde_json::Map<String, Value> = remuda_dispatch::Code::ALL
             .iter()
@@ -243,22 +243,7 @@ impl Core {
             },
             "wait_us": self.timings.wait.summary(),
             "run_us": self.timings.run.summary(),
-            "events": self.history.incidents().map(|incident| json!({
-                "worker": incident.worker,
-                "slot": incident.slot,
-                "at_ms": incident.at.as_millis() as u64,
-                "what": incident.explain(),
-                "killed": incident.killed.map(|reason| format!("{reason:?}")),
-                "was_ready": incident.was_ready,
-                "reason": incident.reason.map(remuda_dispatch::RestartReason::as_str),
-                "jobs": incident.jobs,
-                "job": incident.job.as_ref().map(|job| json!({
-                    "id": job.id.as_deref().map(id_value),
-                    "bytes": job.bytes,
-                    "ran_ms": job.ran.map(|ran| ran.as_millis() as u64),
-                    "text": job.to_string(),
-                })),
-            })).collect::<Vec<_>>(),
+            "events": self.history.incidents().map(incident_status).collect::<Vec<_>>(),
             "workers_started": counters.spawned,
             "threads_left_behind": self.threads.left_behind(),
             "restarts": restarts,
@@ -282,6 +267,26 @@ fn link_state(link: &LinkState, now: Duration) -> Value {
         LinkState::Failed { because } => json!({"state": "failed", "because": &**because}),
         _ => Value::Null,
     }
+}
+
+/// How a worker ended, for people and programs.
+fn incident_status(incident: &Incident) -> Value {
+    json!({
+        "worker": incident.worker,
+        "slot": incident.slot,
+        "at_ms": incident.at.as_millis() as u64,
+        "what": incident.explain(),
+        "killed": incident.killed.map(|reason| format!("{reason:?}")),
+        "was_ready": incident.was_ready,
+        "reason": incident.reason.map(remuda_dispatch::RestartReason::as_str),
+        "jobs": incident.jobs,
+        "job": incident.job.as_ref().map(|job| json!({
+            "id": job.id.as_deref().map(id_value),
+            "bytes": job.bytes,
+            "ran_ms": job.ran.map(|ran| ran.as_millis() as u64),
+            "text": job.to_string(),
+        })),
+    })
 }
 
 /// An id as it was written, as a value.

@@ -7,6 +7,7 @@ pub(crate) mod filter;
 mod parcel;
 pub(crate) mod process;
 mod shm;
+mod talk;
 pub(crate) mod thread;
 pub(crate) mod tls;
 

@@ -1,0 +1,290 @@
+//! The talk with a filter: its lines are written while its answers are read, and both are counted.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
+
+use remuda_dispatch::WorkerId;
+use remuda_net::Either3;
+
+use crate::link::asleep;
+use crate::link::filter::{FilterLink, Group, SILENCE, Trouble};
+use crate::pool::Pool;
+
+/// How long is waited at a time for a filter to read again, once it has answered a group.
+const SETTLE_STEP: Duration = Duration::from_millis(1);
+/// How often that is waited.
+const SETTLE_STEPS: u32 = 100;
+/// A filter that so many groups in a row were waited for in vain doesn't show when it reads: from
+/// there on, only its lines are counted.
+const UNSETTLED_LIMIT: u32 = 3;
+/// How much is read at once, in bytes.
+const READ_SIZE: usize = 64 << 10;
+/// The answers of a group may take so many times `max_body_bytes`.
+const GROUP_BODIES: usize = 4;
+
+/// What became of a group.
+pub(super) enum Told {
+    Answered,
+    /// The filter's stdout has ended.
+    Ended,
+    Trouble(Trouble),
+}
+
+/// What happened while nothing was asked.
+pub(super) enum Idle {
+    Work,
+    Ended,
+    Unasked,
+}
+
+/// The talk with one filter.
+pub(super) struct Talk {
+    pub(super) stdin: Option<File>,
+    stdout: File,
+    chunk: Box<[u8]>,
+    /// What it wrote and was not taken yet.
+    pub(super) answers: Vec<u8>,
+    /// How much was written, in bytes.
+    written: u64,
+    /// How many groups in a row it was not seen to read again after.
+    unsettled: u32,
+    /// How far line ends were counted, and how many there are.
+    counted: usize,
+    lines: usize,
+    /// The most bytes that a line may have.
+    max_line: usize,
+    /// Where the line begins that has no end yet.
+    line_start: usize,
+    /// It is over the limit, and thrown away.
+    skips: bool,
+    /// Which lines were: they stand in `answers` as empty ones.
+    pub(super) too_long: Vec<usize>,
+}
+
+impl Talk {
+    pub(super) fn with(stdin: File, stdout: File, max_line: usize) -> Self {
+        let chunk = vec![0; READ_SIZE].into_boxed_slice();
+        Self {
+            stdin: Some(stdin),
+            stdout,
+            chunk,
+            answers: Vec::new(),
+            written: 0,
+            unsettled: 0,
+            counted: 0,
+            lines: 0,
+            max_line,
+            line_start: 0,
+            skips: false,
+            too_long: Vec::new(),
+        }
+    }
+
+    /// Writes a group's lines while reading its answers, until they are all there.
+    pub(super) async fn group(&mut self, pool: &Pool, worker: WorkerId, group: &Group) -> Told {
+        let mut written = 0;
+        loop {
+            written += self.write_some(&group.lines[written..]);
+            if self.lines > group.count
+                && let Some(line) = self.surplus(group.count)
+            {
+                let (written, answered) = (group.count, self.lines);
+                return Told::Trouble(Trouble::Unasked { written, answered, line });
+            }
+            let most = self.max_line.saturating_mul(GROUP_BODIES);
+            if group.count > 1 && self.answers.len() > most {
+                return Told::Trouble(Trouble::TooMuch { written: group.count });
+            }
+            if self.lines >= group.count && written == group.lines.len() {
+                let pid = pool.0.core.borrow_mut().links.of(worker).and_then(|link| link.pid);
+                return match self.surplus_once_settled(group.count, pid).await {
+                    Some(line) => Told::Trouble(Trouble::Unasked {
+                        written: group.count,
+                        answered: self.lines.max(group.count + 1),
+                        line,
+                    }),
+                    None => Told::Answered,
+                };
+            }
+            let more = async {
+                match &self.stdin {
+                    Some(stdin) if written < group.lines.len() => {
+                        let _ = remuda_net::writable(stdin).await;
+                    }
+                    _ => std::future::pending().await,
+                }
+            };
+            let silence = remuda_net::sleep(SILENCE);
+            let happened =
+                remuda_net::select3(remuda_net::readable(&self.stdout), more, silence).await;
+            match happened {
+                Either3::First(_) => {
+                    if self.read_now() == Got::Ended {
+                        return Told::Ended;
+                    }
+                }
+                Either3::Second(()) => {}
+                Either3::Third(()) => {
+                    let pid = pool.0.core.borrow_mut().links.of(worker).and_then(|link| link.pid);
+                    if written == group.lines.len() && pid.is_some_and(asleep::waits_for_input) {
+                        return Told::Trouble(Trouble::Silent {
+                            written: group.count,
+                            answered: self.lines,
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    /// All answers seem to be there: waits until the filter reads again, and gives the first line
+    /// that is too many. A line that it prints a moment later would else pass for an answer to the
+    /// next group, and one that it printed before the first, for an answer of this one.
+    async fn surplus_once_settled(&mut self, count: usize, pid: Option<u32>) -> Option<String> {
+        for _ in 0..SETTLE_STEPS {
+            if let Some(line) = self.surplus(count) {
+                return Some(line);
+            }
+            let waits = pid.is_none_or(asleep::waits_for_input);
+            // What it printed before it waited is in the pipe by then.
+            match self.read_now() {
+                Got::Some => continue,
+                Got::Ended => return None,
+                Got::Nothing => {}
+            }
+            if waits || self.unsettled >= UNSETTLED_LIMIT {
+                self.unsettled = if waits { 0 } else { self.unsettled };
+                return None;
+            }
+            let readable = remuda_net::readable(&self.stdout);
+            remuda_net::select(readable, remuda_net::sleep(SETTLE_STEP)).await;
+        }
+        self.unsettled += 1;
+        self.surplus(count)
+    }
+
+    /// Waits for work, for the end, or for what nobody asked for.
+    pub(super) async fn idle(&mut self, link: &FilterLink) -> Idle {
+        let happened =
+            remuda_net::select(link.changed.notified(), remuda_net::readable(&self.stdout)).await;
+        match happened {
+            remuda_net::Either::First(()) => Idle::Work,
+            remuda_net::Either::Second(_) => match self.read_now() {
+                Got::Ended => Idle::Ended,
+                Got::Nothing => Idle::Work,
+                Got::Some => Idle::Unasked,
+            },
+        }
+    }
+
+    /// Waits until something was read; 0 at the end.
+    pub(super) async fn read_some(&mut self) -> usize {
+        loop {
+            let before = self.answers.len();
+            match self.read_now() {
+                Got::Ended => return 0,
+                Got::Some => return self.answers.len() - before,
+                Got::Nothing => {
+                    if remuda_net::readable(&self.stdout).await.is_err() {
+                        return 0;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads what is there.
+    fn read_now(&mut self) -> Got {
+        match self.stdout.read(&mut self.chunk) {
+            Ok(0) => Got::Ended,
+            Ok(read) => {
+                self.take_in(read);
+                Got::Some
+            }
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                Got::Nothing
+            }
+            Err(_) => Got::Ended,
+        }
+    }
+
+    /// Takes in the first `read` bytes of the chunk.
+    fn take_in(&mut self, read: usize) {
+        let mut bytes = &self.chunk[..read];
+        if self.skips {
+            let Some(end) = memchr::memchr(b'\n', bytes) else { return };
+            self.skips = false;
+            bytes = &bytes[end..];
+        }
+        self.answers.extend_from_slice(bytes);
+        for end in memchr::memchr_iter(b'\n', &self.answers[self.counted..]) {
+            self.line_start = self.counted + end + 1;
+            self.lines += 1;
+        }
+        if self.answers.len() - self.line_start > self.max_line {
+            self.answers.truncate(self.line_start);
+            self.too_long.push(self.lines);
+            self.skips = true;
+        }
+        self.counted = self.answers.len();
+    }
+
+    /// Writes what the pipe takes. A filter that has closed its stdin is found out by its end.
+    fn write_some(&mut self, lines: &[u8]) -> usize {
+        match &mut self.stdin {
+            Some(stdin) if !lines.is_empty() => {
+                let written = stdin.write(lines).unwrap_or(0);
+                self.written += written as u64;
+                written
+            }
+            _ => 0,
+        }
+    }
+
+    /// True if all that was written still stands in the pipe.
+    pub(super) fn is_unread(&self) -> bool {
+        let unread = |stdin| rustix::io::ioctl_fionread(stdin).is_ok_and(|n| n == self.written);
+        self.stdin.as_ref().is_some_and(unread)
+    }
+
+    /// What stands behind the first `count` lines, if anything does.
+    fn surplus(&self, count: usize) -> Option<String> {
+        let end = memchr::memchr_iter(b'\n', &self.answers).nth(count.checked_sub(1)?)?;
+        let rest = &self.answers[end + 1..];
+        (!rest.is_empty()).then(|| first_line(rest))
+    }
+
+    /// The answers were taken; `empty` is used for the next ones.
+    pub(super) fn taken(&mut self, empty: Vec<u8>) {
+        self.answers = empty;
+        self.counted = 0;
+        self.lines = 0;
+        self.line_start = 0;
+        self.skips = false;
+        self.too_long.clear();
+    }
+
+    pub(super) fn unasked(&self) -> Trouble {
+        Trouble::Unasked {
+            answered: self.lines.max(1),
+            written: 0,
+            line: first_line(&self.answers),
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Got {
+    Some,
+    Nothing,
+    Ended,
+}
+
+/// The first line, cut to what fits in a message.
+fn first_line(bytes: &[u8]) -> String {
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    String::from_utf8_lossy(&line[..line.len().min(60)]).into_owned()
+}

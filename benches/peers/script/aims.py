@@ -12,6 +12,8 @@ class Aim:
     words: str
     met: bool
     why: str = ""
+    # Whether it is met since what grows isn't more than what a floor grows by.
+    beside_floor: bool = False
 
 
 def of_pair(row, result):
@@ -22,10 +24,17 @@ def of_pair(row, result):
 
 
 def missed(aims):
-    """What a section says of its aims that aren't met: a reason may be that of several."""
+    """What a section says of its aims that aren't met, or only beside a floor."""
+    return [
+        *listed("Where the aim isn't met:", [aim for aim in aims if not aim.met]),
+        *listed("Where it is met beside the floor:", [aim for aim in aims if aim.met and aim.beside_floor]),
+    ]
+
+
+def listed(title, aims):
+    """A reason may be that of several."""
     of_reason = {}
     for aim in aims:
-        if not aim.met:
-            of_reason.setdefault(aim.why or UNKNOWN, []).append(f"*{aim.words}*")
+        of_reason.setdefault(aim.why or UNKNOWN, []).append(f"*{aim.words}*")
     lines = [f"- {'; '.join(words)}: {why}" for why, words in of_reason.items()]
-    return ["Where the aim isn't met:", "", *lines, ""] if lines else []
+    return [title, "", *lines, ""] if lines else []

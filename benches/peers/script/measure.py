@@ -113,6 +113,10 @@ def growth(row, plan):
         for point in points:
             for name, value in row.measure(point["x"]).items():
                 point.setdefault(name, []).append(value)
+            for floor in row.floors:
+                there = point.setdefault("floors", {}).setdefault(floor.name, {})
+                for name, value in floor.measure(point["x"]).items():
+                    there.setdefault(name, []).append(value)
     return {"points": points}
 
 

@@ -15,6 +15,9 @@ GROUPS = {
     "serve": ("Behind a door", "A pool's door, a broker's, and a bare relay that parses nothing. Every server runs "
               "while the other is measured, and waits."),
     "shm": ("Shared memory between two processes", "Each process has a core of its own."),
+    "floor": ("What a hop and a copy cost at the least", "Programs that parse nothing and do nothing with what comes, beside the peers of "
+              "the aims that they bound: the column *floor* above has these ratios. A message passes from a client by a relay or a middle "
+              "process to a worker and back; with eventfds it is only the wake-ups."),
     "honest": ("Where every pool is as good as another", "Batches that the user tunes, and jobs that take long."),
 }
 PAIRS_USUAL = 15
@@ -52,7 +55,7 @@ def pair_sections(there):
     for group, (title, words) in GROUPS.items():
         pairs = [(row, result) for row, result in there if isinstance(row, Pair) and row.group == group]
         if pairs:
-            yield title, [aim for row, result in pairs for aim in of_pair(row, result)], [words, "", *table(pairs)]
+            yield title, [aim for row, result in pairs for aim in of_pair(row, result)], [words, "", *table(pairs, there)]
 
 
 def program_sections(there):
@@ -65,8 +68,7 @@ def growth_sections(there, charts):
     growths_there = [(row, result) for row, result in there if isinstance(row, Growth)]
     if growths_there:
         lines = ["Of the pool's process alone: its most memory, its processor time (user and system, all its threads) and its system "
-                 "calls, by the jobs. Workers are Rust programs that give back what comes. The aim: twice as many cost at most "
-                 f"twice the memory, and no more processor time a job; growth by less than {growths.NOISE} is not told from none."]
+                 f"calls, by the jobs. Workers are Rust programs that give back what comes. {growths.AIM}"]
         for row, result in growths_there:
             lines += ["", f"#### {row.what}", "", *chart(charts, row.name, row.what),
                       *failed_or(result, lambda r, row=row: growths.table(row, r))]
@@ -110,27 +112,36 @@ def short(row, result):
     return f"{middle:.2f} ({low:.2f} to {high:.2f}) x {row.peer.name}{verdict}"
 
 
-def table(pairs):
-    lines = ["| what | Remuda | peer | ratio (95 % interval) | pairs | aim |", "| --- | --- | --- | --- | --- | --- |"]
+def table(pairs, there):
+    floors = {row.name: (row, result) for row, result in there if isinstance(row, Pair) and "ours" in result}
+    bounded = any(row.floors for row, _ in pairs)
+    heads = ["what", "the least" if pairs[0][0].group == "floor" else "Remuda", "peer", "ratio (95 % interval)", "pairs", "aim", *(["floor"] if bounded else [])]
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for row, result in pairs:
-        start = f"| {row.what} | {row.ours.name}"
-        aim = " ".join(map(str, row.aim)) if row.aim else ""
-        if "missing" in result:
-            lines.append(f"{start} | {row.peer.name} | not there yet | | {aim} |")
-            continue
-        if "error" in result:
-            lines.append(f"{start} | {row.peer.name} | did not run: {cell(result['error'])} | | {aim} |")
-            continue
-        middle, low, high = paired(result["ours"], result["peer"])
-        if row.aim:
-            aim += ": met" if met(row.aim, low, high) else ": **not met**"
-        count = len(result["ours"])
-        lines.append(f"{start}: {figure(median(result['ours']), row.unit)} | {row.peer.name}: "
-                     f"{figure(median(result['peer']), row.unit)} | {number(middle)} ({number(low)} to {number(high)}) | "
-                     f"{count} | {aim} |")
+        cells = [row.what, *compared(row, result), *([floor(row, floors)] if bounded else [])]
+        lines.append(f"| {' | '.join(cells)} |")
     if any(len(result.get("ours", range(PAIRS_USUAL))) < PAIRS_USUAL for _, result in pairs):
         lines += ["", f"Fewer than {PAIRS_USUAL} pairs: the row's time was over."]
     return lines
+
+
+def compared(row, result):
+    """The cells of a row, from Remuda to the aim."""
+    aim = " ".join(map(str, row.aim)) if row.aim else ""
+    if "ours" not in result:
+        words = "not there yet" if "missing" in result else f"did not run: {cell(result['error'])}"
+        return [row.ours.name, row.peer.name, words, "", aim]
+    middle, low, high = paired(result["ours"], result["peer"])
+    if row.aim:
+        aim += ": met" if met(row.aim, low, high) else ": **not met**"
+    figures = [f"{side.name}: {figure(median(result[name]), row.unit)}" for side, name in ((row.ours, "ours"), (row.peer, "peer"))]
+    return [*figures, f"{number(middle)} ({number(low)} to {number(high)})", str(len(result["ours"])), aim]
+
+
+def floor(row, floors):
+    """What those who do the least have of the same peer."""
+    there = [floors[name] for name in row.floors if name in floors]
+    return "; ".join(f"{number(paired(result['ours'], result['peer'])[0])} {of.ours.name}" for of, result in there)
 
 
 def cell(words):

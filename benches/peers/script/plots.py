@@ -12,7 +12,7 @@ STYLE = """<style>
 .ground { fill: #ffffff } text { font: 13px sans-serif; fill: #24292f } .faint { fill: #57606a } .grid { stroke: #d0d7de }
 .bar { fill: #4c8bf5 } .behind { fill: #d1772e } .whisker { stroke: #24292f; stroke-width: 1.5 }
 .aim { stroke: #cf222e; stroke-width: 2 } .line { fill: none; stroke: #4c8bf5; stroke-width: 2 } .dot { fill: #4c8bf5 }
-.line.second { stroke: #d1772e } .dot.second, text.second { fill: #d1772e } text.first { fill: #4c8bf5 }
+.line.floor { stroke-dasharray: 2 5; stroke-width: 1.5 } .line.second { stroke: #d1772e } .dot.second, text.second { fill: #d1772e } text.first { fill: #4c8bf5 }
 @media (prefers-color-scheme: dark) {
 .ground { fill: #0d1117 } text { fill: #e6edf3 } .faint { fill: #9198a1 } .grid { stroke: #3d444d } .whisker { stroke: #e6edf3 } .aim { stroke: #ff7b72 } }
 </style>"""
@@ -27,7 +27,7 @@ PANELS = [("jobs_per_second", "jobs/s"), ("memory_mib", "memory, MiB"), ("cpu_us
 def write(rows, results, folder):
     """Writes what there are results for, and gives the files' names by what they show."""
     charts = {}
-    pairs = [(row, results[row.name]) for row in rows if isinstance(row, Pair) and "ours" in results.get(row.name, {})]
+    pairs = [(row, results[row.name]) for row in rows if isinstance(row, Pair) and row.group != "floor" and "ours" in results.get(row.name, {})]
     if pairs:
         charts["ratios"] = save(folder / "performance-ratios.svg", bars(pairs))
     for row in rows:
@@ -108,7 +108,9 @@ def lines(together):
     """A panel for each figure, with a line for each row."""
     parts = []
     for index, (name, title) in enumerate(PANELS):
-        series = [[(point["x"], median(point[name])) for point in points] for _, points in together]
+        series = [(kind, [(point["x"], median(point[name])) for point in points]) for kind, (_, points) in zip(KINDS, together)]
+        if name == "cpu_us":
+            series += [(f"{kind} floor", floor(points)) for kind, (_, points) in zip(KINDS, together) if "floors" in points[0]]
         parts += panel(index * (PANEL_WIDTH + 6), title, together[0][0].grows, series)
     if len(together) > 1:
         for index, (row, _) in enumerate(together):
@@ -116,9 +118,14 @@ def lines(together):
     return svg(3 * PANEL_WIDTH + 12, PANEL_HEIGHT + (92 if len(together) > 1 else 64), parts)
 
 
+def floor(points):
+    """The first floor's processor time."""
+    return [(point["x"], median(next(iter(point["floors"].values()))["cpu_us"])) for point in points]
+
+
 def panel(left, title, grows, series):
     """Lines with both axes logarithmic: straight and flat is a cost that doesn't grow."""
-    points = [point for line in series for point in line]
+    points = [point for _, line in series for point in line]
 
     def bounds(values):
         low, high = math.log10(min(values)), math.log10(max(values))
@@ -140,7 +147,7 @@ def panel(left, title, grows, series):
         x, _ = at(tick, points[0][1])
         parts.append(label(x, PANEL_HEIGHT + 40, short(tick), "middle", "faint"))
     parts.append(label(left + PANEL_WIDTH - 14, PANEL_HEIGHT + 55, grows, "end", "faint"))
-    for kind, line in zip(KINDS, series):
+    for kind, line in series:
         places = [at(x, y) for x, y in line]
         parts.append(f'<polyline class="line {kind}" points="' + " ".join(f"{x:.1f},{y:.1f}" for x, y in places) + '"/>')
         parts += [f'<circle class="dot {kind}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in places]

@@ -43,6 +43,8 @@ class Pair:
     there: Optional[Callable[[], bool]] = None
     # More of both sides' time is worse.
     less_is_better: bool = False
+    # The rows that say what the peer's work takes at the least.
+    floors: tuple = ()
     # Why the aim isn't met: a floor that was measured or what a profile showed, and the next step.
     # It is shown only as long as it isn't.
     why: str = ""
@@ -50,6 +52,15 @@ class Pair:
     headline: str = ""
     # The time that its pairs may take in all, in seconds, where it isn't the usual.
     budget: float = 0.0
+
+
+@dataclasses.dataclass
+class Floor:
+    """A program that does the least that grows in the same way, measured beside the pool."""
+
+    name: str
+    measure: Callable[[int], dict]
+    command: list
 
 
 @dataclasses.dataclass
@@ -67,6 +78,8 @@ class Growth:
     bounded: bool = True
     # Why it costs more processor time, where it does.
     why: str = ""
+    # What grows for anybody, the lowest first.
+    floors: list = dataclasses.field(default_factory=list)
     # Another row whose plot shows this one, too.
     with_row: str = ""
     group: str = "growth"

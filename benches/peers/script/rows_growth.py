@@ -7,7 +7,7 @@ divided by fewer jobs."""
 import json
 import subprocess
 
-from script import system_calls
+from script import growth_floors, system_calls
 from script.places import ROOT
 from script.processes import cpu_seconds, filled, memory, running
 from script.row import Growth
@@ -101,18 +101,23 @@ def rows(places):
         return command([*QUEUE, "-j", "2", "--", "echo-worker"],
                        ["--connections", "N", "--in-flight", in_flight, "--calls", str(CALLS)])
 
+    def echoes(in_flight, shown):
+        return [growth_floors.echo(places, kind, in_flight, CALLS, shown) for kind in ("bare", "tokio")]
+
     counts, numbers = [1, 2, 4, 8, 16, 32, 64], [1, 2, 4, 10, 30, 100, 300, 1000]
     return [
         Growth("grow-workers-each", f"Workers, {EACH_WORKER} calls in flight for each", "workers", counts,
-               workers(lambda count: EACH_WORKER * count), command_workers(f"{EACH_WORKER}N"),
-               why=WORKERS_EACH),
+               workers(lambda count: EACH_WORKER * count), command_workers(f"{EACH_WORKER}N"), why=WORKERS_EACH,
+               floors=[growth_floors.fanout(places, lambda count: EACH_WORKER * count, CALLS, f"{EACH_WORKER}N")]),
         Growth("grow-workers", "Workers, 256 calls in flight in all", "workers", counts, workers(lambda count: 256),
-               command_workers("256"), why=WORKERS, with_row="grow-workers-each"),
+               command_workers("256"), why=WORKERS, with_row="grow-workers-each",
+               floors=[growth_floors.fanout(places, lambda count: 256, CALLS, "256")]),
         Growth("grow-connections-each", f"Connections, {EACH_CONNECTION} calls in flight on each", "connections", numbers,
                connections(lambda count: EACH_CONNECTION * count), command_connections(f"{EACH_CONNECTION}N"),
-               why=CONNECTIONS_EACH),
+               why=CONNECTIONS_EACH, floors=echoes(lambda count: EACH_CONNECTION * count, f"{EACH_CONNECTION}N")),
         Growth("grow-connections", "Connections, 1,000 calls in flight in all", "connections", numbers,
-               connections(lambda count: 1000), command_connections("1000"), why=CONNECTIONS, with_row="grow-connections-each"),
+               connections(lambda count: 1000), command_connections("1000"), why=CONNECTIONS, with_row="grow-connections-each",
+               floors=echoes(lambda count: 1000, "1000")),
         Growth("grow-bodies", "Bodies, 64 calls in flight", "bytes", [64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10,
                256 << 10, 1 << 20], bodies,
                command(["-j", "2", "--", "echo-worker"], ["--in-flight", "64", "--bytes", "N", "--calls", f"{CALLS} and fewer"]), bounded=False),

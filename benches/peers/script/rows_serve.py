@@ -93,8 +93,11 @@ def rows(places, has):
     def bare(prefix=()):
         return Side("bare blocking relay", [*prefix, *relay], "figure", environment=times)
 
-    def bare_uring(prefix=()):
-        return Side("bare relay on io_uring", [*prefix, *relay, "uring"], "figure", environment=times)
+    def floor(name, what, *options, prefix=()):
+        """What does the least, beside the relay that the pool is beside."""
+        how = "all on one core" if prefix else "all asleep" if "spinning" not in options else "the middle spinning"
+        return Pair(f"floor-{name}", "floor", f"one in flight, p50, {how}", Side(what, [*prefix, *relay, *options], "figure", environment=times),
+                    bare(prefix), "us", less_is_better=True)
 
     def rust(to=SOCKET, in_flight=1, workers=1, sockets=True, asleep=False, dozing=False, prefix=(), name="over Unix sockets"):
         """A pool of Rust workers. With `sockets` its workers take no rings; with `asleep` nobody watches for
@@ -121,25 +124,22 @@ def rows(places, has):
         Pair("serve-mosec-1-http", "serve", "one call in flight, two Python workers, the same load program, p50",
              post_call(places, 1), mosec(places, 1), "us", None, ("python",), less_is_better=True),
         Pair("serve-relay", "serve", f"{one}, all asleep, the same client", rust(asleep=True), bare(), "us", ("at most", 1.2),
-             less_is_better=True, why=WHY_ASLEEP),
+             less_is_better=True, why=WHY_ASLEEP, floors=("floor-uring", "floor-epoll")),
         Pair("serve-relay-spinning", "serve", f"{one}, the pool spinning as it does by default, the same client", rust(),
              bare(), "us", ("at most", 1.2), less_is_better=True,
              headline="p50 of `serve` over Unix sockets, a Rust worker"),
         Pair("serve-relay-one-core", "serve", f"{one}, all on one core, the same client", rust(asleep=True, prefix=ONE_CORE),
-             bare(ONE_CORE), "us", ("at most", 1.2), less_is_better=True, why=WHY_ASLEEP),
-        Pair("floor-relay", "serve", "one message in flight, nothing parsed, p50, all asleep: the floor", bare_uring(), bare(), "us",
-             less_is_better=True),
-        Pair("floor-relay-one-core", "serve", "one message in flight, nothing parsed, p50, all on one core: the floor",
-             bare_uring(ONE_CORE), bare(ONE_CORE), "us", less_is_better=True),
+             bare(ONE_CORE), "us", ("at most", 1.2), less_is_better=True, why=WHY_ASLEEP,
+             floors=("floor-uring-one-core", "floor-epoll-one-core")),
         Pair("serve-relay-default", "serve", f"{one}, as it is by default, the same client", rust(sockets=False, name="over a Unix socket, worker over rings"),
              bare(), "us", ("at most", 1.2), less_is_better=True),
         Pair("serve-relay-default-one-core", "serve", f"{one}, all on one core, as it is by default, the same client",
              rust(sockets=False, prefix=ONE_CORE, name="over a Unix socket, worker over rings"), bare(ONE_CORE), "us",
              ("at most", 1.2), less_is_better=True),
         Pair("rings-relay-asleep", "serve", f"{one}, all asleep, the same client", rings(asleep=True), bare(), "us", ("at most", 0.85),
-             there=has.rings, less_is_better=True, why=WHY_RINGS_ASLEEP),
+             there=has.rings, less_is_better=True, why=WHY_RINGS_ASLEEP, floors=("floor-eventfds",)),
         Pair("rings-relay-spinning", "serve", f"{one}, the pool alone spinning, the same client", rings(dozing=True), bare(), "us",
-             ("at most", 0.5), there=has.rings, less_is_better=True, why=WHY_RINGS_SPINNING),
+             ("at most", 0.5), there=has.rings, less_is_better=True, why=WHY_RINGS_SPINNING, floors=("floor-eventfds-spinning",)),
         Pair("rings-relay-default", "serve", f"{one}, as it is by default, the same client", rings(), bare(), "us",
              there=has.rings, less_is_better=True),
         Pair("rings-relay-one-core", "serve", f"{one}, all on one core, the same client", rings(asleep=True, prefix=ONE_CORE),
@@ -154,4 +154,10 @@ def rows(places, has):
              ("at least", 4), ("debian",), has.rings, headline="jobs/s of `serve` over rings, Rust workers, 64 calls in flight"),
         Pair("serve-nats-1", "serve", "one call in flight, two Rust workers, p50", rust(workers=2), nats(places, 1),
              "us", None, ("debian",), less_is_better=True),
+        floor("uring", "bare relay on io_uring", "uring"),
+        floor("epoll", "bare relay by epoll", "epoll"),
+        floor("eventfds", "bare eventfds, four wake-ups", "eventfds"),
+        floor("eventfds-spinning", "bare eventfds, two wake-ups", "eventfds", "spinning"),
+        floor("uring-one-core", "bare relay on io_uring", "uring", prefix=ONE_CORE),
+        floor("epoll-one-core", "bare relay by epoll", "epoll", prefix=ONE_CORE),
     ]

@@ -29,12 +29,14 @@ def rows(places, has):
     rows = [
         Pair("shm-polled", "shm", "round trip of 64 B, both sides polling", polled, iceoryx("polled"), "us", ("at most", 0.5)),
         Pair("shm-event", "shm", "round trip of 64 B, both sides asleep", asleep, iceoryx("event"), "us", ("at most", 0.5), why=WHY_EVENT,
+             floors=("floor-shm-event",),
              headline="round trip through shared memory, both sides asleep"),
         Pair("shm-stream", "shm", "round trip of 64 B, both sides asleep", asleep, stream, "us"),
         Pair("shm-eventfds", "shm", "round trip of 64 B, both sides asleep", asleep, eventfds, "us", ("at most", 1.1), why=WHY_EVENTFDS),
         Pair("shm-spinning", "shm", "round trip of 64 B, both sides spinning for a while", spinning, stream, "us"),
         Pair("shm-one-way", "shm", "64 B one way", one_way, iceoryx("one-way"), "M/s",
              headline="messages/s through shared memory"),
+        Pair("floor-shm-event", "floor", "round trip through shared memory, both sides asleep", eventfds, iceoryx("event"), "us"),
     ]
     for row in rows:
         row.less_is_better = row.unit == "us"
@@ -44,8 +46,9 @@ def rows(places, has):
         in_place = case("rings, written and read in place", f"{size}, in place at both ends")
         bare = case("memcpy in and out, two threads", f"{size}, bare copies")
         rows += [
-            Pair(name, "shm", what, copied, stream, "GB/s", ("at least", 2), why=WHY_COPIES),
-            Pair(f"{name}-floor", "shm", what, copied, bare, "GB/s"),
+            Pair(name, "shm", what, copied, stream, "GB/s", ("at least", 2), why=WHY_COPIES, floors=(f"floor-{name}",)),
+            Pair(f"{name}-memcpy", "shm", what, copied, bare, "GB/s"),
             Pair(f"{name}-in-place", "shm", what, in_place, stream, "GB/s", ("at least", 2)),
+            Pair(f"floor-{name}", "floor", what, bare, stream, "GB/s"),
         ]
     return rows

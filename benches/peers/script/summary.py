@@ -11,7 +11,9 @@ def summary(sections, there):
     aims = [aim for _, section in sections for aim in section]
     if not aims:
         return []
-    lines = [f"**{sum(aim.met for aim in aims)} of {len(aims)} aims are met.** Under each table stands why, where one isn't.", "",
+    beside = sum(aim.met and aim.beside_floor for aim in aims)
+    floors = f" {beside} of them {'is' if beside == 1 else 'are'} met beside a floor that grows as well." if beside else ""
+    lines = [f"**{sum(aim.met for aim in aims)} of {len(aims)} aims are met.**{floors} Under each table stands why, where one isn't.", "",
              "| section | aims met |", "| --- | --- |"]
     for title, section in sections:
         if section:

@@ -1,10 +1,13 @@
 //! Measures what a hop costs: client -> relay -> worker -> relay -> client over Unix sockets, three
 //! processes, all asleep while they wait, nothing parsed. With `uring` the relay waits on io_uring,
-//! as a pool does, and not in a read. With `client SOCKET` the same blocking client calls the pool at
+//! as a pool does, and with `epoll` on that, and not in a read. With `eventfds`, or `eventfds
+//! spinning`, there are only the wake-ups. With `client SOCKET` the same blocking client calls the pool at
 //! that socket instead, and with `rings NAME` the one at `shm:NAME`, without ever watching the ring
 //! before it sleeps. Prints the median round trip in microseconds. `RELAY_SECONDS` and
 //! `RELAY_WARMUP` are the seconds that are measured, and those before.
 
+mod epoll;
+mod eventfds;
 mod rings;
 mod uring;
 
@@ -26,8 +29,8 @@ fn main() -> std::io::Result<()> {
         (Some("worker"), Some(own), _) => worker(&own),
         (Some("client"), Some(pool), _) => client(UnixStream::connect(pool)?),
         (Some("rings"), Some(name), _) => client(rings::Rings::connect(&name)?),
-        (Some("uring"), ..) => measure(&["uring"]),
-        _ => measure(&[]),
+        (Some("eventfds"), how, _) => eventfds::measure(how.as_deref() == Some("spinning")),
+        (how, ..) => measure(how),
     }
 }
 
@@ -42,6 +45,7 @@ fn relay(own: &str, worker: &str, how: Option<&str>) -> std::io::Result<()> {
     let (mut client, _) = listener.accept()?;
     match how {
         Some("uring") => uring::pass_on(&client, &worker),
+        Some("epoll") => epoll::pass_on(&client, &worker),
         _ => pass_on(&mut client, Some(&mut worker)),
     }
 }
@@ -62,13 +66,13 @@ fn pass_on(peer: &mut UnixStream, mut through: Option<&mut UnixStream>) -> std::
     }
 }
 
-fn measure(how: &[&str]) -> std::io::Result<()> {
+fn measure(how: Option<&str>) -> std::io::Result<()> {
     let folder = std::env::temp_dir().join(format!("relay-{}", std::process::id()));
     std::fs::create_dir(&folder)?;
     let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
     let (own, behind) = (path("relay"), path("worker"));
     let mut worker = start(&["worker", &behind])?;
-    let mut relay = start(&[&["relay", &own, &behind], how].concat())?;
+    let mut relay = start(&[&["relay", &own, &behind], how.as_slice()].concat())?;
     rounds(connect(&own))?;
     worker.wait()?;
     relay.wait()?;
@@ -101,10 +105,17 @@ fn time(name: &str, usual: f64) -> Duration {
 
 /// One message in flight, until the time is over.
 fn rounds(mut link: impl Read + Write) -> std::io::Result<()> {
+    timed(|| {
+        link.write_all(CALL.as_bytes())?;
+        line(&mut link)
+    })
+}
+
+/// Prints the median time of a round.
+fn timed(mut once: impl FnMut() -> std::io::Result<()>) -> std::io::Result<()> {
     let mut round = || -> std::io::Result<Duration> {
         let started = Instant::now();
-        link.write_all(CALL.as_bytes())?;
-        line(&mut link)?;
+        once()?;
         Ok(started.elapsed())
     };
     let (warm_up, measured) = (time("RELAY_WARMUP", WARM_UP_S), time("RELAY_SECONDS", MEASURED_S));

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,9 +158,12 @@ impl LogSink {
         Self(Arc::new(sink))
     }
 
-    /// Prints lines to stderr, tagged with the worker's number.
+    /// Prints lines to stderr, tagged with the worker's number. Where it is closed or full, they
+    /// are dropped.
     pub fn stderr() -> Self {
-        Self::new(|worker, line| eprintln!("[worker {worker}] {line}"))
+        Self::new(|worker, line| {
+            let _ = io::stderr().write_all(format!("[worker {worker}] {line}\n").as_bytes());
+        })
     }
 
     /// Takes a line.

@@ -1,5 +1,7 @@
 //! Drives the dispatch of jobs on the runtime: listeners, links, keeper, supervision.
 #![forbid(unsafe_code)]
+// They panic where stdout or stderr can't be written, and a pool outlives its log.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod blocking;
 mod config;

@@ -1,5 +1,7 @@
 //! The command `remuda`: parses its arguments and hands over to one file a command.
 #![forbid(unsafe_code)]
+// They panic where stdout or stderr can't be written; `cli::say` is for that.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod builtin;
 mod cli;
@@ -16,6 +18,6 @@ fn main() -> ExitCode {
     match args.next().as_ref().and_then(|first| first.to_str()) {
         Some(remuda_engine::keeper::ARGUMENT) => remuda_engine::keeper::main(),
         Some(cli::builtin::COMMAND) => cli::builtin::run(args.next()),
-        _ => cli::run(std::env::args_os().collect::<Vec<OsString>>()),
+        _ => cli::exit::guarded(|| cli::run(std::env::args_os().collect::<Vec<OsString>>())),
     }
 }

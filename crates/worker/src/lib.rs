@@ -23,6 +23,8 @@
 //! - Unless [`Worker::coalesce`] is chosen, each answer is sent before the next call starts, so
 //!   that a pool knows exactly which call a dead worker was at.
 //! - What the function prints goes to the pool's log and can't break the protocol.
+// They panic where stderr can't be written, and a worker outlives its log.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 #![deny(unsafe_code)] // One allowance, in `inherited`: for the descriptor that the pool passes on.
 
 mod connection;

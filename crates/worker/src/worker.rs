@@ -178,7 +178,7 @@ impl Worker {
         match self.serve_as_started() {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("worker: {error}");
+                tell(format_args!("{error}"));
                 ExitCode::FAILURE
             }
         }
@@ -216,14 +216,14 @@ impl Worker {
     /// If the socket can't be made there, or can't accept any more.
     pub fn listen(self, path: impl AsRef<Path>) -> io::Result<()> {
         let listener = listen::bind(path.as_ref())?;
-        eprintln!("worker: listening on {}", path.as_ref().display());
+        tell(format_args!("listening on {}", path.as_ref().display()));
         let serving = Arc::new(self.start(true));
         loop {
             let (stream, _) = listener.accept()?;
             let serving = Arc::clone(&serving);
             std::thread::Builder::new().name("connection".to_owned()).spawn(move || {
                 if let Err(error) = serving.serve(&stream) {
-                    eprintln!("worker: a connection failed: {error}");
+                    tell(format_args!("a connection failed: {error}"));
                 }
             })?;
         }
@@ -293,6 +293,11 @@ impl Serving {
             count => threaded::serve(reader, writer, lines, &self.runner, count),
         }
     }
+}
+
+/// Says something on stderr, which is the pool's log. Where nobody takes it, it is lost.
+fn tell(text: std::fmt::Arguments<'_>) {
+    let _ = io::stderr().write_all(format!("worker: {text}\n").as_bytes());
 }
 
 /// Tells apart two processes that had the same id one after the other.

@@ -1,6 +1,5 @@
 //! `remuda status`, `remuda reset` and `remuda stop`: one question to a running pool each.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -8,8 +7,8 @@ use remuda_protocol::{Answer, Id, Reply, encode};
 use serde_json::Value;
 
 use crate::cli::connection::Connection;
-use crate::cli::exit;
 use crate::cli::number::grouped;
+use crate::cli::{exit, say};
 
 /// Which pool is asked.
 #[derive(Debug, Args)]
@@ -51,9 +50,7 @@ pub(crate) fn status(args: &StatusArgs) -> ExitCode {
         (false, true) => events(shown, &data["uptime_ms"]),
         (false, false) => table(shown),
     };
-    // A reader that has gone wants no more.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    ExitCode::SUCCESS
+    say::out(text).map_or_else(|status| status, |()| ExitCode::SUCCESS)
 }
 
 /// `remuda reset`.
@@ -72,11 +69,11 @@ pub(crate) fn stop(args: &AdminArgs) -> ExitCode {
 
 fn finish(args: &AdminArgs, done: &str, answer: Result<Value, ExitCode>) -> ExitCode {
     match answer {
+        Ok(_) if args.json => {
+            say::out("{\"ok\":true}\n").map_or_else(|status| status, |()| ExitCode::SUCCESS)
+        }
         Ok(_) => {
-            match args.json {
-                true => println!("{{\"ok\":true}}"),
-                false => eprintln!("remuda: {done}"),
-            }
+            say::line(format_args!("remuda: {done}"));
             ExitCode::SUCCESS
         }
         Err(status) => status,
@@ -96,7 +93,7 @@ fn ask(args: &AdminArgs, write: impl FnOnce(&mut Vec<u8>)) -> Result<Value, Exit
         }
         Ok(Answer::Error(failure)) => {
             let (code, error) = (failure.code_text.decode(), failure.error.decode());
-            eprintln!("remuda: {code}: {error}");
+            say::line(format_args!("remuda: {code}: {error}"));
             Err(REFUSED.into())
         }
         Ok(_) => Err(exit::error("the pool answered with something else")),

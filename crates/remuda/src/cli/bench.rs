@@ -13,7 +13,7 @@ use remuda_net::Config as NetConfig;
 use remuda_protocol::{Raw, json_string};
 
 use crate::cli::connection::ConnectionError;
-use crate::cli::{exit, number};
+use crate::cli::{exit, number, say};
 use load::{End, Load, Pace, Plan};
 
 /// Load a running pool, and print how long its calls take.
@@ -123,10 +123,12 @@ pub(crate) fn run(args: &BenchArgs) -> ExitCode {
         Ok(Err(error)) => return exit::error(error),
         Err(error) => return exit::error(error),
     };
-    if args.json {
-        println!("{}", report::json(&measured, pool));
-    } else {
-        print!("{}", report::text(&measured, pool));
+    let text = match args.json {
+        true => format!("{}\n", report::json(&measured, pool)),
+        false => report::text(&measured, pool),
+    };
+    if let Err(status) = say::out(text) {
+        return status;
     }
     if measured.failures() == 0 { ExitCode::SUCCESS } else { CALLS_FAILED.into() }
 }

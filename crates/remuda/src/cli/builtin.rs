@@ -7,6 +7,7 @@ use clap::ValueEnum;
 use remuda_engine::WorkerKind;
 
 use crate::builtin::{self, Function};
+use crate::cli::exit;
 
 /// The hidden first argument by which the binary runs as a built-in worker.
 pub(crate) const COMMAND: &str = "__builtin";
@@ -59,8 +60,7 @@ impl Builtin {
 pub(crate) fn run(name: Option<OsString>) -> ExitCode {
     let name = name.unwrap_or_default();
     let Some(builtin) = name.to_str().and_then(|name| Builtin::from_str(name, false).ok()) else {
-        eprintln!("remuda: there is no built-in worker `{}`", name.to_string_lossy());
-        return ExitCode::from(255);
+        return exit::error(format!("there is no built-in worker `{}`", name.to_string_lossy()));
     };
     remuda_worker::Worker::raw(builtin.function()).run()
 }

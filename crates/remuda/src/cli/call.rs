@@ -1,6 +1,6 @@
 //! `remuda call`: one job to a running pool.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use remuda_protocol::encode::{self, CallFields};
 use remuda_protocol::{Answer, Id, Raw, Reply, json_string, unescape};
 
 use crate::cli::connection::Connection;
-use crate::cli::{exit, number};
+use crate::cli::{exit, number, say};
 
 /// Send one job to a running pool, and print its result.
 #[derive(Debug, Args)]
@@ -62,12 +62,13 @@ pub(crate) fn run(args: &CallArgs) -> ExitCode {
         Err(error) => return exit::error(error),
     };
     match Reply::parse(&line).map(|reply| reply.answer) {
-        Ok(Answer::Result(result)) => print(result, args.json),
+        Ok(Answer::Result(result)) => say::out(printed(result, args.json))
+            .map_or_else(|status| status, |()| ExitCode::SUCCESS),
         Ok(Answer::Error(failure)) => {
             let (code, error) = (failure.code_text.decode(), failure.error.decode());
-            eprintln!("remuda: {code}: {error}");
+            say::line(format_args!("remuda: {code}: {error}"));
             if let Some(traceback) = failure.traceback {
-                eprint!("{}", traceback.decode());
+                say::part(traceback.decode().as_bytes());
             }
             JOB_FAILED.into()
         }
@@ -98,16 +99,11 @@ fn body(args: &CallArgs) -> Result<Vec<u8>, String> {
     Ok(json)
 }
 
-fn print(result: Raw<'_>, json: bool) -> ExitCode {
+/// The line that a result is printed as.
+fn printed(result: Raw<'_>, json: bool) -> String {
     let text = match unescape(result.as_str()) {
         Ok(text) if !json => text,
         _ => result.as_str().into(),
     };
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(b"\n")) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            exit::error(format!("cannot write the result: {error}"))
-        }
-        _ => ExitCode::SUCCESS,
-    }
+    format!("{text}\n")
 }

@@ -15,6 +15,7 @@ mod map;
 pub(crate) mod number;
 mod pool;
 mod rings;
+pub(crate) mod say;
 mod serve;
 mod systemd;
 mod tls;
@@ -76,10 +77,10 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
     };
     match cli.command {
         Command::Map(args) => map::run(*args),
-        Command::Serve(args) => {
-            log::start(args.log_json);
-            serve::run(*args)
-        }
+        Command::Serve(args) => match log::start(args.log_json) {
+            Ok(()) => serve::run(*args),
+            Err(message) => exit::error(message),
+        },
         Command::Call(args) => call::run(&args),
         Command::Status(args) => admin::status(&args),
         Command::Reset(args) => admin::reset(&args),

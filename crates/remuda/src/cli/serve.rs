@@ -16,7 +16,7 @@ use sd_notify::NotifyState;
 use crate::cli::pool::{PoolArgs, SPIN_DEFAULT};
 use crate::cli::systemd::Inherited;
 use crate::cli::worker::WorkerArgs;
-use crate::cli::{address, effective, exit, systemd};
+use crate::cli::{address, effective, exit, say, systemd};
 use crate::http::{Http, HttpAddress, HttpOptions};
 
 /// Serve a pool of warm workers to other programs, until it is stopped.
@@ -106,24 +106,21 @@ Exit status: 0 when it was stopped, 255 on any error.";
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
-/// Waiting jobs are dropped after `Overload`'s rules only where the workers can't keep up.
+/// How long a body is refused under which several workers died.
 const QUARANTINE: Duration = Duration::from_secs(60);
 
 /// Runs the command.
 pub(crate) fn run(args: ServeArgs) -> ExitCode {
     match configure(&args) {
         Ok(serve) if args.check => {
-            print!(
-                "{}",
-                effective::as_file(
-                    &serve.worker,
-                    &serve.pool,
-                    serve.spin,
-                    &serve.listen,
-                    &serve.http
-                )
+            let file = effective::as_file(
+                &serve.worker,
+                &serve.pool,
+                serve.spin,
+                &serve.listen,
+                &serve.http,
             );
-            ExitCode::SUCCESS
+            say::out(file).map_or_else(|status| status, |()| ExitCode::SUCCESS)
         }
         Ok(serve) => match serve.run(args) {
             Ok(()) => ExitCode::SUCCESS,
@@ -255,15 +252,15 @@ impl Serve {
                     pool.listen_on_tcp(listener, token.as_deref(), args.insecure)?
                 }
             };
-            eprintln!("remuda: listening at {address}");
+            say::line(format_args!("remuda: listening at {address}"));
         }
         for listen in &listen {
             let address = pool.listen(listen)?;
-            eprintln!("remuda: listening at {address}");
+            say::line(format_args!("remuda: listening at {address}"));
         }
         let http = Http::start(&http, pool.remote())?;
         for address in http.iter().flat_map(|http| &http.addresses) {
-            eprintln!("remuda: listening at {address}");
+            say::line(format_args!("remuda: listening at {address}"));
         }
         systemd::notify(&[NotifyState::Status("waiting for the first worker")]);
         let ended = run_until_stopped(&pool, &args, signals).await;
@@ -336,7 +333,7 @@ async fn run_until_stopped(
             Either3::Second(_) => {
                 (stopping, awaited) = (true, Awaited::Nothing);
                 systemd::notify(&[NotifyState::Stopping]);
-                eprintln!("remuda: stopping: accepted jobs finish; once more to stop at once");
+                say::line("remuda: stopping: accepted jobs finish; once more to stop at once");
                 pool.shut_down();
             }
         }

@@ -5,6 +5,8 @@ use std::os::unix::net::UnixListener;
 
 use sd_notify::NotifyState;
 
+use crate::cli::say;
+
 /// A socket that systemd opened for this process.
 pub(crate) enum Inherited {
     Unix(UnixListener),
@@ -31,9 +33,9 @@ pub(crate) fn listeners() -> Vec<Inherited> {
         match inherited.take_tcp_listener(place) {
             Ok(Some(listener)) => listeners.push(Inherited::Tcp(listener)),
             Ok(None) => {}
-            Err(_) => eprintln!(
+            Err(_) => say::line(format_args!(
                 "remuda: socket {place} of LISTEN_FDS is not used: it is no Unix or TCP stream socket"
-            ),
+            )),
         }
     }
     listeners

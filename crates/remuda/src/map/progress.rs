@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::cli::say;
+
 /// How often the line is drawn, in times a second.
 const DRAWS_PER_SECOND: u8 = 8;
 
@@ -53,8 +55,8 @@ impl Progress {
     /// Prints a line to stderr without disturbing the progress line.
     pub(crate) fn say(&self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.suspend(|| say::line(line)),
+            None => say::line(line),
         }
     }
 

@@ -15,6 +15,7 @@ use remuda_protocol::{Answer, Id, LineScan, Reply};
 
 use super::wire::Wire;
 use crate::cli::number::grouped;
+use crate::cli::say;
 
 /// How long answers are waited for after the last call was sent.
 const ANSWERS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -179,7 +180,7 @@ impl Load {
         };
         let in_time = remuda_net::timeout(ANSWERS_TIMEOUT, answered).await.is_ok();
         if shown {
-            eprint!("\r\x1b[K");
+            say::part("\r\x1b[K");
         }
         let state = &mut *self.state.borrow_mut();
         if !in_time {
@@ -445,7 +446,7 @@ async fn show(state: Rc<RefCell<State>>) {
         let warming = if now < state.measure_from { ", warming up" } else { "" };
         let seconds = (now - state.start).as_secs();
         let (calls, rate) = (grouped(answered), grouped(rate as u64));
-        eprint!("\r\x1b[K{seconds} s, {calls} calls, {rate}/s{warming}");
+        say::part(format!("\r\x1b[K{seconds} s, {calls} calls, {rate}/s{warming}"));
         last = (now, answered);
     }
 }

@@ -1,0 +1,35 @@
+//! What a command prints. A stdout that can't be written is an error; a stderr that can't is none,
+//! and nothing that is said there may end a run or a pool.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+use crate::cli::exit;
+
+/// Prints a line to stderr, or says nothing where nobody can be told: its reader has gone, or the
+/// disk below it is full.
+pub(crate) fn line(text: impl Display) {
+    // In one piece: other processes write to the same stderr.
+    part(format!("{text}\n"));
+}
+
+/// The same without a line break.
+pub(crate) fn part(text: impl AsRef<[u8]>) {
+    // There is nowhere to tell of it.
+    let _ = io::stderr().write_all(text.as_ref());
+}
+
+/// Prints to stdout what was asked for. A reader that has gone wants no more.
+///
+/// # Errors
+/// The status to exit with, after why was told.
+pub(crate) fn out(text: impl AsRef<[u8]>) -> Result<(), ExitCode> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(exit::error(format!("cannot write stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,127 @@
+//! Streams that can't be written: a full disk below them, or a reader that has gone. What goes to
+//! stdout was asked for, and its loss is an error; what goes to stderr ends nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod map_runs;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use map_runs::{REMUDA, command, folder, numbers, shell_worker};
+
+fn full() -> File {
+    File::options().write(true).open("/dev/full").unwrap()
+}
+
+/// A stream whose reader has gone.
+fn broken_pipe() -> Stdio {
+    std::io::pipe().unwrap().1.into()
+}
+
+/// Runs `remuda ARGS` for the pool at `socket`.
+fn ask(socket: &Path, args: &[&str], stdout: Stdio, stderr: Stdio) -> Output {
+    let to = format!("unix:{}", socket.display());
+    let mut command = Command::new(REMUDA);
+    command.args([args[0], "--to", &to]).args(&args[1..]).stdout(stdout).stderr(stderr);
+    command.spawn().unwrap().wait_with_output().unwrap()
+}
+
+/// A pool of one worker that serves there; with what it says on stderr.
+fn serve(dir: &Path, socket: &Path, worker: &str) -> (Child, BufReader<std::process::ChildStderr>) {
+    let listen = format!("unix:{},role=admin", socket.display());
+    let mut pool = Command::new(REMUDA)
+        .args(["serve", "-j1", "-l", &listen, "--", "sh", worker])
+        .current_dir(dir)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = BufReader::new(pool.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("listening") {
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    (pool, stderr)
+}
+
+#[test]
+fn failures_that_cannot_be_told_are_counted_all_the_same() {
+    let dir = folder();
+    for stderr in [full().into(), broken_pipe()] {
+        let args = ["-j1", "--builtin", "sha256"];
+        let mut run = command(dir.path(), &args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut run.stdin.take().unwrap(), b"/a\n/b\n/dev/null\n").unwrap();
+        assert_eq!(run.wait().unwrap().code(), Some(2));
+    }
+}
+
+#[test]
+fn wrong_options_are_no_failed_jobs_even_if_nobody_can_be_told() {
+    let dir = folder();
+    for args in [&["--nosuch"][..], &[], &["--builtin", "echo", "-a", "nosuch"]] {
+        let status = command(dir.path(), args).stderr(full()).status().unwrap();
+        assert_eq!(status.code(), Some(255), "{args:?}");
+    }
+}
+
+#[test]
+fn what_workers_print_for_nobody_holds_nothing_up() {
+    let dir = folder();
+    let worker = shell_worker(dir.path(), "worker.sh", r#"echo noise; ok "$body""#);
+    std::fs::write(dir.path().join("input"), numbers(20)).unwrap();
+    let args = ["-j1", "-k", "-a", "input", "--", "sh", &worker];
+    let out = command(dir.path(), &args).stderr(broken_pipe()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&out.stdout), numbers(20));
+    assert_eq!(out.status.code(), Some(0));
+}
+
+#[test]
+fn a_pool_outlives_who_read_its_log() {
+    let dir = folder();
+    let socket = dir.path().join("pool");
+    let worker = shell_worker(dir.path(), "worker.sh", r#"echo noise; ok "$body""#);
+    let (mut pool, log) = serve(dir.path(), &socket, &worker);
+    drop(log);
+    for _ in 0..3 {
+        let called = ask(&socket, &["call", "abc"], Stdio::piped(), Stdio::inherit());
+        assert_eq!(String::from_utf8_lossy(&called.stdout), "abc\n");
+    }
+    // The log tells of a reset, too.
+    assert!(ask(&socket, &["reset"], Stdio::null(), Stdio::inherit()).status.success());
+    assert!(ask(&socket, &["stop"], Stdio::null(), Stdio::inherit()).status.success());
+    assert_eq!(pool.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_answer_that_cannot_be_printed_is_an_error() {
+    let dir = folder();
+    let socket = dir.path().join("pool");
+    let worker = shell_worker(dir.path(), "worker.sh", r#"ok "$body""#);
+    let (mut pool, _log) = serve(dir.path(), &socket, &worker);
+    let commands: [&[&str]; 6] = [
+        &["call", "abc"],
+        &["status"],
+        &["status", "--json"],
+        &["bench", "-n1", "--warmup", "0"],
+        &["reset", "--json"],
+        &["stop", "--json"],
+    ];
+    for args in commands {
+        let out = ask(&socket, args, full().into(), Stdio::piped());
+        let told = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(255), "{args:?}: {told}");
+        assert!(told.starts_with("remuda: cannot write stdout: "), "{args:?}: {told}");
+        assert_eq!(told.lines().count(), 1, "{args:?}: {told}");
+    }
+    assert_eq!(pool.wait().unwrap().code(), Some(0));
+
+    let check = ["serve", "--builtin", "echo", "--check"];
+    let status = Command::new(REMUDA).args(check).stdout(full()).status().unwrap();
+    assert_eq!(status.code(), Some(255));
+}

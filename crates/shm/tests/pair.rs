@@ -259,6 +259,20 @@ fn a_receive_can_be_limited_in_time() {
 }
 
 #[test]
+fn a_limit_of_any_length_is_waited_for() {
+    let (face, handle) = pair(&small(1, 8).full_limit(Duration::MAX));
+    handle.try_send(b"first").unwrap();
+    let sending = thread::spawn(move || handle.send_blocking(b"second").map(|()| handle));
+    let (_keep, mut receiver) = face.into_split();
+    for expected in [&b"first"[..], b"second"] {
+        let message = receiver.recv_timeout(Duration::MAX).unwrap();
+        assert_eq!(message.as_deref(), Some(expected));
+    }
+    drop(sending.join().unwrap().unwrap());
+    assert!(matches!(receiver.recv_timeout(Duration::MAX), Err(ShmError::Closed)));
+}
+
+#[test]
 fn a_slot_is_written_and_read_in_place() {
     let (face, handle) = pair(&small(2, 100_000));
     let (mut sender, _r) = handle.into_split();

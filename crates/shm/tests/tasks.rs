@@ -173,9 +173,29 @@ async fn a_ring_that_stays_full_for_the_whole_limit_is_closed() {
     assert_eq!(face.recv().await, None);
 }
 
-#[test]
-fn the_limit_is_five_seconds() {
+#[tokio::test]
+async fn the_limit_is_five_seconds() {
     assert_eq!(remuda_shm::FULL_LIMIT_DEFAULT, Duration::from_secs(5));
+    let (_face, handle) = pair(&small(1));
+    let begun = Instant::now();
+    assert!(matches!(handle.send_batch(&numbered(2)).await, Err(ShmError::Closed)));
+    assert!(begun.elapsed() >= Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(handle.closed_by(), Some(CloseReason::Full));
+}
+
+#[tokio::test]
+async fn a_limit_of_any_length_is_waited_for() {
+    let (face, handle) = pair(&small(1).full_limit(Duration::MAX));
+    let batch = numbered(3);
+    let (sent, received) = tokio::join!(handle.send_batch(&batch), async {
+        let mut received = Vec::new();
+        while received.len() < 3 {
+            received.extend(face.recv().await);
+        }
+        received
+    });
+    sent.unwrap();
+    assert_eq!(received, batch);
 }
 
 #[tokio::test]

@@ -57,6 +57,13 @@ enum Vigilance {
     Impossible,
 }
 
+/// The moment when `limit` is over, however long it is.
+pub(crate) fn deadline_in(limit: Duration) -> Instant {
+    /// Longer than any program runs.
+    const FAR: Duration = Duration::from_secs(100 * 365 * 86_400);
+    Instant::now() + limit.min(FAR)
+}
+
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) side: Side,
@@ -212,8 +219,9 @@ impl Link {
         sleep()
     }
 
-    pub(crate) fn full_limit(&self) -> Duration {
-        self.side.waiting.full_limit
+    /// When a send that begins to wait for room has waited for too long.
+    pub(crate) fn full_deadline(&self) -> Instant {
+        deadline_in(self.side.waiting.full_limit)
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::error::{CloseReason, ShmError};
 use crate::linux::incoming::Incoming;
-use crate::linux::link::Link;
+use crate::linux::link::{Link, deadline_in};
 use crate::linux::memory::SharedRing;
 use crate::ring::{Consumer, Look, Message};
 
@@ -277,7 +277,7 @@ impl Receiver {
     ///
     /// As [`try_recv`](Self::try_recv).
     pub fn wait_message_blocking(&mut self, limit: Option<Duration>) -> Result<(), ShmError> {
-        let deadline = limit.map(|limit| Instant::now() + limit);
+        let deadline = limit.map(deadline_in);
         while self.front()?.is_none() {
             let ring = &self.ring;
             if self.link.watch(|| !matches!(ring.look(), Ok(None))) || self.park()? {

@@ -204,7 +204,7 @@ impl Sender {
             if self.park()? {
                 continue;
             }
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.link.full_limit());
+            let deadline = *deadline.get_or_insert_with(|| self.link.full_deadline());
             let slept = self.link.sleep(Some(deadline));
             self.ring.unpark();
             slept?;

@@ -1,7 +1,5 @@
 //! The calls of both halves that are futures for tokio.
 
-use std::time::Instant;
-
 use bytes::Bytes;
 use tokio::task::coop::consume_budget;
 use tokio::task::yield_now;
@@ -81,7 +79,7 @@ impl Sender {
             }
             let Some(deadline) = deadline else {
                 // The peer may be a task of this thread: let it run before asking to be woken.
-                deadline = Some(Instant::now() + self.link.full_limit());
+                deadline = Some(self.link.full_deadline());
                 yield_now().await;
                 continue;
             };

@@ -379,7 +379,7 @@ impl<J: Payload, R> Dispatch<J, R> {
     }
 
     pub(crate) fn memory_sample(&mut self, worker: u32, bytes: u64) {
-        let max = self.config.supervisor.max_worker_memory;
+        let max = self.config.supervisor.max_worker_memory.filter(|max| *max > 0);
         let w = &mut self.workers[worker];
         if w.memory.replace(bytes).is_none() {
             w.memory_first = bytes;

@@ -33,6 +33,7 @@ pub use front::listener::Listen;
 pub use history::{INCIDENTS_LIMIT, Incident, LostJob};
 pub use job::Form;
 pub use link::thread::thread_slot;
+pub use link::tls::{client_config as tls_client_config, server_name as tls_server_name};
 pub use local::{End, Failed, Finished, FinishedJob};
 pub use pool::{NewJob, Pool};
 pub use remote::{Health, REMOTE_REQUESTS_LIMIT, Remote, RemoteError, RemoteReply};

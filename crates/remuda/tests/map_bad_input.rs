@@ -35,7 +35,8 @@ fn a_worker_that_exits_at_once_is_tried_three_times_a_slot() {
     let script = worker(dir.path(), "echo boom >&2; echo bang >&2; exit 3");
     map(&["-j2", "--", "sh", &script], numbers(3)).expect(255).says(
         "remuda: no worker could be started in 6 tries: the worker exited with status 3 before it \
-         answered the handshake; it printed:\n  boom\n  bang",
+         answered the handshake; it printed:\n  boom\n  bang\n\
+         remuda: a command speaks the protocol; a filter of lines needs --stdio",
     );
 }
 
@@ -77,7 +78,8 @@ fn a_worker_that_never_answers_the_handshake() {
     map(&["-j1", "--allocate-timeout", "300ms", "--", "sh", &script], numbers(3)).expect(255).says(
         "remuda: no worker could be started in 3 tries: the worker did not answer the handshake \
          within allocate_timeout: it must answer as docs/protocol.md says; if it needs longer to \
-         start, raise allocate_timeout",
+         start, raise allocate_timeout\n\
+         remuda: a command speaks the protocol; a filter of lines needs --stdio",
     );
 }
 
@@ -180,4 +182,62 @@ fn options_that_do_not_exist_or_do_not_fit() {
         assert_eq!(ran.text(), "");
         ran.tells(&[wanted]);
     }
+}
+
+#[test]
+fn no_file_has_two_roles() {
+    let dir = folder();
+    write(dir.path(), "in", "a\nb\n");
+    write(dir.path(), "old", "old results\n");
+    std::os::unix::fs::symlink("in", dir.path().join("link")).unwrap();
+    for (args, name, roles) in [
+        (&["-a", "in", "-o", "in"][..], "in", "the input and the output"),
+        (&["-a", "in", "-o", "link"], "link", "the input and the output"),
+        (&["-a", "in", "--errors", "in"], "in", "the input and the file of --errors"),
+        (&["-o", "old", "--joblog", "./old"], "./old", "the output and the job log"),
+        (
+            &["--joblog", "new", "--errors", "./new"],
+            "./new",
+            "the job log and the file of --errors",
+        ),
+    ] {
+        let args = [&["-j1", "--builtin", "echo"], args].concat();
+        let wanted = format!("remuda: {name} is {roles} at once: name another file");
+        map_in(dir.path(), &args, "a\n").expect(255).says(&wanted);
+    }
+    // Where stdout goes is known too: what is appended would be read for ever.
+    let append = std::fs::File::options().append(true).open(dir.path().join("in")).unwrap();
+    let args = ["-j1", "--builtin", "echo", "-a", "in"];
+    let status = map_runs::command(dir.path(), &args).stdout(append).status().unwrap();
+    assert_eq!(status.code(), Some(255));
+    assert_eq!(map_runs::read(dir.path(), "in"), "a\nb\n");
+    assert_eq!(map_runs::read(dir.path(), "old"), "old results\n");
+    // Only files of the disk hold what is written to them.
+    let args = ["-j1", "--builtin", "echo", "-o", "/dev/null", "--errors", "/dev/null"];
+    map(&args, "a\n").quiet();
+}
+
+#[test]
+fn an_input_that_cannot_be_read_leaves_the_old_results() {
+    let dir = folder();
+    write(dir.path(), "old", "old results\n");
+    let args = ["-j1", "--builtin", "echo", "-a", "none", "-o", "old"];
+    map_in(dir.path(), &args, "").expect(255).tells(&["cannot read the jobs from none"]);
+    assert_eq!(map_runs::read(dir.path(), "old"), "old results\n");
+}
+
+#[test]
+fn wrong_words_are_told_from_wrong_values() {
+    for (args, wanted) in [
+        (&["-j", "-1", "--builtin", "echo"][..], "invalid value '-1' for '--jobs <N>'"),
+        (&["--timeout", "-1", "--builtin", "echo"], "invalid value '-1' for '--timeout <TIME>'"),
+        (&["cat"], "if `cat` is the worker's command, it comes after `--`"),
+    ] {
+        map(args, "").expect(255).tells(&[wanted]);
+    }
+    let dir = folder();
+    let args = ["--builtin", "echo"];
+    let out = map_runs::command(dir.path(), &args).env("REMUDA_JOBS", "many").output().unwrap();
+    let told = String::from_utf8_lossy(&out.stderr);
+    assert!(told.contains("remuda: the environment has REMUDA_JOBS=many"), "{told}");
 }

@@ -163,3 +163,39 @@ fn a_pool_is_served_as_the_file_says_and_a_reset_reads_it_again() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     serve.status_when("three workers", |status| status["workers"].as_array().unwrap().len() == 3);
 }
+
+#[test]
+fn a_value_of_the_file_is_refused_by_its_name_there() {
+    for (file, wanted) in [
+        ("[pool]\nallocate_timeout = \"soon\"\n", "`pool.allocate_timeout`: `soon` is not a time"),
+        ("[pool]\nspin = -1\n", "`pool.spin`: `-1` is not a time"),
+        ("[pool]\nspin = true\n", "expected a number, or text with a unit"),
+        ("[pool]\nmax_body_bytes = \"2G\"\n", "`pool.max_body_bytes` is 2147483648: it must be"),
+        ("[pool.supervisor]\nttl = \"x\"\n", "`pool.supervisor.ttl`: `x` is not a time"),
+        (
+            "[pool.supervisor]\nmax_worker_memory = \"1.5G\"\n",
+            "`pool.supervisor.max_worker_memory`: `1.5G` is not a size",
+        ),
+        (
+            "[worker]\nbuiltin = \"sha255\"\n",
+            "`worker.builtin`: there is no built-in worker `sha255`",
+        ),
+    ] {
+        let output = check(file, &[], &["--builtin=echo"]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(255), "{said}");
+        assert!(said.contains("remuda.toml: ") && said.contains(wanted), "{said}");
+    }
+}
+
+#[test]
+fn the_interpreters_of_the_flags_come_before_those_of_the_file() {
+    let file = "[worker]\nnode = \"a.mjs:f\"\nnode_bin = \"file\"\n";
+    let node = |env: &[(&str, &str)], args: &[&str]| {
+        effective(file, env, args)["worker"]["node_bin"].as_str().map(str::to_owned)
+    };
+    let env = [("REMUDA_NODE_BIN", "environment")];
+    assert_eq!(node(&[], &[]).as_deref(), Some("file"));
+    assert_eq!(node(&env, &[]).as_deref(), Some("environment"));
+    assert_eq!(node(&env, &["--node-bin", "flag"]).as_deref(), Some("flag"));
+}

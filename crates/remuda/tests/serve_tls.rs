@@ -116,3 +116,19 @@ fn files_that_are_missing_are_named() {
     let error = String::from_utf8_lossy(&refused.stderr);
     assert!(error.contains("none.pem"), "{error}");
 }
+
+#[test]
+fn a_file_of_the_address_that_is_missing_is_named() {
+    for command in [&["status"][..], &["call", "abc"], &["bench", "-n1"]] {
+        let to = "tls:127.0.0.1:1,ca=nosuch.pem";
+        let out = Command::new(env!("CARGO_BIN_EXE_remuda"))
+            .args([command[0], "--to", to])
+            .args(&command[1..])
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(255), "{told}");
+        let wanted = "remuda: tls:127.0.0.1:1,ca=nosuch.pem: nosuch.pem can't be read: ";
+        assert!(told.starts_with(wanted), "{told}");
+    }
+}

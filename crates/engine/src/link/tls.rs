@@ -8,9 +8,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 
-/// Reads the files that the address names: whom to trust (`ca=`, else whom the system trusts), and
-/// the certificate to show (`cert=` and `key=`), if any. The error says what is wrong with them.
-pub(crate) fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, String> {
+/// Reads the files that a `tls:` address names: whom to trust (`ca=`, else whom the system trusts),
+/// and the certificate to show (`cert=` and `key=`), if any.
+///
+/// # Errors
+/// A sentence that says which file is wrong, and what is wrong with it.
+pub fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, String> {
     let roots = match &files.ca {
         Some(file) => roots_of(file)?,
         None => roots_of_system()?,
@@ -30,7 +33,10 @@ pub(crate) fn client_config(files: &TlsFiles) -> Result<Arc<ClientConfig>, Strin
 }
 
 /// The name that the peer's certificate must have: `name=`, else the host.
-pub(crate) fn server_name<'a>(files: &'a TlsFiles, host: &'a str) -> Result<&'a str, String> {
+///
+/// # Errors
+/// A sentence that says why it can be no server's name.
+pub fn server_name<'a>(files: &'a TlsFiles, host: &'a str) -> Result<&'a str, String> {
     let name = files.name.as_deref().unwrap_or(host);
     ServerName::try_from(name)
         .map_err(|error| format!("{name:?} is no server's name ({error}): give name=HOST"))?;

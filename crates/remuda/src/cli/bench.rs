@@ -25,26 +25,26 @@ pub(crate) struct BenchArgs {
     to: Option<String>,
 
     /// Measure so many calls
-    #[arg(short = 'n', long, value_name = "N", conflicts_with = "duration",
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, conflicts_with = "duration",
           value_parser = clap::value_parser!(u64).range(1..))]
     calls: Option<u64>,
 
     /// Measure for so long [default: 10s]
-    #[arg(short = 'd', long, value_name = "TIME", value_parser = number::duration)]
+    #[arg(short = 'd', long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration)]
     duration: Option<Duration>,
 
     /// Closed loop: keep N calls in flight, each followed by the next [default: 1]
-    #[arg(short = 'i', long, value_name = "N", conflicts_with = "rate",
+    #[arg(short = 'i', long, value_name = "N", allow_negative_numbers = true, conflicts_with = "rate",
           value_parser = clap::value_parser!(u32).range(1..=IN_FLIGHT_MAX as i64))]
     in_flight: Option<u32>,
 
     /// Open loop: R calls a second, whether or not answers come; a call's time counts from when
     /// it was due
-    #[arg(short = 'r', long, value_name = "R", value_parser = rate)]
+    #[arg(short = 'r', long, value_name = "R", allow_negative_numbers = true, value_parser = rate)]
     rate: Option<f64>,
 
     /// Spread the calls over C connections
-    #[arg(short = 'c', long, value_name = "C", default_value_t = 1,
+    #[arg(short = 'c', long, value_name = "C", allow_negative_numbers = true, default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
     connections: u32,
 
@@ -62,11 +62,11 @@ pub(crate) struct BenchArgs {
     body_json: Option<String>,
 
     /// Call for so long before the measurement begins
-    #[arg(long, value_name = "TIME", value_parser = number::duration, default_value = "1s")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, default_value = "1s")]
     warmup: Duration,
 
     /// How long each call may take, waiting included
-    #[arg(long, value_name = "TIME", value_parser = number::duration)]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration)]
     timeout: Option<Duration>,
 
     /// Print the figures as JSON

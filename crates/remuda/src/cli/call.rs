@@ -28,7 +28,7 @@ pub(crate) struct CallArgs {
     json: bool,
 
     /// How long the job may take, waiting included: seconds, or 150ms, 2s, 5m
-    #[arg(long, value_name = "TIME", value_parser = number::duration)]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration)]
     timeout: Option<Duration>,
 }
 

@@ -5,9 +5,12 @@ use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use clap::ValueEnum;
 use serde::Deserialize;
 
+use crate::cli::builtin::Builtin;
 use crate::cli::number;
+use crate::cli::pool::MAX_BODY_BYTES_LIMIT;
 use crate::cli::worker::WorkerArgs;
 use crate::http::HttpAddress;
 
@@ -67,7 +70,7 @@ pub(crate) struct SupervisorTable {
 
 /// A time or a size: a number, or text with a unit.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a number, or text with a unit such as \"2s\" or \"16M\"")]
 pub(crate) enum Text {
     WithUnit(String),
     Whole(u64),
@@ -162,7 +165,48 @@ fn parse(text: &str) -> Result<ConfigFile, String> {
     within("max_queue_size", pool.max_queue_size, 1..=67_108_864)?;
     within("retries", pool.retries, 1..=1000)?;
     within("max_jobs", pool.max_jobs, 1..=u64::MAX)?;
+    pool.check()?;
+    file.worker.builtin()?;
     Ok(file)
+}
+
+impl PoolTable {
+    /// Refuses texts that are no times or sizes, by the names of their options.
+    fn check(&self) -> Result<(), String> {
+        let of = |name: &str, error| format!("`pool.{name}`: {error}");
+        let watched = &self.supervisor;
+        for (name, time) in [
+            ("allocate_timeout", &self.allocate_timeout),
+            ("destroy_timeout", &self.destroy_timeout),
+            ("reset_timeout", &self.reset_timeout),
+            ("spin", &self.spin),
+            ("supervisor.watch_tick", &watched.watch_tick),
+            ("supervisor.ttl", &watched.ttl),
+            ("supervisor.idle_ttl", &watched.idle_ttl),
+            ("supervisor.exec_ttl", &watched.exec_ttl),
+        ] {
+            time.as_ref().map(Text::duration).transpose().map_err(|error| of(name, error))?;
+        }
+        let size = |name, size: &Option<Text>| {
+            size.as_ref().map(Text::bytes).transpose().map_err(|error| of(name, error))
+        };
+        size("supervisor.max_worker_memory", &watched.max_worker_memory)?;
+        let body = size("max_body_bytes", &self.max_body_bytes)?;
+        within("max_body_bytes", body, 1..=MAX_BODY_BYTES_LIMIT)
+    }
+}
+
+impl WorkerTable {
+    fn builtin(&self) -> Result<Option<Builtin>, String> {
+        let Some(name) = &self.builtin else { return Ok(None) };
+        let parsed = Builtin::from_str(name, false).map_err(|_| {
+            let known: Vec<_> =
+                Builtin::value_variants().iter().map(|known| known.name()).collect();
+            let known = known.join(", ");
+            format!("`worker.builtin`: there is no built-in worker `{name}`; there are {known}")
+        });
+        parsed.map(Some)
+    }
 }
 
 /// The same limits as those of the flags.
@@ -235,14 +279,10 @@ impl ConfigFile {
         if worker.python_bin.is_none() {
             worker.python_bin = table.python_bin.as_ref().map(OsString::from);
         }
-        if let Some(bin) = &table.node_bin {
-            worker.node_bin = bin.into();
+        if worker.node_bin.is_none() {
+            worker.node_bin = table.node_bin.as_ref().map(OsString::from);
         }
-        if let Some(name) = &table.builtin {
-            let builtin = clap::ValueEnum::from_str(name, false);
-            worker.builtin =
-                Some(builtin.map_err(|_| format!("there is no built-in worker `{name}`"))?);
-        }
+        worker.builtin = table.builtin()?;
         Ok(worker)
     }
 }

@@ -1,17 +1,18 @@
 //! A blocking connection to a pool, for the commands that ask one thing.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use remuda_engine::{tls_client_config, tls_server_name};
 use remuda_protocol::{Address, Connecting, Framer, HandshakeError, Offer};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
+use crate::cli::address;
 use crate::cli::rings::Rings;
-use crate::cli::{address, tls};
 
 /// How long a pool may take to be reached and to shake hands.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,6 +63,10 @@ impl Connection {
         for address in &addresses {
             match Stream::open(address) {
                 Ok(stream) => return Self::greet(stream, address),
+                // No pool would change that.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    return Err(ConnectionError::Address(format!("{address}: {error}")));
+                }
                 Err(error) => tried.push(format!("{address} ({})", plain(&error))),
             }
         }
@@ -134,15 +139,16 @@ impl Stream {
         match address {
             Address::Unix { path, .. } => UnixStream::connect(path).map(Self::Unix),
             Address::Tcp { host, port, .. } => {
-                let stream = TcpStream::connect((host.as_str(), *port))?;
+                let stream = connect_tcp(host, *port)?;
                 stream.set_nodelay(true)?;
                 Ok(Self::Tcp(stream))
             }
             Address::Tls { host, port, files, .. } => {
-                let config = tls::client_config(files)?;
-                let name = files.name.as_deref().unwrap_or(host).to_owned();
+                let wrong = |error| io::Error::new(io::ErrorKind::InvalidInput, error);
+                let config = tls_client_config(files).map_err(wrong)?;
+                let name = tls_server_name(files, host).map_err(wrong)?.to_owned();
                 let name = ServerName::try_from(name).map_err(io::Error::other)?;
-                let stream = TcpStream::connect((host.as_str(), *port))?;
+                let stream = connect_tcp(host, *port)?;
                 stream.set_nodelay(true)?;
                 let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
                 Ok(Self::Tls(Box::new(StreamOwned::new(session, stream))))
@@ -162,6 +168,18 @@ impl Stream {
             }
         }
     }
+}
+
+/// Tries the addresses of a name, each for [`CONNECT_TIMEOUT`] at most.
+fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let mut last = io::ErrorKind::AddrNotAvailable.into();
+    for address in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// The token that the address names a file of, or the environment's.

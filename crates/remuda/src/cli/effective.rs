@@ -49,7 +49,9 @@ fn worker_table(worker: &WorkerArgs) -> Table {
     }
     if let Some(target) = &worker.node {
         set("node", target.as_str().into());
-        set("node_bin", (&*worker.node_bin.to_string_lossy()).into());
+        if let Some(bin) = &worker.node_bin {
+            set("node_bin", (&*bin.to_string_lossy()).into());
+        }
     }
     if let Some(builtin) = worker.builtin {
         set("builtin", builtin.name().into());

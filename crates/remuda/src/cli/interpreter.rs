@@ -26,10 +26,10 @@ fn default_python() -> OsString {
 }
 
 /// A pool of `target`, `FILE.mjs:FUNCTION`.
-pub(crate) fn node(program: &OsStr, target: &str) -> WorkerKind {
+pub(crate) fn node(chosen: Option<&OsStr>, target: &str) -> WorkerKind {
     let args = ["--input-type=module", "-e", NODE_SOURCE, "--", "--shim", target];
     WorkerKind::Process {
-        program: program.to_owned(),
+        program: chosen.unwrap_or(OsStr::new("node")).to_owned(),
         args: args.map(OsString::from).to_vec(),
         env: Vec::new(),
     }

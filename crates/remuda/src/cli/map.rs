@@ -20,7 +20,7 @@ pub(crate) struct MapArgs {
     worker: WorkerArgs,
 
     /// How many workers run at once [default: the number of cores]
-    #[arg(short = 'j', long, value_name = "N", env = "REMUDA_JOBS",
+    #[arg(short = 'j', long, value_name = "N", allow_negative_numbers = true, env = "REMUDA_JOBS",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
 
@@ -45,7 +45,7 @@ pub(crate) struct MapArgs {
     json: bool,
 
     /// Try a job N times in all, whatever its failure [default: only jobs of lost workers again]
-    #[arg(long, value_name = "N", env = "REMUDA_RETRIES",
+    #[arg(long, value_name = "N", allow_negative_numbers = true, env = "REMUDA_RETRIES",
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     retries: Option<u32>,
 
@@ -58,12 +58,12 @@ pub(crate) struct MapArgs {
     at_most_once: bool,
 
     /// Give a job up when so many workers died under it
-    #[arg(long, value_name = "N", default_value_t = 3, env = "REMUDA_POISON_AFTER",
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 3, env = "REMUDA_POISON_AFTER",
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     poison_after: u32,
 
     /// Stop a job that runs longer: seconds, or 150ms, 2s, 5m
-    #[arg(long, value_name = "TIME", value_parser = number::duration, env = "REMUDA_TIMEOUT")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_TIMEOUT")]
     timeout: Option<Duration>,
 
     /// End early: now|soon,fail|success|done=N|N%, or never
@@ -178,6 +178,7 @@ pub(crate) fn run(args: MapArgs) -> ExitCode {
     };
     let config = MapConfig {
         pool,
+        own_command: !args.worker.command.is_empty() && !args.worker.stdio,
         input: args.arg_file,
         delimiter: if args.null { 0 } else { b'\n' },
         output: args.output,

@@ -9,6 +9,7 @@ mod config_file;
 mod connection;
 mod effective;
 pub(crate) mod exit;
+mod hint;
 mod interpreter;
 mod log;
 mod map;
@@ -18,7 +19,6 @@ mod rings;
 pub(crate) mod say;
 mod serve;
 mod systemd;
-mod tls;
 mod worker;
 
 use std::ffi::OsString;
@@ -28,7 +28,7 @@ use clap::{Parser, Subcommand};
 
 /// Keeps workers warm and hands each job to a free one.
 #[derive(Debug, Parser)]
-#[command(name = "remuda", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "remuda", version, arg_required_else_help = true)]
 #[command(after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
@@ -72,6 +72,9 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
             let failed = error.use_stderr();
             // A closed stderr is nothing to act upon.
             let _ = error.print();
+            if let Some(hint) = hint::of(&error) {
+                say::line(format_args!("\nremuda: {hint}"));
+            }
             return if failed { exit::ERROR.into() } else { ExitCode::SUCCESS };
         }
     };

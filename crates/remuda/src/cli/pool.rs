@@ -14,49 +14,49 @@ use crate::cli::number;
 #[command(next_help_heading = "Pool")]
 pub(crate) struct PoolArgs {
     /// Replace a worker after so many jobs
-    #[arg(long, value_name = "N", env = "REMUDA_MAX_JOBS",
+    #[arg(long, value_name = "N", allow_negative_numbers = true, env = "REMUDA_MAX_JOBS",
           value_parser = clap::value_parser!(u64).range(1..))]
     max_jobs: Option<u64>,
 
     /// How long a worker may take to start [default: 60s]
-    #[arg(long, value_name = "TIME", value_parser = number::duration, env = "REMUDA_ALLOCATE_TIMEOUT")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_ALLOCATE_TIMEOUT")]
     allocate_timeout: Option<Duration>,
 
     /// How long a worker may take to end [default: 60s]
-    #[arg(long, value_name = "TIME", value_parser = number::duration, env = "REMUDA_DESTROY_TIMEOUT")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_DESTROY_TIMEOUT")]
     destroy_timeout: Option<Duration>,
 
     /// How long a new worker may take to be ready in a reset [default: 60s]
-    #[arg(long, value_name = "TIME", value_parser = number::duration, env = "REMUDA_RESET_TIMEOUT")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_RESET_TIMEOUT")]
     reset_timeout: Option<Duration>,
 
     /// Replace a worker that had no job for so long
-    #[arg(long, value_name = "TIME", value_parser = number::duration, env = "REMUDA_IDLE_TTL")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_IDLE_TTL")]
     idle_ttl: Option<Duration>,
 
     /// Kill a worker whose job runs for longer
-    #[arg(long, value_name = "TIME", value_parser = number::duration, env = "REMUDA_EXEC_TTL")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_EXEC_TTL")]
     exec_ttl: Option<Duration>,
 
     /// How often the workers' memory is looked at [default: 1s]
-    #[arg(long, value_name = "TIME", value_parser = number::duration, env = "REMUDA_WATCH_TICK")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_WATCH_TICK")]
     watch_tick: Option<Duration>,
 
     /// Replace a worker at this age
-    #[arg(long, value_name = "TIME", value_parser = number::duration, env = "REMUDA_TTL")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_TTL")]
     ttl: Option<Duration>,
 
     /// Replace a worker whose memory is over this, in bytes or with K, M, G
-    #[arg(long, value_name = "BYTES", value_parser = number::bytes, env = "REMUDA_MAX_WORKER_MEMORY")]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = number::bytes, env = "REMUDA_MAX_WORKER_MEMORY")]
     max_worker_memory: Option<u64>,
 
     /// The most bytes that a job or a result may have [default: 16M]
-    #[arg(long, value_name = "BYTES", value_parser = number::bytes, env = "REMUDA_MAX_BODY_BYTES")]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = number::bytes, env = "REMUDA_MAX_BODY_BYTES")]
     max_body_bytes: Option<u64>,
 
     /// How long the pool's thread looks for events before it sleeps, while they come that fast and
     /// nobody else needs its processor; 0 for never [default: 50us]
-    #[arg(long, value_name = "TIME", value_parser = number::duration, env = "REMUDA_SPIN")]
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_SPIN")]
     pub(crate) spin: Option<Duration>,
 
     /// Whether workers that declare it are served over rings in shared memory [default: true]
@@ -81,7 +81,7 @@ enum PidNamespaceArg {
 }
 
 /// The largest `--max-body-bytes`: 1 GiB.
-const MAX_BODY_BYTES_LIMIT: u64 = 1 << 30;
+pub(crate) const MAX_BODY_BYTES_LIMIT: u64 = 1 << 30;
 
 /// The shortest `--watch-tick`.
 const WATCH_TICK_MIN: Duration = Duration::from_millis(10);

@@ -31,18 +31,18 @@ pub(crate) struct ServeArgs {
     pub(crate) listen: Vec<String>,
 
     /// How many workers run [default: the number of cores]
-    #[arg(short = 'j', long = "num-workers", alias = "jobs", value_name = "N",
+    #[arg(short = 'j', long = "num-workers", alias = "jobs", value_name = "N", allow_negative_numbers = true,
           env = "REMUDA_NUM_WORKERS", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) num_workers: Option<u32>,
 
     /// How many jobs may wait in the queue [default: 4096]
-    #[arg(long, value_name = "N", env = "REMUDA_MAX_QUEUE_SIZE",
+    #[arg(long, value_name = "N", allow_negative_numbers = true, env = "REMUDA_MAX_QUEUE_SIZE",
           value_parser = clap::value_parser!(u32).range(1..=67_108_864))]
     pub(crate) max_queue_size: Option<u32>,
 
     /// Try a job of a lost worker N times in all [default: 1, a job that may have started is never
     /// started again]
-    #[arg(long, value_name = "N", env = "REMUDA_RETRIES",
+    #[arg(long, value_name = "N", allow_negative_numbers = true, env = "REMUDA_RETRIES",
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) retries: Option<u32>,
 

@@ -42,9 +42,9 @@ pub(crate) struct WorkerArgs {
     #[arg(long, value_name = "PATH", env = "REMUDA_PYTHON_BIN")]
     pub(crate) python_bin: Option<OsString>,
 
-    /// The Node to run
-    #[arg(long, value_name = "PATH", env = "REMUDA_NODE_BIN", default_value = "node")]
-    pub(crate) node_bin: OsString,
+    /// The Node to run [default: node]
+    #[arg(long, value_name = "PATH", env = "REMUDA_NODE_BIN")]
+    pub(crate) node_bin: Option<OsString>,
 
     /// A command that speaks the protocol at descriptor 3 (or, with --stdio, a filter)
     #[arg(last = true, value_name = "COMMAND")]
@@ -106,7 +106,7 @@ impl WorkerArgs {
             return Ok(interpreter::python(self.python_bin.as_deref(), target));
         }
         if let Some(target) = &self.node {
-            return Ok(interpreter::node(&self.node_bin, target));
+            return Ok(interpreter::node(self.node_bin.as_deref(), target));
         }
         let Some(builtin) = self.builtin else { return Err("no worker given".into()) };
         Ok(builtin.kind(self.threads))

@@ -12,6 +12,8 @@ pub(crate) enum MapError {
     Input { name: PathBuf, source: io::Error },
     #[error("cannot write to {}: {source}", name.display())]
     Create { name: PathBuf, source: io::Error },
+    #[error("{} is {} and {} at once: name another file", name.display(), roles.0, roles.1)]
+    Clash { name: PathBuf, roles: (&'static str, &'static str) },
     #[error("cannot write {name}: {source}")]
     Write { name: String, source: io::Error },
     #[error("cannot resume from {}: {source}", name.display())]

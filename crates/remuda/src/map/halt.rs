@@ -78,7 +78,7 @@ impl FromStr for Halt {
         };
         let limit = match limit.strip_suffix('%') {
             Some(percent) => Limit::Percent(
-                percent.parse().ok().filter(|p| (0.0..=100.0).contains(p)).ok_or_else(wrong)?,
+                percent.parse().ok().filter(|p| *p > 0.0 && *p <= 100.0).ok_or_else(wrong)?,
             ),
             None => Limit::Jobs(limit.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?),
         };
@@ -104,9 +104,16 @@ mod tests {
 
     #[test]
     fn what_is_not_of_the_form_is_refused() {
-        for text in
-            ["", "now", "now,fail", "later,fail=1", "now,fail=0", "now,fail=101%", "now,fail=x"]
-        {
+        for text in [
+            "",
+            "now",
+            "now,fail",
+            "later,fail=1",
+            "now,fail=0",
+            "now,fail=0%",
+            "now,fail=101%",
+            "now,fail=x",
+        ] {
             assert!(text.parse::<Halt>().is_err(), "{text}");
         }
     }

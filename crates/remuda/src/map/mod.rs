@@ -1,5 +1,6 @@
 //! `remuda map`: lines in, results out, through a pool of warm workers.
 
+mod clash;
 mod emit;
 mod error;
 mod failures;
@@ -17,16 +18,19 @@ mod run;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use remuda_engine::PoolConfig;
+use remuda_engine::{PoolConfig, PoolError};
 
+use error::MapError;
 pub(crate) use halt::Halt;
 
-use crate::cli::exit;
+use crate::cli::{exit, say};
 
 /// A run, as the command line asked for it.
 #[derive(Debug)]
 pub(crate) struct MapConfig {
     pub(crate) pool: PoolConfig,
+    /// The workers are a command that the user gave, and that is to speak the protocol.
+    pub(crate) own_command: bool,
     /// The file of the jobs; stdin if none.
     pub(crate) input: Option<PathBuf>,
     pub(crate) delimiter: u8,
@@ -57,8 +61,15 @@ pub(crate) enum OnError {
 
 /// Runs it all.
 pub(crate) fn run(config: MapConfig) -> ExitCode {
+    let own_command = config.own_command;
     match run::run(config) {
         Ok(status) => status.into(),
-        Err(error) => exit::error(error),
+        Err(error) => {
+            let status = exit::error(&error);
+            if own_command && matches!(error, MapError::Pool(PoolError::NoWorker { .. })) {
+                say::line("remuda: a command speaks the protocol; a filter of lines needs --stdio");
+            }
+            status
+        }
     }
 }

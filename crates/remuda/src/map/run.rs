@@ -11,6 +11,7 @@ use remuda_engine::{Drain, End, Failed, Finished, FinishedJob, LogSink, NewJob, 
 use remuda_net::{Config as NetConfig, Either, Either3, Signals, mpsc};
 
 use super::MapConfig;
+use super::clash;
 use super::emit::{Emitter, Held, failure};
 use super::error::MapError;
 use super::failures::Failures;
@@ -38,8 +39,10 @@ const SIGTERM: i32 = 15;
 
 /// Runs it all, and returns the exit status.
 pub(crate) fn run(mut config: MapConfig) -> Result<u8, MapError> {
-    let plan = Plan::make(&config)?;
+    // Before anything is cut or written.
     let (input, input_name) = open_input(&config)?;
+    clash::check(&config, &input, &input_name)?;
+    let plan = Plan::make(&config)?;
     let shown = config.bar.unwrap_or_else(|| {
         std::io::IsTerminal::is_terminal(&io::stderr())
             && (config.output.is_some() || !std::io::IsTerminal::is_terminal(&io::stdout()))

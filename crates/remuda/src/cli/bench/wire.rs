@@ -3,12 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use remuda_engine::{tls_client_config, tls_server_name};
 use remuda_net::{ConnCtx, Either, NetError, ParseResult, ReadyFd, Source, SourceHandle};
 use remuda_protocol::{Address, Connecting, LineScan, MAX_ENVELOPE_BYTES, Offer};
 use remuda_shm::{Receiver, Sender};
 
+use crate::cli::address;
 use crate::cli::connection::{CONNECT_TIMEOUT, Connection, ConnectionError, Stream, token};
-use crate::cli::{address, tls};
 
 /// The most slots that are filled before they are shown to the pool.
 const RUN_MAX: usize = 32;
@@ -56,9 +57,9 @@ async fn open_tls(address: &Address) -> Result<(Wire, Offer), ConnectionError> {
     let Address::Tls { host, port, files, .. } = address else {
         return Err(ConnectionError::Closed);
     };
-    let config = tls::client_config(files)
-        .map_err(|source| ConnectionError::Io { address: address.to_string(), source })?;
-    let name = files.name.as_deref().unwrap_or(host);
+    let wrong = |error| ConnectionError::Address(format!("{address}: {error}"));
+    let config = tls_client_config(files).map_err(wrong)?;
+    let name = tls_server_name(files, host).map_err(wrong)?;
     let connected = async {
         let mut last = NetError::PeerGone(std::io::ErrorKind::AddrNotAvailable);
         for address in remuda_net::resolve(host, *port).await? {

@@ -14,14 +14,15 @@ pub(crate) struct Usage {
 impl Usage {
     /// What that process uses; `None` for one that is gone.
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        Self::parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+        Self::parse(&std::fs::read(format!("/proc/{pid}/stat")).ok()?)
     }
 
     /// Reads the one line of `/proc/PID/stat`.
-    fn parse(line: &str) -> Option<Self> {
-        // The second field is the program's name in parentheses, which may hold both of them and
-        // spaces.
-        let mut fields = line.get(line.rfind(')')? + 1..)?.split_ascii_whitespace();
+    fn parse(line: &[u8]) -> Option<Self> {
+        // The second field is the program's name in parentheses, which may hold both of them,
+        // spaces, and what is no UTF-8: the kernel cuts it after 15 bytes.
+        let name_end = line.iter().rposition(|byte| *byte == b')')?;
+        let mut fields = str::from_utf8(line.get(name_end + 1..)?).ok()?.split_ascii_whitespace();
         let mut number = |skipped: usize| fields.nth(skipped)?.parse::<u64>().ok();
         let (user, system, pages) = (number(11)?, number(0)?, number(8)?);
         let ticks = rustix::param::clock_ticks_per_second().max(1);
@@ -64,16 +65,30 @@ impl Load {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::os::unix::ffi::OsStrExt;
 
     #[test]
     fn a_line_is_read_whatever_the_program_is_called() {
-        let line = "7 (a b) c) ) S 1 7 7 0 -1 4194560 300 0 2 0 150 50 0 0 20 0 1 0 99 9000 25 1 1";
+        let line =
+            b"7 (a b) c\xc3) ) S 1 7 7 0 -1 4194560 300 0 2 0 150 50 0 0 20 0 1 0 99 9000 25 1 1";
         let usage = Usage::parse(line).unwrap();
         assert_eq!(usage.memory, 25 * rustix::param::page_size() as u64);
         let ticks = rustix::param::clock_ticks_per_second();
         assert_eq!(usage.cpu, Duration::from_millis(200_000 / ticks));
-        assert_eq!(Usage::parse("7 (cut"), None);
-        assert_eq!(Usage::parse("7 (cut) S 1 2"), None);
+        assert_eq!(Usage::parse(b"7 (cut"), None);
+        assert_eq!(Usage::parse(b"7 (cut) S 1 2"), None);
+    }
+
+    #[test]
+    fn a_program_whose_name_is_no_utf8_has_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join(std::ffi::OsStr::from_bytes(b"mod\xc3"));
+        std::fs::copy("/bin/sleep", &program).unwrap();
+        let mut running = std::process::Command::new(&program).arg("60").spawn().unwrap();
+        let usage = Usage::of(running.id());
+        running.kill().unwrap();
+        running.wait().unwrap();
+        assert!(usage.is_some());
     }
 
     #[test]

@@ -200,6 +200,8 @@ fn wrong_options_are_refused() {
     for (args, part) in [
         (&[][..], "no pool answers"),
         (&["-r", "0"], "no rate"),
+        (&["-r", "1e-300"], "no rate"),
+        (&["--warmup=1e19"], "longer than a thousand years"),
         (&["-i", "2", "-c", "4"], "--in-flight 4"),
         (&["--body-json", "{"], "not a JSON value"),
         (&["-n", "1", "-d", "1"], "cannot be used with"),

@@ -32,9 +32,10 @@ pub(crate) fn waits_for_input(pid: u32) -> bool {
 
 /// The state letter of a process.
 fn state(pid: u32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in brackets may hold anything, brackets included.
-    stat[stat.rfind(')')? + 1..].trim_start().chars().next()
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The name in brackets may hold anything, brackets and what is no UTF-8 included.
+    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+    stat.get(name_end + 2).copied().map(char::from)
 }
 
 /// True if the process sleeps in a read of descriptor 0, or if that can't be known.
@@ -57,7 +58,9 @@ const READ: &str = "63";
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
     use std::io::{Read, Write};
+    use std::os::unix::ffi::OsStrExt;
     use std::process::{Command, Stdio};
 
     #[test]
@@ -66,6 +69,18 @@ mod tests {
         assert!(!waits_for_input(busy.id()));
         busy.kill().unwrap();
         busy.wait().unwrap();
+    }
+
+    #[test]
+    fn a_program_whose_name_is_no_utf8_has_a_state() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join(OsStr::from_bytes(b"fil\xc3"));
+        fs::copy("/bin/sleep", &program).unwrap();
+        let mut running = Command::new(&program).arg("60").spawn().unwrap();
+        let state = state(running.id());
+        running.kill().unwrap();
+        running.wait().unwrap();
+        assert!(state.is_some_and(|letter| letter.is_ascii_uppercase()), "{state:?}");
     }
 
     #[test]

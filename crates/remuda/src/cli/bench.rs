@@ -89,6 +89,8 @@ const DURATION: Duration = Duration::from_secs(10);
 const IN_FLIGHT_MAX: u32 = 1 << 18;
 /// The most connections.
 const CONNECTIONS_MAX: i64 = 4096;
+/// The lowest rate, in calls a second: one in twelve days.
+const RATE_MIN: f64 = 1e-6;
 /// The highest rate, in calls a second.
 const RATE_MAX: f64 = 1e8;
 /// The status if some calls had no result.
@@ -170,7 +172,9 @@ fn plan(args: &BenchArgs) -> Result<Plan, String> {
 
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse() {
-        Ok(rate) if rate > 0.0 && rate <= RATE_MAX => Ok(rate),
-        _ => Err(format!("`{text}` is no rate: give calls a second, at most {RATE_MAX}")),
+        Ok(rate) if (RATE_MIN..=RATE_MAX).contains(&rate) => Ok(rate),
+        _ => Err(format!(
+            "`{text}` is no rate: give calls a second, at least {RATE_MIN} and at most {RATE_MAX}"
+        )),
     }
 }

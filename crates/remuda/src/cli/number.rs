@@ -15,6 +15,9 @@ pub(crate) fn grouped(number: u64) -> String {
     out
 }
 
+/// The longest time that is taken: a thousand years, which any clock can be asked to add.
+const TIME_MAX: Duration = Duration::from_secs(1000 * 365 * 86_400);
+
 /// Reads a time: a number of seconds, or one with `us`, `ms`, `s`, `m`, `h` or `d`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong =
@@ -30,7 +33,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     let number: f64 = digits.parse().map_err(|_| wrong())?;
-    Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())
+    let time = Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())?;
+    if time > TIME_MAX {
+        return Err(format!("`{text}` is longer than a thousand years"));
+    }
+    Ok(time)
 }
 
 /// Reads a size: a number of bytes, or one with `K`, `M`, `G` (powers of 1024; `KiB` and `KB` too).
@@ -66,7 +73,8 @@ mod tests {
         assert_eq!(duration("150ms"), Ok(Duration::from_millis(150)));
         assert_eq!(duration("50us"), Ok(Duration::from_micros(50)));
         assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
-        for text in ["", "s", "-1", "2 s", "1y", "nan"] {
+        assert_eq!(duration("365000d"), Ok(TIME_MAX));
+        for text in ["", "s", "-1", "2 s", "1y", "nan", "inf", "365001d", "1e19", "1e300"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }

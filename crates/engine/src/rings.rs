@@ -19,11 +19,19 @@ use remuda_shm::{Options, Receiver, Sender, ShmError};
 
 use crate::rings::unsent::{Unsent, emptied, push};
 
-/// Messages that fit into each ring of a connection.
-pub(crate) const RING_CAPACITY: u32 = 128;
-/// Bytes that a message holds at most. Both rings of a connection take 2 MiB, of which only what
+/// Messages that fit into each ring of a connection. Both rings take 2 MiB then, of which only what
 /// was ever used is real memory.
-pub(crate) const RING_SLOT_SIZE: u32 = 8 << 10;
+const RING_CAPACITY: u32 = 128;
+/// Bytes that a message holds at most.
+const RING_SLOT_SIZE: u32 = 8 << 10;
+/// Messages that fit into the rings to all of a pool's workers, and so many from them, as long as
+/// each has at least [`WORKER_CAPACITY_MIN`]. A ring is used from its first slot to its last, be
+/// there ever so little in it, and each slot is a page of its own: rings that are large in all are
+/// memory, page faults and misses of the cache.
+const WORKERS_CAPACITY: u32 = 1024;
+/// As many as a worker is handed jobs ahead of their turn. Shorter rings would cost large bodies
+/// more: those of 1 MiB cost a tenth more with 32 slots than with 128.
+const WORKER_CAPACITY_MIN: u32 = 32;
 /// Bytes that may wait for room in a full ring; as on a socket.
 const SEND_LIMIT: usize = 64 << 20;
 /// About how many bytes are taken out of a ring before they are looked at.
@@ -36,9 +44,19 @@ const GATHER_BYTES: usize = 1024;
 /// How long what a closed connection still has to send waits for room; as on a socket.
 const CLOSE_LINGER: Duration = Duration::from_secs(5);
 
-/// The shape of the rings that a pool makes. Pages are taken as they are first used.
+/// The shape of the rings that a pool makes. Pages are taken as they are first used. The runtime
+/// waits for the end of the peer, so the rings needn't ask for it.
 pub(crate) fn options() -> Options {
-    Options::new(RING_CAPACITY, RING_SLOT_SIZE).unwrap_or_default().touch(false)
+    options_of(RING_CAPACITY)
+}
+
+/// The shape of the rings to a worker, one of so many.
+pub(crate) fn worker_options(workers: u32) -> Options {
+    options_of((WORKERS_CAPACITY / workers.max(1)).clamp(WORKER_CAPACITY_MIN, RING_CAPACITY))
+}
+
+fn options_of(capacity: u32) -> Options {
+    Options::new(capacity, RING_SLOT_SIZE).unwrap_or_default().touch(false).ask_for_peer(false)
 }
 
 /// A connection over rings: one side of a pair. The peer has the other.
@@ -298,7 +316,11 @@ impl Rings {
 
     /// The peer is known to be gone: what it published before is read, then nothing more.
     pub(crate) fn hang_up(&self) {
-        self.ring.ends.borrow_mut().hung_up = true;
+        {
+            let ends = &mut *self.ring.ends.borrow_mut();
+            ends.hung_up = true;
+            ends.receiver.note_peer_gone();
+        }
         self.ring.nudge();
     }
 

@@ -219,6 +219,22 @@ fn many_threads_send_through_one_handle() {
 }
 
 #[test]
+fn who_doesnt_ask_learns_of_the_peers_end_by_being_told() {
+    for asks in [true, false] {
+        // A peer that was never there closes nothing: the socket alone tells that it is gone.
+        let (face, peer) = SpscFace::pair(&small(4, 64).ask_for_peer(asks)).unwrap();
+        drop(peer);
+        let (mut sender, mut receiver) = face.into_split();
+        assert_eq!(sender.try_send(b"x").is_err(), asks);
+        assert_eq!(receiver.try_recv().is_err(), asks);
+        receiver.note_peer_gone();
+        assert!(matches!(sender.try_send(b"x"), Err(ShmError::Closed)));
+        assert!(matches!(receiver.try_recv(), Err(ShmError::Closed)));
+        assert_eq!(sender.closed_by(), Some(CloseReason::PeerGone));
+    }
+}
+
+#[test]
 fn a_ring_that_stays_full_closes_its_direction() {
     let limit = Duration::from_millis(60);
     let (face, handle) = pair(&small(1, 8).full_limit(limit));

@@ -98,9 +98,9 @@ impl ProcessLink {
 
     /// Hands rings over; all that follows goes by them. Nothing else was sent since the handshake
     /// was answered, so nothing on the socket can be behind this.
-    fn go_on_over_rings(&mut self, socket: &OwnedFd) -> Result<(), String> {
+    fn go_on_over_rings(&mut self, socket: &OwnedFd, workers: u32) -> Result<(), String> {
         let (face, worker_part) =
-            SpscFace::pair(&rings::options()).map_err(|error| error.to_string())?;
+            SpscFace::pair(&rings::worker_options(workers)).map_err(|error| error.to_string())?;
         let rings = Rings::new(face.into_split()).map_err(|error| error.to_string())?;
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         send(socket, SHM_LINE, flags).map_err(|error| error.to_string())?;
@@ -352,6 +352,7 @@ impl Core {
         let now = self.now();
         let max_line = self.config.max_body_bytes.saturating_add(MAX_ENVELOPE_BYTES);
         let instance = self.instance.clone();
+        let workers = self.config.dispatch.num_workers;
         let Some(link) = self.links.of(worker) else { return };
         match connecting.answer(line) {
             Ok(offer) if link.attached.is_some() && offer.instance == instance => {
@@ -373,7 +374,7 @@ impl Core {
                     }
                     if let Some(socket) = process.rendezvous.take()
                         && offer.takes_shm()
-                        && let Err(error) = process.go_on_over_rings(&socket)
+                        && let Err(error) = process.go_on_over_rings(&socket, workers)
                     {
                         tracing::warn!(worker = number, "no rings for a worker: {error}");
                     }

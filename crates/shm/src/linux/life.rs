@@ -82,17 +82,22 @@ impl AsFd for Life {
 #[derive(Debug)]
 pub(crate) struct Pulse {
     life: Arc<Life>,
+    asks: bool,
     checked: Cell<Duration>,
 }
 
 impl Pulse {
-    pub(crate) fn new(life: Arc<Life>) -> Self {
-        Self { life, checked: Cell::new(Duration::ZERO) }
+    pub(crate) fn new(life: Arc<Life>, asks: bool) -> Self {
+        Self { life, asks, checked: Cell::new(Duration::ZERO) }
     }
 
-    /// Whether the peer is gone, as of at most a few milliseconds ago.
+    /// Whether the peer is gone, as of at most a few milliseconds ago; or as of when this side was
+    /// told, where it doesn't ask.
     #[inline]
     pub(crate) fn is_gone(&self) -> bool {
+        if !self.asks {
+            return self.life.is_known_gone();
+        }
         let now = coarse_now();
         if now.saturating_sub(self.checked.get()) < CHECK_INTERVAL {
             return self.life.is_known_gone();

@@ -82,7 +82,7 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(side: Side) -> Self {
         Self {
-            pulse: Pulse::new(Arc::clone(&side.life)),
+            pulse: Pulse::new(Arc::clone(&side.life), side.waiting.asks),
             spin: Spin::new(side.waiting.spin),
             sleeper: None,
             vigil: Vigilance::Untried,

@@ -32,11 +32,13 @@ pub struct Options {
 pub(crate) struct Waiting {
     pub(crate) spin: Duration,
     pub(crate) full_limit: Duration,
+    /// Calls ask the kernel now and then whether the peer is gone.
+    pub(crate) asks: bool,
 }
 
 impl Default for Waiting {
     fn default() -> Self {
-        Self { spin: SPIN_DEFAULT, full_limit: FULL_LIMIT_DEFAULT }
+        Self { spin: SPIN_DEFAULT, full_limit: FULL_LIMIT_DEFAULT, asks: true }
     }
 }
 
@@ -76,6 +78,16 @@ impl Options {
     #[must_use]
     pub fn full_limit(mut self, limit: Duration) -> Self {
         self.waiting.full_limit = limit;
+        self
+    }
+
+    /// Whether calls ask the kernel by themselves, every few milliseconds, if the peer is gone: one
+    /// system call. Default yes. An event loop that learns of it anyway, and then says so with
+    /// [`Receiver::note_peer_gone`](crate::Receiver::note_peer_gone), saves it; one that doesn't
+    /// would send to nobody.
+    #[must_use]
+    pub fn ask_for_peer(mut self, ask: bool) -> Self {
+        self.waiting.asks = ask;
         self
     }
 

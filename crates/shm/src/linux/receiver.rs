@@ -331,6 +331,12 @@ impl Receiver {
     pub fn is_peer_gone(&self) -> bool {
         self.link.side.life.is_gone()
     }
+
+    /// Takes the peer for gone from now on, in both directions: what it published before can still
+    /// be taken, and nothing is sent to it any more.
+    pub fn note_peer_gone(&self) {
+        self.link.side.life.give_up();
+    }
 }
 
 impl Drop for Receiver {

@@ -235,6 +235,10 @@ fn wrong_words_are_told_from_wrong_values() {
     ] {
         map(args, "").expect(255).tells(&[wanted]);
     }
+    // Other commands have none.
+    let args = ["status", "extra"];
+    let out = std::process::Command::new(map_runs::REMUDA).args(args).output().unwrap();
+    assert!(!String::from_utf8_lossy(&out.stderr).contains("command, it comes"));
     let dir = folder();
     let args = ["--builtin", "echo"];
     let out = map_runs::command(dir.path(), &args).env("REMUDA_JOBS", "many").output().unwrap();

@@ -121,7 +121,7 @@ fn table(status: &Value) -> String {
         .as_object()
         .map_or(0, |codes| codes.values().filter_map(Value::as_u64).sum());
     line(format!(
-        "jobs {} accepted, {} done, {} failed; {} queued, {} running",
+        "jobs {} accepted, {} done, {} failed or refused; {} queued, {} running",
         number(&status["jobs"]["accepted"]),
         number(&status["jobs"]["done"]),
         grouped(failed),

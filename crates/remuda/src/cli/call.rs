@@ -68,7 +68,7 @@ pub(crate) fn run(args: &CallArgs) -> ExitCode {
             let (code, error) = (failure.code_text.decode(), failure.error.decode());
             say::line(format_args!("remuda: {code}: {error}"));
             if let Some(traceback) = failure.traceback {
-                say::part(traceback.decode().as_bytes());
+                say::line(traceback.decode().trim_end_matches('\n'));
             }
             JOB_FAILED.into()
         }

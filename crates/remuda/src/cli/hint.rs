@@ -19,7 +19,10 @@ pub(crate) fn of(error: &Error) -> Option<String> {
             let given = text(ContextKind::InvalidValue).unwrap_or_default();
             (value == given).then(|| format!("the environment has {variable}={value}"))
         }
-        ErrorKind::UnknownArgument if !wrong.starts_with('-') => {
+        // Only usages of `map` and `serve` have a command.
+        ErrorKind::UnknownArgument
+            if !wrong.starts_with('-') && error.to_string().contains("<COMMAND>...") =>
+        {
             Some(format!("if `{wrong}` is the worker's command, it comes after `--`"))
         }
         _ => None,

@@ -1,9 +1,11 @@
 //! The progress line on a terminal.
 
+use std::fmt;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use crate::cli::number::grouped;
 use crate::cli::say;
 
 /// How often the line is drawn, in times a second.
@@ -21,7 +23,7 @@ impl Progress {
         let bar = shown.then(|| {
             let target = ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND);
             let bar = ProgressBar::with_draw_target(None, target);
-            bar.set_style(style("{spinner} {human_pos} done, {per_sec}{msg}"));
+            bar.set_style(style("{spinner} {human_pos} done, {rate}{msg}"));
             bar.enable_steady_tick(Duration::from_millis(250));
             bar
         });
@@ -37,7 +39,7 @@ impl Progress {
     pub(crate) fn total(&self, jobs: u64) {
         if let Some(bar) = &self.bar {
             bar.set_length(jobs);
-            bar.set_style(style("{bar:24} {human_pos}/{human_len}, {per_sec}, {eta} left{msg}"));
+            bar.set_style(style("{bar:24} {human_pos}/{human_len}, {rate}, {eta} left{msg}"));
         }
     }
 
@@ -70,5 +72,30 @@ impl Progress {
 
 /// A template of this file; each is one that indicatif accepts.
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+    let style = ProgressStyle::with_template(template);
+    style.unwrap_or_else(|_| ProgressStyle::default_spinner()).with_key("rate", write_rate)
+}
+
+/// The jobs a second; a decimal only where there are few.
+fn write_rate(state: &ProgressState, out: &mut dyn fmt::Write) {
+    // A line that can't be written is drawn without.
+    let _ = out.write_str(&rate(state.per_sec()));
+}
+
+fn rate(jobs: f64) -> String {
+    if jobs < 10.0 { format!("{jobs:.1}/s") } else { format!("{}/s", grouped(jobs as u64)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_have_no_more_digits_than_they_are_worth() {
+        for (jobs, text) in
+            [(0.0, "0.0/s"), (1.9419, "1.9/s"), (21.9, "21/s"), (1.8e6, "1,800,000/s")]
+        {
+            assert_eq!(rate(jobs), text);
+        }
+    }
 }

@@ -1,0 +1,58 @@
+//! The pages name every option that there is, and none that there isn't.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+/// Words that begin with two hyphens, as options do.
+fn options(text: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c == '-';
+    let words = text.split(|c: char| !is_part(c)).filter_map(|word| word.strip_prefix("--"));
+    let named = words.filter(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
+    named.map(|word| format!("--{}", word.trim_end_matches('-'))).collect()
+}
+
+fn help(command: &str) -> BTreeSet<String> {
+    let out = Command::new(env!("CARGO_BIN_EXE_remuda")).args([command, "--help"]).output();
+    let text = String::from_utf8(out.unwrap().stdout).unwrap();
+    // Each option's own line, and not what is said of others.
+    let lines = text.lines().map(str::trim_start);
+    lines
+        .filter(|line| line.starts_with('-'))
+        .flat_map(|line| options(line).into_iter().take(1))
+        .collect()
+}
+
+fn pages(names: &[&str]) -> BTreeSet<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = |name: &&str| options(&std::fs::read_to_string(root.join(name)).unwrap());
+    names.iter().flat_map(page).collect()
+}
+
+/// Those of other programs.
+const FOREIGN: [&str; 6] =
+    ["--example", "--line-buffered", "--quick", "--release", "--unbuffered", "--workspace"];
+
+#[test]
+fn every_option_has_its_words_on_a_page() {
+    let told = pages(&["docs/map.md", "docs/serve.md", "docs/metrics.md", "README.md"]);
+    for command in ["map", "serve"] {
+        let mut untold = help(command);
+        untold.retain(|option| !told.contains(option));
+        let general = ["--help", "--version"];
+        untold.retain(|option| !general.contains(&option.as_str()));
+        assert!(untold.is_empty(), "no page tells of {untold:?} of `{command}`");
+    }
+}
+
+#[test]
+fn no_page_names_an_option_that_is_not_there() {
+    let commands = ["map", "serve", "call", "status", "reset", "stop", "bench"];
+    let mut known: BTreeSet<String> = commands.into_iter().flat_map(help).collect();
+    known.extend(FOREIGN.map(str::to_owned));
+    let names =
+        ["docs/map.md", "docs/serve.md", "docs/metrics.md", "docs/protocol.md", "README.md"];
+    let wrong: Vec<_> = pages(&names).into_iter().filter(|name| !known.contains(name)).collect();
+    assert_eq!(wrong, [""; 0]);
+}

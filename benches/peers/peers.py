@@ -5,7 +5,6 @@ import argparse
 import dataclasses
 import pathlib
 import sys
-import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
@@ -13,10 +12,9 @@ from script import install, page, plots  # noqa: E402
 from script.machine import machine  # noqa: E402
 from script.measure import QUICK, WHOLE, measure  # noqa: E402
 from script.places import PAGE, RESULTS, Places  # noqa: E402
+from script.progress import Progress  # noqa: E402
 from script.results import Results  # noqa: E402
-from script.row import Pair  # noqa: E402
 from script.rows import rows  # noqa: E402
-from script.say import say  # noqa: E402
 
 TRIAL = RESULTS / "trial.md"
 
@@ -38,7 +36,10 @@ def main():
     results = Results(plan.mode, options.fresh)
     if not options.page:
         install.install({need for row in chosen for need in row.needs})
-        run(chosen, plan, results, again=bool(options.only))
+        try:
+            run(chosen, plan, results, again=bool(options.only) and not options.resume)
+        except KeyboardInterrupt:
+            sys.exit("\ninterrupted: the rows so far are kept, and the same command goes on" + " with --resume" * bool(options.only))
     target = TRIAL if plan.mode == "trial" else PAGE
     charts = plots.write(every, results.of, target.parent)
     page.write(every, results.of, plan, places, charts, target)
@@ -49,6 +50,7 @@ def parse():
     parser.add_argument("--quick", action="store_true", help="less than half an hour instead of a night")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="only rows with this name or, where none has it, with one that begins so; again if need be")
     parser.add_argument("--fresh", action="store_true", help="begin anew instead of going on with a run that was interrupted")
+    parser.add_argument("--resume", action="store_true", help="with --only: keep what is there of an interrupted run")
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page from the results there are")
     parser.add_argument("--list", action="store_true", help="name the rows")
     parser.add_argument("--pairs", type=int, metavar="N", help="try rows: so many pairs, and the page into .results/")
@@ -65,27 +67,30 @@ def is_meant(row, name, every):
 
 
 def run(chosen, plan, results, again):
-    """Measures each row that has no result yet, and keeps what came out at once."""
+    """Measures each row that has no result yet, and keeps what came out at once. What failed is tried
+    once more in the end."""
     where = machine()
-    begun = time.monotonic()
-    for row in chosen:
-        if results.has(row.name) and not again:
-            say(f"{row.name}: is there already")
-            continue
-        started = time.monotonic()
-        base = {"row": row.name, "mode": plan.mode, "where": where}
-        if row.there and not row.there():
-            results.add({**base, "missing": True})
-            say(f"{row.name}: Remuda hasn't got it yet")
-            continue
-        try:
-            result = measure(row, plan)
-        except Exception as error:  # whatever it is, a row that fails ends no run of a night
-            result = {"error": f"{type(error).__name__}: {error}"}
-        result["seconds"] = round(time.monotonic() - started, 1)
-        results.add({**base, **result})
-        say(f"{row.name}: {page.short(row, result) if isinstance(row, Pair) else result.get('error', 'done')} "
-            f"[{result['seconds']} s, {(time.monotonic() - begun) / 60:.1f} min in all]")
+    due = [row for row in chosen if again or not results.has(row.name)]
+    progress = Progress(due, plan)
+    if len(due) < len(chosen):
+        progress.say(f"{len(chosen) - len(due)} of {len(chosen)} rows are there already; --fresh begins anew")
+    for row in due:
+        run_one(row, plan, results, progress, where)
+    failed = [row for row in due if "error" in results.of[row.name]]
+    progress = Progress(failed, plan)
+    for row in failed:
+        progress.say(f"{row.name} failed; once more")
+        run_one(row, plan, results, progress, where)
+
+
+def run_one(row, plan, results, progress, where):
+    progress.begin(row)
+    try:
+        result = {"missing": True} if row.there and not row.there() else measure(row, plan, progress.step)
+    except Exception as error:  # whatever it is, a row that fails ends no run of a night
+        result = {"error": f"{type(error).__name__}: {error}"}
+    seconds = progress.end(page.short(row, result))
+    results.add({"row": row.name, "mode": plan.mode, "where": where, **result, "seconds": round(seconds, 1)})
 
 
 if __name__ == "__main__":

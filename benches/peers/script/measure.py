@@ -6,10 +6,12 @@ import json
 import os
 import re
 import subprocess
+import tempfile
+import threading
 import time
 
 from script.places import ROOT
-from script.processes import filled, running
+from script.processes import end_with_parent, filled, running
 from script.row import Count, Growth, Pair
 
 COMMAND_TIMEOUT_S = 300
@@ -38,18 +40,18 @@ QUICK = Plan("quick", 15, 60.0, 3, 0.5, 0.2, 3)
 WHOLE = Plan("whole", 60, 1200.0, 6, 2.0, 0.5, 9)
 
 
-def measure(row, plan):
-    """The result of a row, without what all results have."""
+def measure(row, plan, step=lambda done, of: None):
+    """The result of a row, without what all results have. `step` is told what is done of it."""
     if isinstance(row, Pair):
-        return pair(row, plan)
+        return pair(row, plan, step)
     if isinstance(row, Growth):
-        return growth(row, plan)
+        return growth(row, plan, step)
     if isinstance(row, Count):
         return {"counts": row.measure()}
-    return program(row, plan)
+    return program(row, plan, step)
 
 
-def pair(row, plan):
+def pair(row, plan, step):
     ours, peer = [], []
     begun = time.monotonic()
     budget = row.budget or plan.budget
@@ -73,6 +75,7 @@ def pair(row, plan):
                     own = run_ours()
                     peer.append(run_peer())
                     ours.append(own)
+                step(len(ours), plan.pairs)
                 if enough():
                     break
     return {"ours": ours, "peer": peer}
@@ -106,23 +109,43 @@ def run(side, command, environment):
     return float(value)
 
 
-def growth(row, plan):
+def growth(row, plan, step):
     """Point by point, and all of them again: what drifts, drifts for all."""
     points = [{"x": x} for x in row.values]
-    for _ in range(plan.rounds):
-        for point in points:
-            for name, value in row.measure(point["x"]).items():
-                point.setdefault(name, []).append(value)
+    for turn in range(plan.rounds):
+        for index, point in enumerate(points):
+            keep(point, row.measure(point["x"]))
             for floor in row.floors:
-                there = point.setdefault("floors", {}).setdefault(floor.name, {})
-                for name, value in floor.measure(point["x"]).items():
-                    there.setdefault(name, []).append(value)
+                keep(point.setdefault("floors", {}).setdefault(floor.name, {}), floor.measure(point["x"]))
+            step(turn * len(points) + index + 1, plan.rounds * len(points))
     return {"points": points}
 
 
-def program(row, plan):
+def keep(series, values):
+    for name, value in values.items():
+        series.setdefault(name, []).append(value)
+
+
+def program(row, plan, step):
+    """Its lines of JSON. Those that it printed before it failed are kept."""
     command = [*row.command, *([] if plan.mode == "whole" else row.quick)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=PROGRAM_TIMEOUT_S, text=True)
-    if done.returncode != 0:
-        raise ValueError(f"{' '.join(command)} exited with {done.returncode}: {done.stderr[-400:]}")
-    return {"lines": [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]}
+    lines = []
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=said, text=True, preexec_fn=end_with_parent)
+        limit = threading.Timer(PROGRAM_TIMEOUT_S, process.kill)
+        limit.start()
+        try:
+            with process.stdout:
+                for line in process.stdout:
+                    if line.startswith("{"):
+                        lines.append(json.loads(line))
+                        step(len(lines), None)
+            process.wait()
+        finally:
+            limit.cancel()
+            process.kill()
+            process.wait()
+        said.seek(0)
+        words = said.read()[-400:]
+    failed = {"error": f"{' '.join(command)} exited with {process.returncode}: {words}"} if process.returncode else {}
+    return {"lines": lines, **failed}

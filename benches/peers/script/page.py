@@ -1,8 +1,11 @@
 """The page: what the results say, between two marks in docs/performance.md."""
 
+import os
+
 from script import elsewhere, growths, system_calls
 from script.aims import missed, of_pair
 from script.places import ROOT
+from script.progress import duration
 from script.ratios import median, met, paired
 from script.row import Count, Growth, Pair, Program
 from script.say import say
@@ -30,13 +33,13 @@ def write(rows, results, plan, places, charts, target):
     head, rest = old.split(BEGIN, 1)
     tail = rest.split(END, 1)[1]
     target.write_text(f"{head}{BEGIN}\n{text(rows, results, plan, places, charts)}{END}{tail}")
-    say(f"wrote {target.relative_to(ROOT)}")
+    say(f"wrote {os.path.relpath(target, ROOT)}")
 
 
 def text(rows, results, plan, places, charts):
     there = [(row, results[row.name]) for row in rows if row.name in results]
     sections = [*pair_sections(there), *program_sections(there), *growth_sections(there, charts), *count_sections(there)]
-    lines = [measured(there, plan), "", *summary([(title, aims) for title, aims, _ in sections], there)]
+    lines = [measured(there, plan, len(rows)), "", *summary([(title, aims) for title, aims, _ in sections], there)]
     lines += chart(charts, "ratios", "How many times as good as its peer Remuda is, with 95 % intervals and aims")
     for title, aims, body in sections:
         lines += [f"### {title}", "", *body, "", *missed(aims)]
@@ -91,22 +94,23 @@ def chart(charts, name, words):
     return [f"![{words}]({charts[name]})", ""] if name in charts else []
 
 
-def measured(there, plan):
+def measured(there, plan, count):
     places = [result["where"] for _, result in there]
     if not places:
         return "Nothing has been measured yet."
     last = max(places, key=lambda where: where["date"])
     commits = sorted({where["commit"] for where in places})
-    minutes = sum(result.get("seconds", 0) for _, result in there) / 60
-    return (f"Measured on {last['date']} at {', '.join(commits)} ({MODES[plan.mode]}, "
-            f"{minutes:.0f} minutes): {last['cpu']}, {last['memory']}, {last['kernel']}, Python {last['python']}, Node "
-            f"{last['node']}, Rust {last['rust']}. A row's ratio is Remuda's figure by the peer's, the median of interleaved "
+    took = duration(sum(result.get("seconds", 0) for _, result in there))
+    so_far = f", so far {len(there)} of {count} rows" if len(there) < count else ""
+    return (f"Measured on {last['date']} at {', '.join(commits)} ({MODES[plan.mode]}, {took}{so_far}): {last['cpu']}, {last['memory']}, "
+            f"{last['kernel']}, Python {last['python']}, Node {last['node']}, Rust {last['rust']}. A row's ratio is Remuda's figure by the peer's, the median of interleaved "
             "pairs with the 95 % interval of the bootstrap. An aim is met when the interval reaches it.")
 
 
 def short(row, result):
-    if "error" in result:
-        return result["error"]
+    """A result in some words."""
+    if "ours" not in result:
+        return "Remuda hasn't got it yet" if "missing" in result else result.get("error", "done")
     middle, low, high = paired(result["ours"], result["peer"])
     verdict = "" if not row.aim else f", {' '.join(map(str, row.aim))}: {'met' if met(row.aim, low, high) else 'NOT met'}"
     return f"{middle:.2f} ({low:.2f} to {high:.2f}) x {row.peer.name}{verdict}"
@@ -157,7 +161,10 @@ def figure(value, unit):
 
 
 def failed_or(result, show):
-    return [f"Did not run: {cell(result['error'])}"] if "error" in result else show(result)
+    """What there is, and that it isn't all."""
+    if "error" not in result:
+        return show(result)
+    return [*(show(result) if result.get("lines") else []), "", f"It failed: {cell(result['error'])}"]
 
 
 def count_table(counts):

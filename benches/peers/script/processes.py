@@ -1,6 +1,7 @@
 """Servers that are started and stopped, and what the kernel says of processes."""
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import re
@@ -14,6 +15,8 @@ from script.places import ROOT
 
 READY_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 10
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
 
 
 def free_port():
@@ -53,8 +56,14 @@ def running(servers, ready, environment=None):
 def start(command, environment):
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0,
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, **(environment or {})}, preexec_fn=end_with_parent,
     )
+
+
+def end_with_parent():
+    """For a child as it starts: a run that is killed shall not leave servers behind that disturb the
+    next."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def until_ready(command, servers):

@@ -117,6 +117,8 @@ class Program:
     command: list
     # What the run with few pairs adds to the command.
     quick: list
+    # How long it takes with few pairs and with many, roughly.
+    seconds: tuple
     # Why an aim isn't met, by the words of the row that the program prints, what is measured, and
     # the peer: shown only as long as it isn't.
     whys: dict = dataclasses.field(default_factory=dict)

@@ -32,10 +32,10 @@ FORWARDED = (
 def rows(places):
     quick, pairs = ["--quick"], ["--pairs", "15"]
     return [
-        Program("net", "The network: an echo server on core 0, its load on core 1", [places.peer("net-rows"), "--json"], quick, whys()),
-        Program("threads", "Threads, u64 messages", [places.peer("threads-rows"), "--json"], pairs),
+        Program("net", "The network: an echo server on core 0, its load on core 1", [places.peer("net-rows"), "--json"], quick, (60, 900), whys()),
+        Program("threads", "Threads, u64 messages", [places.peer("threads-rows"), "--json"], pairs, (15, 60)),
         Program("threads-one-core", "Threads, u64 messages, all on one core",
-                [places.peer("threads-rows"), "--one-core", "--json"], pairs),
+                [places.peer("threads-rows"), "--one-core", "--json"], pairs, (15, 60)),
     ]
 
 

@@ -59,6 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let chosen = |list: &[String], name: &str| {
         list.is_empty() || list.iter().any(|part| name.contains(part.as_str()))
     };
+    let mut failed = false;
     for row in rows::rows().iter().filter(|row| chosen(&options.row, row.name)) {
         if options.list {
             println!("{:18} {}", row.name, row.what);
@@ -70,11 +71,18 @@ fn main() -> Result<(), Box<dyn Error>> {
             .into_iter()
             .filter(|server| chosen(&options.server, server.name()))
             .collect();
-        let all = if row.idle { memory(row, &servers)? } else { bursts(row, &servers, &options)? };
-        print::row(row, &all, options.json);
+        let all = if row.idle { memory(row, &servers) } else { bursts(row, &servers, &options) };
+        match all {
+            Ok(all) => print::row(row, &all, options.json),
+            // The others needn't be lost.
+            Err(error) => {
+                failed = true;
+                eprintln!("{}: {error}", row.name);
+            }
+        }
         eprintln!("{}: {:.1} s", row.name, started.elapsed().as_secs_f64());
     }
-    Ok(())
+    if failed { Err("a row failed".into()) } else { Ok(()) }
 }
 
 fn bursts(row: &Row, servers: &[Server], options: &Options) -> Result<Vec<Series>, Box<dyn Error>> {

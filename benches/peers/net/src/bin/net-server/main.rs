@@ -68,6 +68,7 @@ struct Options {
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     process::raise_file_limit();
+    process::end_with_parent()?;
     if let Some(core) = options.core {
         process::pin(core)?;
     }

@@ -1,0 +1,72 @@
+"""Growth, its floor, and what of it is allowed."""
+
+import unittest
+
+from script import growths
+from script.row import Growth
+
+
+def result(xs, cpu, floor=None, memory=None):
+    points = []
+    for index, x in enumerate(xs):
+        point = {"x": x, "cpu_us": [cpu[index]], "memory_mib": [memory[index] if memory else 10], "jobs_per_second": [1e6], "failed": [0],
+                 "calls": [0.5]}
+        if floor:
+            point["floors"] = {"the least": {"cpu_us": [floor[index]], "jobs_per_second": [2e6]}}
+        points.append(point)
+    return {"points": points}
+
+
+def cpu_aim(measured):
+    return growths.aims(ROW, measured)[1]
+
+
+ROW = Growth("grow", "Things", "things", [], None, [], why="they grow.")
+
+
+class Growths(unittest.TestCase):
+    def test_growth_is_said_for_each_doubling(self):
+        points = result([1, 4, 16], [1, 4, 16])["points"]
+        self.assertAlmostEqual(growths.doubling(points[0], points[2], "cpu_us"), 2)
+        # From 10 to 30 is more than one doubling.
+        points = result([10, 30], [1, 3])["points"]
+        self.assertAlmostEqual(growths.doubling(*points, "cpu_us"), 2)
+
+    def test_the_steepest_is_found_wherever_it_is(self):
+        points = result([1, 2, 4, 8], [1, 1, 1.5, 1.6])["points"]
+        most, at = growths.steepest(points, "cpu_us")
+        self.assertEqual((round(most, 2), at), (1.5, 4))
+
+    def test_growth_within_the_noise_needs_no_floor(self):
+        aim = cpu_aim(result([1, 2, 4], [1, 1.05, 1.1]))
+        self.assertTrue(aim.met)
+        self.assertFalse(aim.beside_floor)
+
+    def test_growth_without_a_floor_misses_the_aim(self):
+        self.assertFalse(cpu_aim(result([1, 2, 4], [1, 1, 1.2])).met)
+
+    def test_growth_by_no_more_than_the_floors_meets_it_and_is_said_to(self):
+        aim = cpu_aim(result([1, 2, 4], [1, 1, 1.2], floor=[0.1, 0.1, 0.13]))
+        self.assertTrue(aim.met)
+        self.assertTrue(aim.beside_floor)
+
+    def test_a_floor_that_grows_elsewhere_is_no_excuse(self):
+        # The floor grows in the first step, the pool in the second.
+        self.assertFalse(cpu_aim(result([1, 2, 4], [1, 1, 1.2], floor=[0.1, 0.2, 0.2])).met)
+
+    def test_a_floor_that_shrinks_takes_nothing_away(self):
+        self.assertTrue(cpu_aim(result([1, 2], [1, 1.05], floor=[0.2, 0.1])).met)
+
+    def test_memory_may_double_and_no_more(self):
+        self.assertTrue(growths.aims(ROW, result([1, 2], [1, 1], memory=[10, 20]))[0].met)
+        self.assertFalse(growths.aims(ROW, result([1, 2], [1, 1], memory=[10, 21]))[0].met)
+
+    def test_the_table_has_both_figures(self):
+        text = "\n".join(growths.table(ROW, result([1, 2, 4], [1, 1, 1.2], floor=[0.1, 0.1, 0.13])))
+        self.assertIn("| 4 | 1,000,000 | 10.0 MiB | 1.20 us | 0.13 us | 0.50 |", text)
+        self.assertIn("| the pool | 1.20 times (at 4) | 1.10 times | +0.20 us |", text)
+        self.assertIn("| the least | 1.30 times (at 4) | 1.14 times | +0.03 us |", text)
+
+
+if __name__ == "__main__":
+    unittest.main()

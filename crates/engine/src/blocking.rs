@@ -17,10 +17,22 @@ pub const BLOCKING_QUEUE: usize = 1_024;
 /// How long a thread for blocking work waits for more before it ends: 10 s.
 pub const BLOCKING_IDLE: Duration = Duration::from_secs(10);
 
-/// The runtime's configuration as a pool wants it: the runtime's defaults, and blocking work on
-/// threads of `remuda-threads`, at most [`BLOCKING_THREADS`].
+/// The most bytes that may wait for one worker or peer to take them: 2 GiB. What a pool hands to
+/// its workers is bounded by `max_bodies_bytes`, and one that is slow to read has done no wrong.
+pub(crate) const LINK_SEND_LIMIT: usize = 2 << 30;
+/// The most bytes that may wait for all who are connected: 4 GiB.
+const SEND_POOL_BYTES: usize = 4 << 30;
+
+/// The runtime's configuration as a pool wants it: the runtime's defaults, room for all bodies on
+/// their way to workers, and blocking work on threads of `remuda-threads`, at most
+/// [`BLOCKING_THREADS`].
 pub fn net_config() -> Config {
-    Config { blocking: Arc::new(BlockingThreads::default()), ..Config::default() }
+    Config {
+        send_limit: LINK_SEND_LIMIT,
+        send_pool_bytes: SEND_POOL_BYTES,
+        blocking: Arc::new(BlockingThreads::default()),
+        ..Config::default()
+    }
 }
 
 /// Runs blocking work on threads that are started as they are needed.

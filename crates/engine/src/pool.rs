@@ -14,7 +14,7 @@ use remuda_net::Either;
 use crate::config::{PoolConfig, WorkerKind};
 use crate::core::Core;
 use crate::error::PoolError;
-use crate::front::client::watch_every;
+use crate::front::limits::watch_every;
 use crate::history::Incident;
 use crate::job::{Body, Job, Origin};
 use crate::keeper::{Event, Keeper};

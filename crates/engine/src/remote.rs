@@ -298,7 +298,7 @@ impl Core {
             return;
         }
         let size = call.body.len();
-        if self.bodies_bytes + size > self.config.max_bodies_bytes {
+        if self.bodies_bytes > 0 && self.bodies_bytes + size > self.config.max_bodies_bytes {
             let message = "the bodies in the queue are at their limit";
             call.reply.send(Err(RemoteError::not_run(Code::QueueFull, message)));
             return;

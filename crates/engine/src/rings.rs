@@ -17,6 +17,7 @@ use std::time::Duration;
 use remuda_net::{CloseReason, NetError, ParseResult, ReadyFd, Source, SourceHandle};
 use remuda_shm::{Options, Receiver, Sender, ShmError};
 
+use crate::blocking::LINK_SEND_LIMIT;
 use crate::rings::unsent::{Unsent, emptied, push};
 
 /// Messages that fit into each ring of a connection. Both rings take 2 MiB then, of which only what
@@ -32,8 +33,6 @@ const WORKERS_CAPACITY: u32 = 1024;
 /// As many as a worker is handed jobs ahead of their turn. Shorter rings would cost large bodies
 /// more: those of 1 MiB cost a tenth more with 32 slots than with 128.
 const WORKER_CAPACITY_MIN: u32 = 32;
-/// Bytes that may wait for room in a full ring; as on a socket.
-const SEND_LIMIT: usize = 64 << 20;
 /// About how many bytes are taken out of a ring before they are looked at.
 const READ_BYTES: usize = 64 << 10;
 /// So often a ring is read in a row, before others get their turn.
@@ -451,8 +450,8 @@ impl Ends {
     /// Keeps what is to be sent later.
     fn keep(&mut self, data: &[u8]) -> remuda_net::Result<()> {
         let unsent = self.unsent.len();
-        if unsent + data.len() > SEND_LIMIT {
-            return Err(NetError::SendLimit { unsent, limit: SEND_LIMIT });
+        if unsent + data.len() > LINK_SEND_LIMIT {
+            return Err(NetError::SendLimit { unsent, limit: LINK_SEND_LIMIT });
         }
         self.unsent.push(data);
         Ok(())

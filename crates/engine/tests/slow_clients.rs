@@ -21,9 +21,17 @@ fn beside(
     write_timeout: Duration,
     program: impl FnOnce(&Path) + Send + 'static,
 ) {
+    let change = |config: &mut PoolConfig| {
+        (config.line_timeout, config.write_timeout) = (line_timeout, write_timeout);
+    };
+    beside_with(change, program);
+}
+
+/// Runs a pool that is configured so, and `program` on a thread of its own beside it.
+fn beside_with(change: impl FnOnce(&mut PoolConfig), program: impl FnOnce(&Path) + Send + 'static) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("s");
-    remuda_net::run_local(remuda_net::Config::default(), async move {
+    remuda_net::run_local(remuda_engine::net_config(), async move {
         let handler = ThreadHandler::new(|_, out| {
             out.push(b'"');
             out.resize(RESULT + 1, b'x');
@@ -32,7 +40,7 @@ fn beside(
         });
         let mut config = PoolConfig::new(WorkerKind::Threads(handler));
         config.dispatch.num_workers = 1;
-        (config.line_timeout, config.write_timeout) = (line_timeout, write_timeout);
+        change(&mut config);
         let pool = Pool::start(config).unwrap();
         pool.listen(&Listen::at(Address::unix(&path))).unwrap();
         let (told, ended) = remuda_net::oneshot::channel();
@@ -108,6 +116,28 @@ fn a_client_that_reads_slowly_but_steadily_gets_all() {
 }
 
 #[test]
+fn one_who_reads_many_large_answers_late_gets_all() {
+    let calls = 20;
+    beside(PATIENCE, PATIENCE, move |path| {
+        let mut late = greeted(path);
+        late.write_all(&CALL.repeat(calls)).unwrap();
+        let mut other = BufReader::new(greeted(path));
+        let (mut status, wanted) = (String::new(), format!("\"done\":{calls},"));
+        while !status.contains(&wanted) {
+            other.get_mut().write_all(b"{\"op\":\"status\",\"id\":1}\n").unwrap();
+            status.clear();
+            other.read_line(&mut status).unwrap();
+        }
+        let mut late = BufReader::new(late);
+        for _ in 0..calls {
+            let mut line = Vec::new();
+            late.read_until(b'\n', &mut line).unwrap();
+            assert!(line.len() > RESULT, "{} bytes", line.len());
+        }
+    });
+}
+
+#[test]
 fn a_line_that_does_not_end_is_cut_at_the_line_timeout_and_an_idle_client_is_not() {
     let limit = Duration::from_millis(300);
     beside(limit, PATIENCE, move |path| {
@@ -125,5 +155,77 @@ fn a_line_that_does_not_end_is_cut_at_the_line_timeout_and_an_idle_client_is_not
         let mut status = String::new();
         idle.read_line(&mut status).unwrap();
         assert!(status.contains("\"status\""), "{status}");
+    });
+}
+
+#[test]
+fn one_whose_lines_end_may_send_for_longer_than_a_line_may_take() {
+    let limit = Duration::from_millis(300);
+    beside(limit, PATIENCE, move |path| {
+        let mut stream = greeted(path);
+        let since = Instant::now();
+        // Each piece is the end of a line and the beginning of the next.
+        stream.write_all(b"{\"op\":").unwrap();
+        let mut sent = 0;
+        while since.elapsed() < 4 * limit {
+            std::thread::sleep(Duration::from_millis(5));
+            stream.write_all(b"\"nothing\",\"id\":1}\n{\"op\":").expect("it is still read");
+            sent += 1;
+        }
+        let mut replies = BufReader::new(stream).lines();
+        for _ in 0..sent {
+            let reply = replies.next().unwrap().unwrap();
+            assert!(reply.contains("unknown_op"), "{reply}");
+        }
+    });
+}
+
+#[test]
+fn of_many_lines_that_are_too_much_together_each_comes_to_its_end() {
+    let line = [b"{\"op\":\"nothing\",\"id\":1,\"x\":\"", &[b'x'; 1 << 20][..], b"\"}\n"].concat();
+    let change = |config: &mut PoolConfig| {
+        config.max_unfinished_bytes = 1 << 20;
+        // A line that is not read takes no time.
+        config.line_timeout = Duration::from_secs(5);
+    };
+    beside_with(change, move |path| {
+        let mut streams: Vec<_> = (0..8).map(|_| greeted(path)).collect();
+        // All have come halfway when the first may end.
+        for stream in &mut streams {
+            stream.set_nonblocking(true).unwrap();
+        }
+        let mut sent = [0; 8];
+        let since = Instant::now();
+        while sent.iter().any(|sent| *sent < line.len()) {
+            for (stream, sent) in streams.iter_mut().zip(&mut sent) {
+                let rest = &line[*sent..];
+                match stream.write(&rest[..rest.len().min(16 << 10)]) {
+                    Ok(more) => *sent += more,
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+                }
+            }
+            assert!(since.elapsed() < PATIENCE, "{sent:?} of {}", line.len());
+            std::thread::yield_now();
+        }
+        for stream in streams {
+            stream.set_nonblocking(false).unwrap();
+            let reply = BufReader::new(stream).lines().next().unwrap().unwrap();
+            assert!(reply.contains("unknown_op"), "{reply}");
+        }
+    });
+}
+
+#[test]
+fn one_body_alone_may_be_larger_than_all_may_be_together() {
+    let change = |config: &mut PoolConfig| {
+        (config.max_unfinished_bytes, config.max_bodies_bytes) = (1 << 20, 1 << 20);
+    };
+    beside_with(change, |path| {
+        let mut stream = greeted(path);
+        let body = "x".repeat(8 << 20);
+        writeln!(stream, r#"{{"op":"call","id":1,"body":"{body}"}}"#).unwrap();
+        let mut reply = Vec::new();
+        BufReader::new(stream).read_until(b'\n', &mut reply).unwrap();
+        assert!(reply.len() > RESULT, "{}", String::from_utf8_lossy(&reply));
     });
 }

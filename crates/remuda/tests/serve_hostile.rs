@@ -172,3 +172,43 @@ fn one_who_sends_half_a_line_and_stays_is_cut_after_thirty_seconds() {
     assert!(client.is_closed());
     assert!(since.elapsed() >= Duration::from_secs(29));
 }
+
+#[test]
+fn replies_that_wait_for_one_without_an_id_are_bounded_and_come_in_their_order() {
+    let serve = Serve::start(&["-j1", "--builtin=sleep"]);
+    serve.ready();
+    let before = serve.resident();
+    let mut client = serve.client();
+    client.send(r#"{"op":"call","body":"1.5"}"#);
+    let lines = 200_000;
+    let stream = client.stream();
+    let sending = std::thread::spawn(move || {
+        let mut stream = stream;
+        std::io::Write::write_all(&mut stream, &b"?\n".repeat(lines)).unwrap();
+    });
+    let mut most = 0;
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(1) {
+        most = most.max(serve.resident());
+    }
+    let grown = most.saturating_sub(before) >> 20;
+    assert!(grown < 8, "{grown} MiB");
+    assert_eq!(client.reply()["ok"], true, "the first reply is the first request's");
+    for n in 0..lines {
+        assert_eq!(client.reply()["code"], "bad_request", "reply {n}");
+    }
+    sending.join().unwrap();
+}
+
+#[test]
+fn one_that_leaves_while_replies_wait_for_one_without_an_id_is_noticed() {
+    let serve = Serve::start(&["-j1", "--builtin=sleep"]);
+    serve.ready();
+    let mut client = serve.client();
+    client.send(r#"{"op":"call","body":"600"}"#);
+    client.stream().set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    // More than the pool takes in before it looks at it: it is not read to the end.
+    assert!(client.try_send(&b"?\n".repeat(20 << 20)).is_err());
+    drop(client);
+    serve.status_when("its job was cancelled", |status| status["jobs"]["failed"]["cancelled"] == 1);
+}

@@ -229,3 +229,45 @@ fn max_jobs_of_none_is_refused() {
     assert_eq!(output.status.code(), Some(255));
     assert!(text(&output.stderr).contains("max-jobs"), "{}", text(&output.stderr));
 }
+
+/// A worker that takes its time before it reads, and gives back what it gets.
+const SLOW_READER: &str = r#"
+import os, socket, time
+pool = socket.socket(fileno=int(os.environ["REMUDA_FD"]))
+lines = pool.makefile("rb")
+lines.readline()
+offer = b'{"ok":true,"data":{"kind":"handshake","version":"1","capacity":16}}\n'
+pool.sendall(offer)
+time.sleep(1)
+for line in lines:
+    start = line.index(b'"id":') + 5
+    call = line[start:line.index(b",", start)]
+    body = line[line.index(b'"body":') + 7:line.rindex(b"}")]
+    body = body[:body.rindex(b'"') + 1]
+    pool.sendall(b'{"id":%s,"ok":true,"data":{"kind":"result","body":%s}}\n' % (call, body))
+"#;
+
+#[test]
+fn a_worker_that_is_slow_to_read_large_bodies_loses_none() {
+    let calls = 6;
+    let serve = Serve::start(&["-j1", "--", "python3", "-c", SLOW_READER]);
+    serve.ready();
+    let mut client = serve.client();
+    let body = "x".repeat(15 << 20);
+    for id in 0..calls {
+        client.send(&format!(r#"{{"op":"call","id":{id},"body":"{body}"}}"#));
+    }
+    for _ in 0..calls {
+        let reply = client.reply();
+        assert!(reply["data"]["body"] == body.as_str(), "{:.200}", reply.to_string());
+    }
+}
+
+#[test]
+fn the_pool_decides_how_large_a_body_of_a_built_in_worker_may_be() {
+    let serve = Serve::start(&["-j1", "--max-body-bytes", "20000000", "--builtin=echo"]);
+    serve.ready();
+    let body = "x".repeat(19_000_000);
+    let reply = serve.client().ask(&format!(r#"{{"op":"call","id":1,"body":"{body}"}}"#));
+    assert!(reply["data"]["body"] == body.as_str(), "{:.200}", reply.to_string());
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use remuda_dispatch::{JobId, JobOptions};
-use remuda_net::{CloseReason, Either, ParseResult};
+use remuda_net::{CloseReason, Either, Notifier, ParseResult};
 use remuda_protocol::{
     Accepting, BadRequest, Call, Code, FirstBytes, Id, IdBuf, LineScan, MAX_ENVELOPE_BYTES,
     MAX_HANDSHAKE_BYTES, MAX_HOPS, Op, Payload, Request, Verdict, encode, first_bytes, salvage_id,
@@ -12,20 +12,17 @@ use remuda_protocol::{
 use crate::config::PoolConfig;
 use crate::core::Core;
 use crate::front::ClientKey;
+use crate::front::limits::unsent_limit;
 use crate::front::listener::Gate;
 use crate::front::reply::Unnamed;
 use crate::job::{Body, Job, Origin};
 use crate::pool::Pool;
 use crate::wire::Wire;
 
-/// How often clients are looked at that are too slow, unless their time limits are short.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
-
-/// How often clients are looked at with these limits.
-pub(crate) fn watch_every(config: &PoolConfig) -> Duration {
-    let shortest = config.line_timeout.min(config.write_timeout);
-    WATCH_EVERY.min(shortest / 4).max(Duration::from_millis(1))
-}
+/// After so many bytes that it was given, a client is looked at: how many it has yet to take.
+const UNSENT_STEP: u64 = 1 << 20;
+/// A client for whom so many bytes wait behind a reply without an id is not read further.
+const HELD_LIMIT: usize = 1 << 20;
 
 /// A client.
 pub(crate) struct Client {
@@ -34,7 +31,7 @@ pub(crate) struct Client {
     scan: LineScan,
     greeted: bool,
     /// Nothing more is read: it is about to be closed.
-    closing: bool,
+    pub(super) closing: bool,
     discarding: bool,
     /// The jobs that it waits for. A job knows its place.
     places: Vec<Option<JobId>>,
@@ -42,17 +39,23 @@ pub(crate) struct Client {
     pub(crate) pending: u32,
     pub(crate) unnamed: Unnamed,
     /// Bytes of a line that has no end yet, and since when.
-    unfinished: usize,
-    unfinished_since: Option<Duration>,
+    pub(super) unfinished: usize,
+    pub(super) unfinished_since: Option<Duration>,
     pub(crate) paused: bool,
-    /// Bytes of answers that it was given to take.
+    /// It is not read because much waits for a reply without an id; told when that is over.
+    held_back: bool,
+    released: Notifier,
+    /// Bytes of answers that it was given to take, and how many they were at the last look.
     given: u64,
+    given_at_look: u64,
+    /// The most that may wait for it.
+    unsent_limit: usize,
     /// How many of them it had taken when that was last looked at, and since when it took none.
     taken: (u64, Duration),
 }
 
 impl Client {
-    pub(crate) fn new(wire: Wire, gate: Gate) -> Self {
+    pub(crate) fn new(wire: Wire, gate: Gate, config: &PoolConfig) -> Self {
         Self {
             wire,
             gate,
@@ -67,25 +70,60 @@ impl Client {
             unfinished: 0,
             unfinished_since: None,
             paused: false,
+            held_back: false,
+            released: Notifier::new(),
             given: 0,
+            given_at_look: 0,
+            unsent_limit: unsent_limit(config),
             taken: (0, Duration::ZERO),
         }
     }
 
     /// Sends what the connection takes; one that doesn't take it is cut.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
-        self.given += bytes.len() as u64;
         self.wire.send_or_cut(bytes);
+        self.note_given(bytes.len());
     }
 
     /// As [`send`](Self::send), but it may be gathered with more; `true` says that
     /// [`send_gathered`](Self::send_gathered) is due.
     pub(crate) fn gather(&mut self, bytes: &[u8]) -> bool {
-        self.given += bytes.len() as u64;
-        self.wire.gather(bytes).unwrap_or_else(|_| {
+        let is_gathered = self.wire.gather(bytes).unwrap_or_else(|_| {
             self.wire.close();
             false
-        })
+        });
+        self.note_given(bytes.len());
+        is_gathered
+    }
+
+    fn note_given(&mut self, bytes: usize) {
+        self.given += bytes as u64;
+        if self.given - self.given_at_look >= UNSENT_STEP {
+            self.given_at_look = self.given;
+            if self.wire.unsent() > self.unsent_limit {
+                tracing::info!("a client that reads too slowly was cut");
+                self.wire.close();
+            }
+        }
+    }
+
+    /// What tells when it is read again, if it is held back.
+    pub(crate) fn held_back(&self) -> Option<Notifier> {
+        self.held_back.then(|| self.released.clone())
+    }
+
+    /// Sees to it that no more is read while much waits for an earlier reply without an id.
+    pub(crate) fn hold_back(&mut self) {
+        let held = self.unnamed.held();
+        if held > self.unsent_limit {
+            tracing::info!("a client was cut for whom too much waits behind a reply without an id");
+            self.wire.close();
+        }
+        let was_held_back = std::mem::replace(&mut self.held_back, held > HELD_LIMIT);
+        if was_held_back && !self.held_back {
+            self.unfinished_since = None;
+            self.released.notify();
+        }
     }
 
     /// Sends what was gathered.
@@ -94,7 +132,7 @@ impl Client {
     }
 
     /// True if it took nothing of what is there for it for too long.
-    fn takes_nothing(&mut self, now: Duration, limit: Duration) -> bool {
+    pub(super) fn takes_nothing(&mut self, now: Duration, limit: Duration) -> bool {
         let unsent = self.wire.unsent() as u64;
         let taken = self.given.saturating_sub(unsent);
         if unsent == 0 || taken != self.taken.0 {
@@ -106,6 +144,11 @@ impl Client {
     /// Whether it may reset and stop the pool.
     pub(crate) fn is_admin(&self) -> bool {
         self.gate.admin
+    }
+
+    /// The pool keeps it waiting, whatever it sends.
+    pub(super) fn is_not_read(&self) -> bool {
+        self.paused || self.held_back
     }
 
     fn place(&mut self) -> u32 {
@@ -140,7 +183,7 @@ pub(crate) async fn serve(pool: Pool, wire: Wire, gate: Gate) {
     let key = {
         let core = &mut *pool.0.core.borrow_mut();
         core.counters.connections += 1;
-        core.clients.insert(Client::new(wire.clone(), gate))
+        core.clients.insert(Client::new(wire.clone(), gate, &core.config))
     };
     loop {
         let mut read = |bytes: &[u8]| pool.0.core.borrow_mut().read_client(key, bytes);
@@ -148,6 +191,13 @@ pub(crate) async fn serve(pool: Pool, wire: Wire, gate: Gate) {
             break;
         }
         if pool.0.core.borrow_mut().clients.of(key).is_none_or(|client| client.closing) {
+            break;
+        }
+        let held_back = pool.0.core.borrow_mut().clients.held_back(key);
+        if let Some(released) = held_back
+            && let Either::First(()) =
+                remuda_net::select(wire.peer_gone(), released.notified()).await
+        {
             break;
         }
     }
@@ -174,6 +224,9 @@ impl Core {
             };
             if client.closing {
                 return ParseResult::Consumed(bytes.len());
+            }
+            if client.held_back && used > 0 {
+                break;
             }
             let rest = &bytes[used..];
             if client.discarding {
@@ -202,7 +255,7 @@ impl Core {
         }
         let unfinished = bytes.len() - used;
         if unfinished > 0 || self.unfinished > 0 {
-            self.note_unfinished(key, unfinished);
+            self.note_unfinished(key, unfinished, used > 0);
         }
         self.carry_out(&[]);
         if used == 0 { ParseResult::NeedMore } else { ParseResult::Consumed(used) }
@@ -313,7 +366,9 @@ impl Core {
             return;
         }
         let Payload::One(body) = call.payload else { return };
-        if self.bodies_bytes + body.as_bytes().len() > self.config.max_bodies_bytes {
+        let all = self.bodies_bytes + body.as_bytes().len();
+        // One alone is held to `max_body_bytes`.
+        if self.bodies_bytes > 0 && all > self.config.max_bodies_bytes {
             self.reply_error(
                 key,
                 id,
@@ -343,76 +398,19 @@ impl Core {
         }
     }
 
-    /// Keeps account of lines that have no end yet. One that holds more than its share while all
-    /// together hold too much is not read until there is room.
-    fn note_unfinished(&mut self, key: ClientKey, bytes: usize) {
-        let now = self.now();
-        let clients = self.clients.len().max(1);
-        let Some(client) = self.clients.of(key) else { return };
-        self.unfinished = self.unfinished - client.unfinished + bytes;
-        client.unfinished_since = match bytes {
-            0 => None,
-            _ => Some(client.unfinished_since.unwrap_or(now)),
-        };
-        let ended = bytes < client.unfinished;
-        client.unfinished = bytes;
-        let limit = self.config.max_unfinished_bytes;
-        if self.unfinished > limit && bytes > limit / clients {
-            client.paused = true;
-            client.wire.pause_recv();
-            self.paused += 1;
-        } else if ended && self.paused > 0 && self.unfinished <= limit {
-            self.resume_paused();
-        }
-    }
-
-    fn resume_paused(&mut self) {
-        for (_, client) in self.clients.iter_mut().filter(|(_, client)| client.paused) {
-            client.paused = false;
-            client.wire.resume_recv();
-        }
-        self.paused = 0;
-    }
-
     /// The client waits for nothing any more: what it asked for and nobody else wants is dropped.
     pub(crate) fn client_gone(&mut self, key: ClientKey) {
         let now = self.now();
         let Some(client) = self.clients.remove(key) else { return };
         self.unfinished -= client.unfinished;
-        if client.paused {
-            self.paused -= 1;
+        self.paused -= usize::from(client.paused);
+        if self.favoured == Some(key) {
+            self.favoured = None;
         }
         for job in client.jobs() {
             self.dispatch.cancel(now, job);
         }
-        if self.paused > 0 && self.unfinished <= self.config.max_unfinished_bytes {
-            self.resume_paused();
-        }
+        self.resume_paused();
         self.carry_out(&[]);
-    }
-
-    /// Cuts clients that send a line too slowly, or don't take what is sent to them.
-    pub(crate) fn watch_clients(&mut self) {
-        let now = self.now();
-        let (write_timeout, line_timeout) = (self.config.write_timeout, self.config.line_timeout);
-        let mut slow = Vec::new();
-        for (key, client) in self.clients.iter_mut() {
-            if client.takes_nothing(now, write_timeout) {
-                tracing::info!("a client that takes no answers was cut");
-                client.wire.close();
-            }
-            let since = client.unfinished_since.filter(|_| !client.closing);
-            if since.is_some_and(|since| now - since > line_timeout) {
-                slow.push(key);
-            }
-        }
-        for key in slow {
-            let message = "the line took too long to arrive: send it as a whole";
-            self.reply_error(key, None, Code::BadRequest, message);
-            if let Some(client) = self.clients.of(key) {
-                client.closing = true;
-                client.wire.close();
-            }
-        }
     }
 }

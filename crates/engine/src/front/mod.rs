@@ -3,12 +3,14 @@
 pub(crate) mod admin;
 pub(crate) mod bind;
 pub(crate) mod client;
+pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod reply;
 mod rings;
 mod tls;
 
 use client::Client;
+use remuda_net::Notifier;
 
 /// The name of a connection's client; one that is gone is mistaken for no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,11 @@ impl Clients {
         self.free.push(key.index);
         self.count -= 1;
         Some(client)
+    }
+
+    /// What tells when a client is read again, if it is held back.
+    pub(crate) fn held_back(&mut self, key: ClientKey) -> Option<Notifier> {
+        self.of(key)?.held_back()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -15,6 +15,8 @@ use crate::job::{Answer, Form, Job, Origin};
 pub(crate) struct Unnamed {
     first: u64,
     waiting: VecDeque<Option<Vec<u8>>>,
+    /// Bytes of those that wait.
+    held: usize,
     answered: Option<Waker>,
 }
 
@@ -29,12 +31,19 @@ impl Unnamed {
     fn answer(&mut self, number: u64, reply: &[u8], out: &mut Vec<u8>) {
         if let Some(place) = self.waiting.get_mut((number - self.first) as usize) {
             *place = Some(reply.to_vec());
+            self.held += reply.len();
         }
         while let Some(Some(reply)) = self.waiting.front() {
+            self.held -= reply.len();
             out.extend_from_slice(reply);
             self.waiting.pop_front();
             self.first += 1;
         }
+    }
+
+    /// Bytes of replies that wait for an earlier one.
+    pub(crate) fn held(&self) -> usize {
+        self.held
     }
 }
 
@@ -55,6 +64,7 @@ impl Core {
         let is_gathered = if let Some(number) = order {
             let mut ready = Vec::new();
             client.unnamed.answer(*number, &self.scratch, &mut ready);
+            client.hold_back();
             client.gather(&ready)
         } else {
             client.gather(&self.scratch)
@@ -106,6 +116,7 @@ impl Core {
             Some(number) => {
                 let mut ready = Vec::new();
                 client.unnamed.answer(number, &self.scratch, &mut ready);
+                client.hold_back();
                 client.send(&ready);
             }
             None => client.send(&self.scratch),

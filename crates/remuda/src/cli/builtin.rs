@@ -8,6 +8,7 @@ use remuda_engine::WorkerKind;
 
 use crate::builtin::{self, Function};
 use crate::cli::exit;
+use crate::cli::pool::MAX_BODY_BYTES_LIMIT;
 
 /// The hidden first argument by which the binary runs as a built-in worker.
 pub(crate) const COMMAND: &str = "__builtin";
@@ -62,5 +63,7 @@ pub(crate) fn run(name: Option<OsString>) -> ExitCode {
     let Some(builtin) = name.to_str().and_then(|name| Builtin::from_str(name, false).ok()) else {
         return exit::error(format!("there is no built-in worker `{}`", name.to_string_lossy()));
     };
-    remuda_worker::Worker::raw(builtin.function()).run()
+    // How large a body may be is for the pool to say.
+    let limit = usize::try_from(MAX_BODY_BYTES_LIMIT).unwrap_or(usize::MAX);
+    remuda_worker::Worker::raw(builtin.function()).max_body_bytes(limit).run()
 }

@@ -363,6 +363,14 @@ impl Client {
         assert_eq!(reply["ok"], true, "{reply}");
     }
 
+    /// Another handle of a Unix socket's connection.
+    pub fn stream(&self) -> UnixStream {
+        match self.lines.get_ref() {
+            Stream::Unix(stream) => stream.try_clone().unwrap(),
+            Stream::Tcp(_) => panic!("it is no Unix socket"),
+        }
+    }
+
     pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         match self.lines.get_mut() {
             Stream::Unix(stream) => stream.write_all(bytes),

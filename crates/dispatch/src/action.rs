@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::deadline::{NEVER, Nanos};
 use crate::worker::Exit;
 use crate::{CallId, JobId, WorkerId};
 
@@ -260,14 +261,32 @@ pub struct Facts {
     pub slot: Option<u32>,
     /// How often it was sent to a worker that may have run it.
     pub tries: u32,
+    pub(crate) submitted: Nanos,
+    /// [`NEVER`]: not at all.
+    pub(crate) started: Nanos,
+    pub(crate) ended: Nanos,
+}
+
+impl Facts {
     /// When it was submitted.
-    pub submitted_at: Duration,
+    pub fn submitted_at(&self) -> Duration {
+        Duration::from_nanos(self.submitted)
+    }
+
     /// When its last try started: for one that was handed ahead, when the answer before it came.
-    pub started_at: Option<Duration>,
+    pub fn started_at(&self) -> Option<Duration> {
+        (self.started != NEVER).then(|| Duration::from_nanos(self.started))
+    }
+
     /// From when it was submitted until its last try started, or until it ended.
-    pub waited: Duration,
+    pub fn waited(&self) -> Duration {
+        Duration::from_nanos(self.started.min(self.ended).saturating_sub(self.submitted))
+    }
+
     /// From when its last try started until it ended.
-    pub ran: Duration,
+    pub fn ran(&self) -> Duration {
+        Duration::from_nanos(self.ended.saturating_sub(self.started))
+    }
 }
 
 impl Code {

@@ -67,7 +67,7 @@ impl<J: Payload, R> Dispatch<J, R> {
     fn take_call(&mut self, worker: u32, call: u32) -> crate::queue::JobList {
         let (c, now) = (&self.calls[call], self.now);
         let (prev, next, jobs, started) = (c.prev, c.next, c.jobs, c.started);
-        self.calls.remove(call);
+        self.calls.free(call);
         if next != NONE {
             self.calls[next].prev = prev;
         }

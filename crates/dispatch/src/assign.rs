@@ -15,21 +15,22 @@ const BATCH_EXEC_FLOOR: Nanos = 20_000_000;
 
 impl<J: Payload, R> Dispatch<J, R> {
     /// Hands out one call, if a job waits and a worker has room.
-    pub(crate) fn assign(&mut self) -> bool {
+    pub(crate) fn assign(&mut self) -> Option<Action<J, R>> {
         if self.calls.len() >= CALLS_MAX {
-            return false;
+            return None;
         }
-        let Some(job) = self.next_queued() else { return false };
-        let Some(worker) = self.worker_for(job) else { return self.pass_on() };
-        self.send(worker);
-        true
+        let job = self.next_queued()?;
+        match self.worker_for(job) {
+            Some(worker) => Some(self.send(worker)),
+            None => self.pass_on(),
+        }
     }
 
     /// Passes a job on that came from another pool, if this one has nothing but peers: to the one
     /// that has most room for its size, or else the least beyond it.
-    fn pass_on(&mut self) -> bool {
+    fn pass_on(&mut self) -> Option<Action<J, R>> {
         if self.relayed == 0 || !self.slots.is_empty() {
-            return false;
+            return None;
         }
         // It came last, or nearly so: those before it were passed on.
         let mut job = self.queue.last;
@@ -39,14 +40,11 @@ impl<J: Payload, R> Dispatch<J, R> {
         let takes = |w: &Worker| w.is_ready() && !w.offer.ordered;
         let load = |w: &Worker| u64::from(w.calls) * 1000 / u64::from(w.offer.capacity.max(1));
         let peers = self.workers.iter().filter(|(_, w)| takes(w));
-        let Some((peer, _)) = peers.min_by_key(|(_, w)| load(w)).filter(|_| job != NONE) else {
-            return false;
-        };
+        let (peer, _) = peers.min_by_key(|(_, w)| load(w)).filter(|_| job != NONE)?;
         self.take_queued(job);
         let mut jobs = JobList::new();
         jobs.push_back(&mut self.jobs, job);
-        self.push_call(peer, jobs);
-        true
+        Some(self.push_call(peer, jobs))
     }
 
     /// The job whose turn it is. One whose time is over ends here, if no tick came before.
@@ -153,7 +151,7 @@ impl<J: Payload, R> Dispatch<J, R> {
     }
 
     /// Takes a call's worth of jobs from the queue, and sends it.
-    fn send(&mut self, worker: u32) {
+    fn send(&mut self, worker: u32) -> Action<J, R> {
         // What is there is shared with the others that could take some of it.
         let share = self.queue.len.div_ceil(self.ready_count.max(1));
         let most = self.batch_limit(worker).min(share);
@@ -183,7 +181,7 @@ impl<J: Payload, R> Dispatch<J, R> {
                 break;
             }
         }
-        self.push_call(worker, jobs);
+        self.push_call(worker, jobs)
     }
 
     fn body_size(&self, job: u32) -> usize {
@@ -198,7 +196,7 @@ impl<J: Payload, R> Dispatch<J, R> {
         self.overload.waited(waited, budget);
     }
 
-    fn push_call(&mut self, worker: u32, jobs: JobList) {
+    fn push_call(&mut self, worker: u32, jobs: JobList) -> Action<J, R> {
         let call = self.calls.insert(Call::new(worker, jobs));
         let w = &mut self.workers[worker];
         let before = std::mem::replace(&mut w.last_call, call);
@@ -227,8 +225,7 @@ impl<J: Payload, R> Dispatch<J, R> {
             self.arm_jobs(jobs);
         }
         self.list(worker);
-        let call = CallId::of(&self.calls, call);
-        self.actions.push_back(Action::Send { worker: id, call });
+        Action::Send { worker: id, call: CallId::of(&self.calls, call) }
     }
 
     /// From here on a call's jobs may run.

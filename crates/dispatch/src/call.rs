@@ -29,14 +29,13 @@ impl Call {
 
 impl CallId {
     pub(crate) fn of(calls: &Slab<Call>, index: u32) -> Self {
-        let generation = u64::from(calls.generation(index)) << Self::INDEX_BITS;
-        Self((generation | u64::from(index)) & ((1 << Self::BITS) - 1))
+        Self(u64::from(index) << Self::GENERATION_BITS | u64::from(calls.generation(index)))
     }
 
     /// The place of the call of this name, if it is in flight.
     pub(crate) fn find(self, calls: &Slab<Call>) -> Option<u32> {
-        let index = (self.0 & ((1 << Self::INDEX_BITS) - 1)) as u32;
-        let generation = u32::try_from(self.0 >> Self::INDEX_BITS).ok()?;
+        let index = u32::try_from(self.0 >> Self::GENERATION_BITS).ok()?;
+        let generation = self.0 as u32;
         calls.has(index, generation).then_some(index)
     }
 }
@@ -51,7 +50,7 @@ mod tests {
         let index = calls.insert(Call::new(0, JobList::new()));
         let first = CallId::of(&calls, index);
         assert_eq!(CallId::from_number(first.number()).find(&calls), Some(index));
-        calls.remove(index);
+        calls.free(index);
         assert_eq!(first.find(&calls), None);
         calls.insert(Call::new(0, JobList::new()));
         assert_eq!(first.find(&calls), None, "the place is used again, the number is not");

@@ -31,9 +31,9 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// The first time, and whose it is.
-    pub(crate) fn first(&self) -> Option<(Nanos, u32)> {
-        self.heap.first().copied()
+    /// The first time.
+    pub(crate) fn first(&self) -> Nanos {
+        self.heap.first().map_or(NEVER, |(at, _)| *at)
     }
 
     /// The time of a place.
@@ -70,17 +70,14 @@ impl Deadlines {
 
     /// Sets the time of a place if it is earlier than the one that it has.
     pub(crate) fn hasten(&mut self, place: u32, at: Nanos) {
-        if at < self.at(place) {
+        if at != NEVER && at < self.at(place) {
             self.set(place, at);
         }
     }
 
     /// Takes out the first place whose time has come.
     pub(crate) fn pop_due(&mut self, now: Nanos) -> Option<u32> {
-        let (at, place) = self.first()?;
-        if at > now {
-            return None;
-        }
+        let &(_, place) = self.heap.first().filter(|(at, _)| *at <= now)?;
         self.take_out(0);
         Some(place)
     }
@@ -166,7 +163,7 @@ mod tests {
                     model.insert(place, at);
                 }
             }
-            assert_eq!(deadlines.first(), model.iter().map(|(&p, &at)| (at, p)).min());
+            assert_eq!(deadlines.first(), model.values().copied().min().unwrap_or(NEVER));
             assert_eq!(deadlines.at(place), model.get(&place).copied().unwrap_or(NEVER));
         }
     }

@@ -251,7 +251,7 @@ impl<J: Payload, R> Dispatch<J, R> {
         self.advance(now);
         if let Some(worker) = self.find_worker(worker).filter(|&w| self.workers[w].is_attached()) {
             self.worker_gone(worker, Exit::Unknown);
-            self.workers.remove(worker);
+            self.workers.free(worker);
         }
     }
 
@@ -349,9 +349,8 @@ impl<J: Payload, R> Dispatch<J, R> {
     /// When [`tick`](Self::tick) is next needed, if nothing else happens. It may turn out that
     /// nothing is due then.
     pub fn next_tick(&self) -> Option<Duration> {
-        let firsts = [&self.job_due, &self.worker_due, &self.slot_due].map(Deadlines::first);
-        let first = firsts.into_iter().flatten().map(|(at, _)| at).min().unwrap_or(NEVER);
-        let at = first.min(self.drain_by);
+        let due = [&self.job_due, &self.worker_due, &self.slot_due].map(Deadlines::first);
+        let at = due.into_iter().fold(self.drain_by, Nanos::min);
         (at != NEVER).then(|| Duration::from_nanos(at))
     }
 
@@ -362,10 +361,15 @@ impl<J: Payload, R> Dispatch<J, R> {
         if self.actions.is_empty() {
             self.wind_down();
         }
-        if self.actions.is_empty() {
-            self.assign();
+        let sent = if self.actions.is_empty() { self.assign() } else { None };
+        match self.actions.pop_front() {
+            // Before it, jobs ended in the queue whose time was over.
+            Some(first) => {
+                self.actions.extend(sent);
+                Some(first)
+            }
+            None => sent,
         }
-        self.actions.pop_front()
     }
 
     /// A call's jobs, in order, each with what remains of its time (its client's budget, or its

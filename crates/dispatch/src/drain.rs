@@ -66,7 +66,7 @@ impl<J: Payload, R> Dispatch<J, R> {
         let id = self.worker_id(worker);
         self.actions.push_back(Action::Stop { worker: id });
         self.worker_gone(worker, Exit::Unknown);
-        self.workers.remove(worker);
+        self.workers.free(worker);
     }
 
     /// When all jobs have ended, so do the workers; when these are gone, so is the pool.

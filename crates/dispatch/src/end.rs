@@ -108,7 +108,7 @@ impl<J: Payload, R> Dispatch<J, R> {
         if loss.ran && started == NEVER {
             self.start_call(call);
         }
-        self.calls.remove(call);
+        self.calls.free(call);
         let batch = jobs.len > 1;
         let mut job = jobs.last;
         while job != NONE {
@@ -233,7 +233,7 @@ impl<J: Payload, R> Dispatch<J, R> {
     }
 
     pub(crate) fn free_job(&mut self, job: u32) {
-        self.jobs.remove(job);
+        self.jobs.free(job);
     }
 }
 

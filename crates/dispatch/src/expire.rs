@@ -148,8 +148,8 @@ impl<J: Payload, R> Dispatch<J, R> {
 
     /// In an overloaded pool: sets how long each job that is queued may still wait.
     pub(crate) fn watch_overload(&mut self) {
-        let Some(options) = self.config.overload.clone() else { return };
-        if !self.overload.turn(self.now, &options) {
+        let Some(options) = &self.config.overload else { return };
+        if !self.overload.turn(self.now, options) {
             return;
         }
         let mut job = self.queue.first;

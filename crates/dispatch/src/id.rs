@@ -38,11 +38,12 @@ impl WorkerId {
 pub struct CallId(pub(crate) u64);
 
 impl CallId {
-    /// The bits of the number that tell the call's place. The others tell it from the calls that
-    /// had this place before.
+    /// The bits of the number that tell the call's place. They are the high ones: mostly the first
+    /// places are used, so that the numbers are short, and each digit is written and read twice.
     pub(crate) const INDEX_BITS: u32 = 20;
-    /// All bits of the number: every JSON implementation reads integers up to 2^53 as they are.
-    pub(crate) const BITS: u32 = 53;
+    /// The bits below, which tell it from the calls that had this place before. Together they are
+    /// less than 2^53: every JSON implementation reads such integers as they are.
+    pub(crate) const GENERATION_BITS: u32 = u32::BITS;
 
     /// The number to send as the protocol's `id`: below 2^53, so that no JSON implementation
     /// rounds it.

@@ -152,15 +152,13 @@ impl<J> Job<J> {
 
     /// Where it ran, as of `now`.
     pub(crate) fn facts(&self, now: Nanos) -> Facts {
-        let ran = self.started != NEVER;
         Facts {
             worker: self.worker,
             slot: (self.slot != NONE).then_some(self.slot),
             tries: self.tries,
-            submitted_at: Duration::from_nanos(self.submitted),
-            started_at: ran.then(|| Duration::from_nanos(self.started)),
-            waited: Duration::from_nanos(self.started.min(now).saturating_sub(self.submitted)),
-            ran: Duration::from_nanos(now.saturating_sub(self.started)),
+            submitted: self.submitted,
+            started: self.started,
+            ended: now,
         }
     }
 }

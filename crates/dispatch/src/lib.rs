@@ -38,7 +38,7 @@
 //! pool.replied(at(52), worker, call, [Reply::Done(49)])?;
 //! let Some(Action::Finish { job: ended, facts, .. }) = pool.poll_action() else { panic!() };
 //! assert_eq!(ended, job);
-//! assert_eq!(facts.ran, at(2));
+//! assert_eq!(facts.ran(), at(2));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

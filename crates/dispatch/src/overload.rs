@@ -46,6 +46,9 @@ impl OverloadWatch {
 
     /// Looks at the time. Returns true when the overload begins.
     pub(crate) fn turn(&mut self, now: Nanos, options: &Overload) -> bool {
+        if !self.on && !self.pressed {
+            return false;
+        }
         let interval = nanos(options.interval);
         if self.on {
             self.on = now.saturating_sub(self.last_refused) < interval;
@@ -55,9 +58,7 @@ impl OverloadWatch {
             }
             return false;
         }
-        let begins = self.pressed
-            && self.busy_since != NEVER
-            && now.saturating_sub(self.busy_since) >= interval;
+        let begins = self.busy_since != NEVER && now.saturating_sub(self.busy_since) >= interval;
         if begins {
             self.on = true;
             self.last_refused = now;

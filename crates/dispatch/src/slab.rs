@@ -38,6 +38,7 @@ impl<T> Slab<T> {
     }
 
     /// Returns the value's place. The callers' limits keep it far below [`NONE`].
+    #[inline]
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         self.len += 1;
         if self.free == NONE {
@@ -55,18 +56,31 @@ impl<T> Slab<T> {
     }
 
     pub(crate) fn remove(&mut self, index: u32) -> Option<T> {
+        let next = self.free;
+        match std::mem::replace(self.vacate(index)?, Entry::Free { next }) {
+            Entry::Full(value) => Some(value),
+            Entry::Free { .. } => None,
+        }
+    }
+
+    /// As [`remove`](Self::remove), but the value is dropped where it is, and not moved.
+    pub(crate) fn free(&mut self, index: u32) {
+        let next = self.free;
+        if let Some(entry) = self.vacate(index) {
+            *entry = Entry::Free { next };
+        }
+    }
+
+    /// Ends the use of a place; the caller makes its entry a free one.
+    fn vacate(&mut self, index: u32) -> Option<&mut Entry<T>> {
         let place = self.places.get_mut(index as usize)?;
         if matches!(place.entry, Entry::Free { .. }) {
             return None;
         }
-        let entry = std::mem::replace(&mut place.entry, Entry::Free { next: self.free });
         place.generation = place.generation.wrapping_add(1);
         self.free = index;
         self.len -= 1;
-        match entry {
-            Entry::Full(value) => Some(value),
-            Entry::Free { .. } => None,
-        }
+        Some(&mut place.entry)
     }
 
     pub(crate) fn generation(&self, index: u32) -> u32 {
@@ -135,7 +149,7 @@ mod tests {
         let mut slab = Slab::new();
         let index = slab.insert('a');
         let generation = slab.generation(index);
-        assert_eq!(slab.remove(index), Some('a'));
+        slab.free(index);
         assert_eq!(slab.insert('b'), index, "the place is used again");
         assert_eq!(slab.find(index, generation), None);
         assert_eq!(slab.find(index, slab.generation(index)), Some(&'b'));
@@ -148,6 +162,7 @@ mod tests {
         let index = slab.insert(1);
         assert_eq!(slab.remove(index), Some(1));
         assert_eq!(slab.remove(index), None);
+        slab.free(index);
         assert!(slab.is_empty());
         let (a, b) = (slab.insert(2), slab.insert(3));
         assert_ne!(a, b);

@@ -134,7 +134,7 @@ fn the_time_of_a_job_handed_ahead_runs_from_the_answer_before_it() {
     rig.pass(MS);
     assert_eq!(rig.poll()[0], Act::Failed(2, Code::Timeout, true));
     let facts = rig.facts.last().unwrap().1;
-    assert_eq!((facts.ran, facts.tries), (10 * MS, 1));
+    assert_eq!((facts.ran(), facts.tries), (10 * MS, 1));
 }
 
 #[test]

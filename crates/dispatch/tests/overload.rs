@@ -103,7 +103,7 @@ impl Station {
                     self.ends.push(Reverse((self.now + SERVICE, worker, call)));
                 }
                 Action::Finish { outcome, facts, .. } => {
-                    let took = (facts.waited + facts.ran).as_nanos() as u64;
+                    let took = (facts.waited() + facts.ran()).as_nanos() as u64;
                     match outcome {
                         Outcome::Done(()) => {
                             tally.served += 1;

@@ -176,39 +176,52 @@ impl Core {
                 Action::Finish { payload, outcome, facts, .. } => {
                     self.finish(payload, &outcome, facts, line);
                 }
-                Action::Cancel { worker, call } => self.cancel(worker, call),
-                Action::Spawn { worker, slot, generation } => {
-                    self.start_worker(worker, slot, generation);
-                }
-                Action::Stop { worker } => self.stop_worker(worker),
-                Action::Kill { worker, reason } => self.kill_worker(worker, reason),
-                Action::GiveUp { starts } => self.give_up(starts),
-                Action::ResetDone { generation } => self.reset_ended(generation, None),
-                Action::ResetFailed { generation, worker, .. } => {
-                    let why = match worker {
-                        Some(worker) => self.history.why_not_ready(self.links.of(worker)),
-                        None => "the pool began to drain".to_owned(),
-                    };
-                    self.reset_ended(generation, Some(why));
-                }
-                Action::Drained => {
-                    self.drained = true;
-                    self.local.wake();
-                    if let Some(waiting) = self.is_drained.take() {
-                        waiting.wake();
-                    }
-                }
+                of_worker => self.carry_out_of_worker(of_worker),
             }
         }
         if !self.sends_later {
             self.send_gathered();
         }
         self.local.wake_if_any();
-        self.watchers.drain(..).for_each(Waker::wake);
+        if !self.watchers.is_empty() {
+            self.watchers.drain(..).for_each(Waker::wake);
+        }
         let next = self.dispatch.next_tick();
         if next.is_some_and(|next| self.timer.armed.is_none_or(|armed| next < armed)) {
             self.timer.armed = next;
             self.timer.changed.notify();
+        }
+    }
+
+    /// Carries out what comes with workers and not with each job. Apart from the rest: where a
+    /// thread has just been woken, it pays for each line of code that it has to fetch.
+    #[cold]
+    fn carry_out_of_worker(&mut self, action: Action<Job, Answer>) {
+        match action {
+            // What comes with each job.
+            Action::Send { .. } | Action::Finish { .. } => {}
+            Action::Cancel { worker, call } => self.cancel(worker, call),
+            Action::Spawn { worker, slot, generation } => {
+                self.start_worker(worker, slot, generation);
+            }
+            Action::Stop { worker } => self.stop_worker(worker),
+            Action::Kill { worker, reason } => self.kill_worker(worker, reason),
+            Action::GiveUp { starts } => self.give_up(starts),
+            Action::ResetDone { generation } => self.reset_ended(generation, None),
+            Action::ResetFailed { generation, worker, .. } => {
+                let why = match worker {
+                    Some(worker) => self.history.why_not_ready(self.links.of(worker)),
+                    None => "the pool began to drain".to_owned(),
+                };
+                self.reset_ended(generation, Some(why));
+            }
+            Action::Drained => {
+                self.drained = true;
+                self.local.wake();
+                if let Some(waiting) = self.is_drained.take() {
+                    waiting.wake();
+                }
+            }
         }
     }
 
@@ -239,14 +252,14 @@ impl Core {
     }
 
     fn finish(&mut self, job: Job, outcome: &Outcome<Answer>, facts: Facts, line: &[u8]) {
-        if facts.started_at.is_some() {
-            self.timings.wait.record(facts.waited);
-            self.timings.run.record(facts.ran);
+        if facts.started_at().is_some() {
+            self.timings.wait.record(facts.waited());
+            self.timings.run.record(facts.ran());
         }
         if let Outcome::Failed { cause: Cause::Pool(Reason::ExecTimeout), .. } = outcome
             && let Some(link) = facts.worker.and_then(|worker| self.links.of(worker))
         {
-            link.overdue = Some(LostJob::of(&job, Some(facts.ran)));
+            link.overdue = Some(LostJob::of(&job, Some(facts.ran())));
         }
         match job.origin {
             Origin::Client { .. } => {
@@ -254,27 +267,37 @@ impl Core {
                 self.bodies_bytes -= job.body.len();
                 self.bodies.take_back(job.body);
             }
-            Origin::Local(number) => {
-                let ended = match outcome {
-                    Outcome::Done(answer) => Ended::Done(answer.body.bytes(line), answer.form),
-                    Outcome::Failed { code, cause, may_have_run } => {
-                        let mut failed = failed(*code, cause, *may_have_run, line);
-                        if let Cause::Pool(Reason::Poisoned(_)) = cause {
-                            failed.message.push_str(&self.history.last_death());
-                        }
-                        Ended::Failed(Box::new(failed))
-                    }
-                };
-                let body = match job.body {
-                    Body::Shared(bytes) => bytes,
-                    Body::Own(bytes) => bytes.into(),
-                };
-                self.local.push(number, body, ended, facts);
-            }
+            Origin::Local(number) => self.finish_local(number, job.body, outcome, facts, line),
             Origin::Remote { number, reply } => {
                 self.finish_remote(number, reply, job.body.len(), outcome, line);
             }
         }
+    }
+
+    #[inline(never)]
+    fn finish_local(
+        &mut self,
+        number: u64,
+        body: Body,
+        outcome: &Outcome<Answer>,
+        facts: Facts,
+        line: &[u8],
+    ) {
+        let ended = match outcome {
+            Outcome::Done(answer) => Ended::Done(answer.body.bytes(line), answer.form),
+            Outcome::Failed { code, cause, may_have_run } => {
+                let mut failed = failed(*code, cause, *may_have_run, line);
+                if let Cause::Pool(Reason::Poisoned(_)) = cause {
+                    failed.message.push_str(&self.history.last_death());
+                }
+                Ended::Failed(Box::new(failed))
+            }
+        };
+        let body = match body {
+            Body::Shared(bytes) => bytes,
+            Body::Own(bytes) => bytes.into(),
+        };
+        self.local.push(number, body, ended, facts);
     }
 
     fn send(&mut self, worker: WorkerId, call: CallId) {
@@ -286,16 +309,18 @@ impl Core {
 
     /// Sends what was gathered, and so wakes workers and clients that sleep: once for all.
     pub(crate) fn send_gathered(&mut self) {
-        for worker in self.called.drain(..) {
-            if let Some(link) = self.links.of(worker) {
+        for place in 0..self.called.len() {
+            if let Some(link) = self.links.of(self.called[place]) {
                 link.send_gathered();
             }
         }
-        for client in self.answered.drain(..) {
-            if let Some(client) = self.clients.of(client) {
+        self.called.clear();
+        for place in 0..self.answered.len() {
+            if let Some(client) = self.clients.of(self.answered[place]) {
                 client.send_gathered();
             }
         }
+        self.answered.clear();
     }
 
     fn cancel(&mut self, worker: WorkerId, call: CallId) {

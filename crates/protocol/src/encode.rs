@@ -48,7 +48,7 @@ pub fn call_with(
     fields: &CallFields,
     write_body: impl FnOnce(&mut Vec<u8>),
 ) {
-    begin_op(out, "call", id);
+    begin_call(out, id);
     out.extend_from_slice(br#","body":"#);
     write_body(out);
     end_call(out, fields);
@@ -75,7 +75,7 @@ pub fn calls_with<B>(
     bodies: impl IntoIterator<Item = B>,
     mut write_body: impl FnMut(&mut Vec<u8>, B),
 ) {
-    begin_op(out, "call", id);
+    begin_call(out, id);
     out.extend_from_slice(br#","bodies":["#);
     for (place, body) in bodies.into_iter().enumerate() {
         if place > 0 {
@@ -87,6 +87,18 @@ pub fn calls_with<B>(
     end_call(out, fields);
 }
 
+#[inline]
+fn begin_call(out: &mut Vec<u8>, id: Option<Id<'_>>) {
+    match id {
+        Some(id) => {
+            out.extend_from_slice(br#"{"op":"call","id":"#);
+            push_id(out, id);
+        }
+        None => out.extend_from_slice(br#"{"op":"call""#),
+    }
+}
+
+#[inline]
 fn end_call(out: &mut Vec<u8>, fields: &CallFields) {
     if let Some(timeout_ms) = fields.timeout_ms {
         out.extend_from_slice(br#","timeout_ms":"#);
@@ -124,7 +136,6 @@ fn op(out: &mut Vec<u8>, name: &str, id: Option<Id<'_>>) {
     out.extend_from_slice(b"}\n");
 }
 
-#[inline]
 fn begin_op(out: &mut Vec<u8>, name: &str, id: Option<Id<'_>>) {
     out.extend_from_slice(br#"{"op":""#);
     out.extend_from_slice(name.as_bytes());
@@ -163,8 +174,7 @@ pub fn offer(out: &mut Vec<u8>, id: Option<Id<'_>>, offer: &Offer) {
 /// Appends a job's result.
 #[inline]
 pub fn result(out: &mut Vec<u8>, id: Option<Id<'_>>, body: &[u8]) {
-    begin_ok(out, id, "result");
-    out.extend_from_slice(br#","body":"#);
+    begin_result(out, id);
     push_body(out, body);
     out.extend_from_slice(b"}}\n");
 }
@@ -182,8 +192,7 @@ pub fn result_with<E>(
     write_body: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
     let before = out.len();
-    begin_ok(out, id, "result");
-    out.extend_from_slice(br#","body":"#);
+    begin_result(out, id);
     if let Err(error) = write_body(out) {
         out.truncate(before);
         return Err(error);
@@ -289,12 +298,24 @@ pub fn ok(out: &mut Vec<u8>, id: Option<Id<'_>>, kind: &str, members: &[u8]) {
     begin_ok(out, id, kind);
     if !members.is_empty() {
         out.push(b',');
-        push_body(out, members);
+        push_unbroken(out, members);
     }
     out.extend_from_slice(b"}}\n");
 }
 
+/// Begins a result, up to its body.
 #[inline]
+fn begin_result(out: &mut Vec<u8>, id: Option<Id<'_>>) {
+    match id {
+        Some(id) => {
+            out.extend_from_slice(br#"{"id":"#);
+            push_id(out, id);
+            out.extend_from_slice(br#","ok":true,"data":{"kind":"result","body":"#);
+        }
+        None => out.extend_from_slice(br#"{"ok":true,"data":{"kind":"result","body":"#),
+    }
+}
+
 fn begin_ok(out: &mut Vec<u8>, id: Option<Id<'_>>, kind: &str) {
     out.push(b'{');
     if let Some(id) = id {
@@ -365,12 +386,19 @@ fn push_fault(out: &mut Vec<u8>, fault: &Fault<'_>) {
     }
 }
 
-/// Appends checked JSON text without the line breaks between its tokens.
-///
-/// Strings can't hold a raw line break, so each one found stands between tokens.
+/// Appends a checked JSON value without the line breaks between its tokens.
 #[inline]
 pub fn push_body(out: &mut Vec<u8>, body: &[u8]) {
-    let mut rest = body;
+    match body {
+        // A string is one token, and can't hold a raw line break.
+        [b'"', .., b'"'] => out.extend_from_slice(body),
+        _ => push_unbroken(out, body),
+    }
+}
+
+/// Appends checked JSON text without its line breaks: they can only stand between tokens.
+fn push_unbroken(out: &mut Vec<u8>, text: &[u8]) {
+    let mut rest = text;
     while let Some(at) = memchr2(b'\n', b'\r', rest) {
         out.extend_from_slice(&rest[..at]);
         rest = &rest[at + 1..];
@@ -387,16 +415,62 @@ pub fn push_id(out: &mut Vec<u8>, id: Id<'_>) {
     }
 }
 
+/// The numbers 0 to 99, two digits each: half the divisions.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = [b'0' + number as u8 / 10, b'0' + number as u8 % 10];
+        number += 1;
+    }
+    pairs
+};
+
 fn push_number(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
-    loop {
+    while number >= 10 {
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&PAIRS[(number % 100) as usize]);
+        number /= 100;
+    }
+    // What is left is the first digit, or nothing behind a pair.
+    if number > 0 || at == digits.len() {
         at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
+        digits[at] = b'0' + number as u8;
     }
     out.extend_from_slice(&digits[at..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{push_body, push_number};
+
+    #[test]
+    fn numbers_of_any_length_are_written_as_they_are() {
+        let mut powers: Vec<u64> = (0..20).map(|power| 10u64.pow(power)).collect();
+        powers.extend([0, 7, 12, 305, 1_000_000_007, u64::MAX]);
+        for power in powers {
+            for number in [power.saturating_sub(1), power, power.saturating_add(1)] {
+                let mut out = Vec::new();
+                push_number(&mut out, number);
+                assert_eq!(out, number.to_string().as_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn line_breaks_between_tokens_are_left_out() {
+        for (body, expected) in [
+            (r#""a string""#, r#""a string""#),
+            ("\"a\"\r", r#""a""#),
+            ("{\"a\":\r\n[1,\n2]}", r#"{"a":[1,2]}"#),
+            ("[\"a\",\n\"b\"]", r#"["a","b"]"#),
+            ("7\n", "7"),
+        ] {
+            let mut out = Vec::new();
+            push_body(&mut out, body.as_bytes());
+            assert_eq!(out, expected.as_bytes());
+        }
+    }
 }

@@ -45,11 +45,11 @@ impl std::error::Error for BadJson {}
 ///
 /// It may have line breaks between its tokens; the encoders leave those out.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Raw<'a>(&'a str);
+pub struct Raw<'a>(&'a [u8]);
 
 impl<'a> Raw<'a> {
     /// The value `null`.
-    pub const NULL: Raw<'static> = Raw("null");
+    pub const NULL: Raw<'static> = Raw(b"null");
 
     /// Checks that `bytes` are one JSON value, white space around it aside.
     ///
@@ -57,31 +57,38 @@ impl<'a> Raw<'a> {
     ///
     /// [`BadJson`] says what is wrong and where.
     pub fn new(bytes: &'a [u8]) -> Result<Raw<'a>, BadJson> {
-        let text = utf8(bytes)?;
+        check_utf8(bytes)?;
         let start = skip_space(bytes, 0);
         let end = skip_value(bytes, start)?;
         let rest = skip_space(bytes, end);
         if rest != bytes.len() {
             return Err(syntax(rest).into());
         }
-        Ok(Raw(&text[start..end]))
+        Ok(Raw(&bytes[start..end]))
     }
 
     /// Takes text that the scanner has checked.
     pub(crate) const fn checked(text: &'a str) -> Raw<'a> {
-        Raw(text)
+        Raw(text.as_bytes())
     }
 
-    /// The JSON text.
+    /// Takes bytes that the scanner has checked, if they are UTF-8.
+    #[inline]
+    pub(crate) fn if_utf8(json: &'a [u8]) -> Option<Raw<'a>> {
+        check_utf8(json).ok().map(|()| Raw(json))
+    }
+
+    /// The JSON text. It costs a look at each byte, which [`as_bytes`](Raw::as_bytes) doesn't.
     #[must_use]
-    pub const fn as_str(self) -> &'a str {
-        self.0
+    pub fn as_str(self) -> &'a str {
+        // It was checked; the fallback is never taken and spares an unsafe block.
+        str::from_utf8(self.0).unwrap_or("null")
     }
 
     /// The JSON text as bytes, as the encoders take it.
     #[must_use]
     pub const fn as_bytes(self) -> &'a [u8] {
-        self.0.as_bytes()
+        self.0
     }
 
     /// Reads the value into a type of serde, which may borrow from it.
@@ -90,7 +97,7 @@ impl<'a> Raw<'a> {
     ///
     /// Those of `serde_json`, when the value has another shape.
     pub fn parse<T: Deserialize<'a>>(self) -> Result<T, serde_json::Error> {
-        serde_json::from_str(self.0)
+        serde_json::from_slice(self.0)
     }
 }
 
@@ -101,20 +108,26 @@ pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, BadJson> {
         .map_err(|error| BadJson { kind: BadJsonKind::NotUtf8, at: error.valid_up_to() })
 }
 
+/// As [`utf8`], where the text is not needed: nearly all is ASCII, which is found out faster.
+#[inline]
+fn check_utf8(bytes: &[u8]) -> Result<(), BadJson> {
+    if bytes.is_ascii() { Ok(()) } else { utf8(bytes).map(|_| ()) }
+}
+
 impl fmt::Debug for Raw<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Display for Raw<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl AsRef<[u8]> for Raw<'_> {
     fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
+        self.0
     }
 }

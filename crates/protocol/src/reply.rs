@@ -84,19 +84,22 @@ impl<'a> Reply<'a> {
     /// # Errors
     ///
     /// [`BadReply`] if the line is not valid JSON or not a reply.
+    #[inline]
     pub fn parse(line: &'a [u8]) -> Result<Reply<'a>, BadReply> {
+        match shapes::result(line) {
+            Some(reply) => Ok(reply),
+            None => Reply::read(line),
+        }
+    }
+
+    /// Reads a line of any shape.
+    fn read(line: &'a [u8]) -> Result<Reply<'a>, BadReply> {
         let mut fields = Fields::default();
         let read = utf8(line).map_err(Fault::from).and_then(|text| {
-            if let Some(reply) = shapes::result(text) {
-                return Ok(reply);
-            }
             fields.collect(text)?;
             Ok(Reply { id: fields.id, answer: fields.answer()? })
         });
-        match read {
-            Ok(reply) => Ok(reply),
-            Err(Fault(message)) => Err(BadReply { id: fields.id.map(IdBuf::from), message }),
-        }
+        read.map_err(|Fault(message)| BadReply { id: fields.id.map(IdBuf::from), message })
     }
 }
 

@@ -83,21 +83,26 @@ impl<'a> Request<'a> {
     /// # Errors
     ///
     /// [`BadRequest`], ready to be sent back.
+    #[inline]
     pub fn parse(line: &'a [u8]) -> Result<Request<'a>, BadRequest> {
+        match shapes::call(line) {
+            Some(request) => Ok(request),
+            None => Request::read(line),
+        }
+    }
+
+    /// Reads a line of any shape.
+    fn read(line: &'a [u8]) -> Result<Request<'a>, BadRequest> {
         let mut fields = Fields::default();
         let read = utf8(line).map_err(Fault::from).and_then(|text| {
-            if let Some(request) = shapes::call(text) {
-                return Ok(request);
-            }
             fields.collect(text)?;
             Ok(Request { id: fields.id, op: fields.op()? })
         });
-        match read {
-            Ok(request) => Ok(request),
-            Err(Fault { code, message }) => {
-                Err(BadRequest { code, id: fields.id.map(IdBuf::from), message })
-            }
-        }
+        read.map_err(|Fault { code, message }| BadRequest {
+            code,
+            id: fields.id.map(IdBuf::from),
+            message,
+        })
     }
 }
 

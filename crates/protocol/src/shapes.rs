@@ -11,85 +11,103 @@ use crate::request::{Call, Op, Payload, Request};
 use crate::scan::{skip_string, skip_value};
 
 /// Reads `{"op":"call","id":ID,"body":BODY}`, with `timeout_ms` and `hops` behind, in this order.
-pub(crate) fn call(text: &str) -> Option<Request<'_>> {
-    let bytes = text.as_bytes();
-    let at = expect(bytes, 0, br#"{"op":"call","id":"#)?;
-    let (id, at) = id(text, at)?;
-    let at = expect(bytes, at, br#","body":"#)?;
-    let (body, at) = value(text, at)?;
-    let (timeout_ms, at) = field(bytes, at, br#","timeout_ms":"#)?;
-    let (hops, at) = field(bytes, at, br#","hops":"#)?;
-    ends(bytes, at, b"}")?;
-    let hops = u32::try_from(hops.unwrap_or(0)).ok()?;
-    let op = Op::Call(Call { payload: Payload::One(body), timeout_ms, hops });
-    Some(Request { id: Some(id), op })
+#[inline]
+pub(crate) fn call(line: &[u8]) -> Option<Request<'_>> {
+    let mut rest = Rest { line, at: 0 };
+    rest.expect(br#"{"op":"call","id":"#)?;
+    let id = rest.id()?;
+    rest.expect(br#","body":"#)?;
+    let body = rest.value()?;
+    let (mut timeout_ms, mut hops) = (None, 0);
+    if !rest.is(b"}") {
+        if rest.expect(br#","timeout_ms":"#).is_some() {
+            timeout_ms = Some(rest.number()?);
+        }
+        if rest.expect(br#","hops":"#).is_some() {
+            hops = u32::try_from(rest.number()?).ok()?;
+        }
+        rest.is(b"}").then_some(())?;
+    }
+    Some(Request {
+        id: Some(id),
+        op: Op::Call(Call { payload: Payload::One(body), timeout_ms, hops }),
+    })
 }
 
 /// Reads `{"id":ID,"ok":true,"data":{"kind":"result","body":BODY}}`.
-pub(crate) fn result(text: &str) -> Option<Reply<'_>> {
-    let bytes = text.as_bytes();
-    let at = expect(bytes, 0, br#"{"id":"#)?;
-    let (id, at) = id(text, at)?;
-    let at = expect(bytes, at, br#","ok":true,"data":{"kind":"result","body":"#)?;
-    let (body, at) = value(text, at)?;
-    ends(bytes, at, b"}}")?;
-    Some(Reply { id: Some(id), answer: Answer::Result(body) })
-}
-
 #[inline]
-fn expect(bytes: &[u8], at: usize, expected: &[u8]) -> Option<usize> {
-    bytes.get(at..)?.starts_with(expected).then_some(at + expected.len())
+pub(crate) fn result(line: &[u8]) -> Option<Reply<'_>> {
+    let mut rest = Rest { line, at: 0 };
+    rest.expect(br#"{"id":"#)?;
+    let id = rest.id()?;
+    rest.expect(br#","ok":true,"data":{"kind":"result","body":"#)?;
+    let body = rest.value()?;
+    rest.is(b"}}").then_some(Reply { id: Some(id), answer: Answer::Result(body) })
 }
 
-fn ends(bytes: &[u8], at: usize, expected: &[u8]) -> Option<()> {
-    (bytes.get(at..)? == expected).then_some(())
+/// A line, and how far it was read. Only an id and a body can hold anything but ASCII, so they
+/// alone are checked to be UTF-8.
+struct Rest<'a> {
+    line: &'a [u8],
+    at: usize,
 }
 
-#[inline]
-fn id(text: &str, at: usize) -> Option<(Id<'_>, usize)> {
-    let bytes = text.as_bytes();
-    if let Some((number, end)) = digits(bytes, at) {
-        // Other ways to write a number go on here, and are left to the general reader.
-        return (bytes.get(end) == Some(&b',')).then_some((Id::Number(number), end));
+impl<'a> Rest<'a> {
+    /// Steps over `expected`, if that comes next.
+    #[inline]
+    fn expect(&mut self, expected: &[u8]) -> Option<()> {
+        let is_next = self.line[self.at..].starts_with(expected);
+        self.at += if is_next { expected.len() } else { 0 };
+        is_next.then_some(())
     }
-    if bytes.get(at) != Some(&b'"') {
-        return None;
+
+    /// Whether this is all that comes.
+    #[inline]
+    fn is(&self, expected: &[u8]) -> bool {
+        self.line[self.at..] == *expected
     }
-    let end = skip_string(bytes, at + 1).ok()?;
-    Some((Id::from_value(text.get(at..end)?)?, end))
-}
 
-#[inline]
-fn value(text: &str, at: usize) -> Option<(Raw<'_>, usize)> {
-    let end = skip_value(text.as_bytes(), at).ok()?;
-    Some((Raw::checked(text.get(at..end)?), end))
-}
-
-/// A field that may be there; the outer `None` if it is there and no plain number.
-#[inline]
-fn field(bytes: &[u8], at: usize, name: &[u8]) -> Option<(Option<u64>, usize)> {
-    match expect(bytes, at, name) {
-        None => Some((None, at)),
-        Some(at) => digits(bytes, at).map(|(number, end)| (Some(number), end)),
-    }
-}
-
-/// A number without a leading zero, and where it ends.
-#[inline]
-fn digits(bytes: &[u8], at: usize) -> Option<(u64, usize)> {
-    /// As many fit a `u64` whatever they are.
-    const MAX_DIGITS: usize = 19;
-    let mut end = at;
-    let mut number = 0;
-    while let Some(digit @ b'0'..=b'9') = bytes.get(end) {
-        if end - at == MAX_DIGITS {
-            return None;
+    #[inline]
+    fn id(&mut self) -> Option<Id<'a>> {
+        if self.line.get(self.at) == Some(&b'"') {
+            let start = self.at;
+            self.at = skip_string(self.line, start + 1).ok()?;
+            return Id::from_value(str::from_utf8(&self.line[start..self.at]).ok()?);
         }
-        number = number * 10 + u64::from(digit - b'0');
-        end += 1;
+        // Other ways to write a number go on behind it, and are left to the general reader.
+        self.number().filter(|_| self.line.get(self.at) == Some(&b',')).map(Id::Number)
     }
-    let leading_zero = end - at > 1 && bytes[at] == b'0';
-    (end > at && !leading_zero).then_some((number, end))
+
+    #[inline]
+    fn value(&mut self) -> Option<Raw<'a>> {
+        let start = self.at;
+        self.at = skip_value(self.line, start).ok()?;
+        Raw::if_utf8(&self.line[start..self.at])
+    }
+
+    /// Reads a number without a leading zero.
+    #[inline]
+    fn number(&mut self) -> Option<u64> {
+        /// As many fit a `u64` whatever they are.
+        const MAX_DIGITS: usize = 19;
+        let rest = &self.line[self.at..];
+        let mut number = 0;
+        let mut count = 0;
+        for byte in rest {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                break;
+            }
+            if count == MAX_DIGITS {
+                return None;
+            }
+            number = number * 10 + u64::from(digit);
+            count += 1;
+        }
+        self.at += count;
+        let leading_zero = count > 1 && rest[0] == b'0';
+        (count > 0 && !leading_zero).then_some(number)
+    }
 }
 
 #[cfg(test)]
@@ -103,9 +121,9 @@ mod tests {
             r#"{"op":"call","id":"x","body":null,"timeout_ms":250}"#,
             r#"{"op":"call","id":0,"body":"","timeout_ms":0,"hops":4294967295}"#,
         ] {
-            assert!(call(line).is_some(), "{line}");
+            assert!(call(line.as_bytes()).is_some(), "{line}");
         }
-        assert!(result(r#"{"id":7,"ok":true,"data":{"kind":"result","body":"x"}}"#).is_some());
+        assert!(result(br#"{"id":7,"ok":true,"data":{"kind":"result","body":"x"}}"#).is_some());
     }
 
     #[test]
@@ -123,14 +141,14 @@ mod tests {
             r#"{"op":"call","id":7,"body":1"#,
             r#"{"op":"call","id":7"#,
         ] {
-            assert!(call(line).is_none(), "{line}");
+            assert!(call(line.as_bytes()).is_none(), "{line}");
         }
         for line in [
             r#"{"id":7,"ok":true,"data":{"kind":"result","body":1}"#,
             r#"{"id":7,"ok":true,"data":{"kind":"result","body":1,"more":2}}"#,
             r#"{"id":-7,"ok":true,"data":{"kind":"result","body":1}}"#,
         ] {
-            assert!(result(line).is_none(), "{line}");
+            assert!(result(line.as_bytes()).is_none(), "{line}");
         }
     }
 }

@@ -241,7 +241,13 @@ impl Core {
             match client.scan.next(rest) {
                 Ok(Some(end)) => {
                     used += end + 1;
-                    self.client_line(key, &rest[..end]);
+                    match client.greeted {
+                        true => self.client_line(key, &rest[..end]),
+                        false => self.client_first_line(key, &rest[..end]),
+                    }
+                    if used == bytes.len() {
+                        break;
+                    }
                 }
                 Ok(None) => {
                     if !client.greeted && first_bytes(rest) == FirstBytes::Foreign {
@@ -261,22 +267,20 @@ impl Core {
         if used == 0 { ParseResult::NeedMore } else { ParseResult::Consumed(used) }
     }
 
+    #[cold]
+    fn client_first_line(&mut self, key: ClientKey, line: &[u8]) {
+        if first_bytes(line) == FirstBytes::Foreign {
+            self.client_is_foreign(key);
+        } else {
+            self.greet(key, line);
+        }
+    }
+
     fn client_line(&mut self, key: ClientKey, line: &[u8]) {
-        let Some(client) = self.clients.of(key) else { return };
-        if !client.greeted {
-            if first_bytes(line) == FirstBytes::Foreign {
-                self.client_is_foreign(key);
-            } else {
-                self.greet(key, line);
-            }
-            return;
-        }
-        // A person who presses Enter once too often has asked for nothing.
-        if line.iter().all(u8::is_ascii_whitespace) {
-            return;
-        }
         match Request::parse(line) {
             Ok(request) => self.client_request(key, &request),
+            // A person who presses Enter once too often has asked for nothing.
+            Err(_) if line.iter().all(u8::is_ascii_whitespace) => {}
             Err(BadRequest { code, id, message }) => {
                 self.reply_error(key, id.as_ref().map(IdBuf::as_id), code, &message);
             }
@@ -302,6 +306,7 @@ impl Core {
         client.send(&self.scratch);
     }
 
+    #[cold]
     fn client_is_foreign(&mut self, key: ClientKey) {
         let message = "this is a pool that speaks JSON lines, not HTTP or TLS: the first line must \
                        be {\"op\":\"handshake\",\"version\":\"1\"}";
@@ -311,6 +316,7 @@ impl Core {
         }
     }
 
+    #[cold]
     fn client_line_too_long(&mut self, key: ClientKey, beginning: &[u8]) {
         let limit = self.config.max_body_bytes;
         let Some(client) = self.clients.of(key) else { return };
@@ -328,21 +334,30 @@ impl Core {
     fn client_request(&mut self, key: ClientKey, request: &Request<'_>) {
         match &request.op {
             Op::Call(call) => self.client_call(key, request.id, call),
+            about_pool => self.client_asks(key, request.id, about_pool),
+        }
+    }
+
+    /// A request that is no job.
+    #[cold]
+    fn client_asks(&mut self, key: ClientKey, id: Option<Id<'_>>, op: &Op<'_>) {
+        match op {
+            Op::Call(call) => self.client_call(key, id, call),
             Op::Cancel => {
                 let now = self.now();
-                let (Some(client), Some(id)) = (self.clients.of(key), request.id) else { return };
+                let (Some(client), Some(id)) = (self.clients.of(key), id) else { return };
                 let of = |job: &JobId| self.dispatch.payload(*job);
                 let job = client.jobs().find(|job| of(job).is_some_and(|job| job.is_called(id)));
                 if let Some(job) = job {
                     self.dispatch.cancel(now, job);
                 }
             }
-            Op::Status => self.client_status(key, request.id),
-            Op::Reset => self.client_reset(key, request.id),
-            Op::Shutdown => self.client_shutdown(key, request.id),
+            Op::Status => self.client_status(key, id),
+            Op::Reset => self.client_reset(key, id),
+            Op::Shutdown => self.client_shutdown(key, id),
             Op::Handshake { .. } => {
                 let offer = self.offer();
-                self.reply(key, None, |out| encode::offer(out, request.id, &offer));
+                self.reply(key, None, |out| encode::offer(out, id, &offer));
             }
         }
     }

@@ -78,6 +78,7 @@ impl Core {
     }
 
     /// A client's job was not accepted.
+    #[cold]
     pub(crate) fn refuse(&mut self, job: Job, reason: RefusedReason) {
         self.bodies_bytes -= job.body.len();
         if let Origin::Client { client, id, order, .. } = &job.origin {
@@ -90,6 +91,7 @@ impl Core {
     }
 
     /// Sends a failure; one without an id has its turn.
+    #[cold]
     pub(crate) fn reply_error(
         &mut self,
         key: ClientKey,
@@ -155,13 +157,24 @@ fn write_outcome(out: &mut Vec<u8>, id: Option<Id<'_>>, outcome: &Outcome<Answer
                 }
             }
         }
-        Outcome::Failed { code, cause: Cause::Pool(reason), .. } => {
-            encode::error(out, id, protocol_code(*code), &reason.to_string());
-        }
-        Outcome::Failed { code, cause: Cause::Peer(answer), .. } => {
-            let failed = crate::core::failed(*code, &Cause::Peer(*answer), true, line);
+        Outcome::Failed { code, cause, .. } => write_failure(out, id, *code, cause, line),
+    }
+}
+
+#[cold]
+fn write_failure(
+    out: &mut Vec<u8>,
+    id: Option<Id<'_>>,
+    code: remuda_dispatch::Code,
+    cause: &Cause<Answer>,
+    line: &[u8],
+) {
+    match cause {
+        Cause::Pool(reason) => encode::error(out, id, protocol_code(code), &reason.to_string()),
+        Cause::Peer(_) => {
+            let failed = crate::core::failed(code, cause, true, line);
             let fault = encode::Fault {
-                code: protocol_code(*code),
+                code: protocol_code(code),
                 error: &failed.message,
                 traceback: failed.traceback.as_deref(),
             };

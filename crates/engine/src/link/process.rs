@@ -207,6 +207,7 @@ impl ProcessLink {
         }
     }
 
+    #[cold]
     fn not_sent(&self, error: &NetError) {
         match (error, &self.wire) {
             // What such a worker answered before it went is in the rings.
@@ -320,7 +321,15 @@ impl Core {
             match process.scan.next(rest) {
                 Ok(Some(end)) => {
                     used += end + 1;
-                    self.worker_line(worker, &rest[..end]);
+                    let line = &rest[..end];
+                    match process.connecting {
+                        None => self.worker_line(worker, line),
+                        Some(_) => self.handshake_answered(worker, line),
+                    }
+                    self.carry_out(line);
+                    if used == bytes.len() {
+                        break;
+                    }
                 }
                 Ok(None) => break,
                 Err(_) => {
@@ -333,27 +342,22 @@ impl Core {
     }
 
     fn worker_line(&mut self, worker: WorkerId, line: &[u8]) {
-        let Some(link) = self.links.of(worker) else { return };
-        let Transport::Process(process) = &mut link.transport else { return };
-        match process.connecting.take() {
-            Some(connecting) => self.handshake_answered(worker, connecting, line),
-            None => {
-                if let Err(what) = self.worker_replied(worker, line)
-                    && !self.nested_too_deep(worker, line)
-                {
-                    self.worker_garbage(worker, line, &what);
-                }
-            }
+        if let Err(what) = self.worker_replied(worker, line)
+            && !self.nested_too_deep(worker, line)
+        {
+            self.worker_garbage(worker, line, &what);
         }
-        self.carry_out(line);
     }
 
-    fn handshake_answered(&mut self, worker: WorkerId, connecting: Connecting, line: &[u8]) {
+    #[cold]
+    fn handshake_answered(&mut self, worker: WorkerId, line: &[u8]) {
         let now = self.now();
         let max_line = self.config.max_body_bytes.saturating_add(MAX_ENVELOPE_BYTES);
         let instance = self.instance.clone();
         let workers = self.config.dispatch.num_workers;
         let Some(link) = self.links.of(worker) else { return };
+        let Transport::Process(process) = &mut link.transport else { return };
+        let Some(connecting) = process.connecting.take() else { return };
         match connecting.answer(line) {
             Ok(offer) if link.attached.is_some() && offer.instance == instance => {
                 link.is_itself = true;
@@ -409,6 +413,7 @@ impl Core {
         }
     }
 
+    #[cold]
     fn worker_garbage(&mut self, worker: WorkerId, line: &[u8], what: &str) {
         let now = self.now();
         let Some(link) = self.links.of(worker) else { return };

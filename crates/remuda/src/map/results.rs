@@ -93,9 +93,9 @@ impl Results {
 
     /// Writes a job that has ended, or keeps it until its turn comes.
     pub(super) fn emit_job(&mut self, job: &FinishedJob, bytes: &[u8]) {
-        let started = job.facts.started_at.unwrap_or(job.facts.submitted_at);
+        let started = job.facts.started_at().unwrap_or(job.facts.submitted_at());
         let start_ms = self.started_ms + started.as_millis() as u64;
-        let run_ms = job.facts.ran.as_millis() as u64;
+        let run_ms = job.facts.ran().as_millis() as u64;
         let in_turn = match &mut self.order {
             Some(order) => order.take_turn(job.number),
             None => true,

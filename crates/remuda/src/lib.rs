@@ -15,6 +15,8 @@
 //! assert_eq!(shouted, "HELLO");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! Its workers may be processes, too, or run already elsewhere: see [`Pool::start`].
 #![forbid(unsafe_code)]
 
 mod pool;

@@ -87,6 +87,17 @@ impl Pool {
 
     /// Starts a pool with these options.
     ///
+    /// A pool of processes starts the program's own binary once more, as their keeper: `main` must
+    /// begin with
+    ///
+    /// ```no_run
+    /// # fn main() -> std::process::ExitCode {
+    /// if std::env::args_os().nth(1).is_some_and(|word| word == remuda::engine::keeper::ARGUMENT) {
+    ///     return remuda::engine::keeper::main();
+    /// }
+    /// # std::process::ExitCode::SUCCESS }
+    /// ```
+    ///
     /// # Errors
     /// Options that don't fit together, a keeper that can't be started, or no thread to be had.
     pub fn start(config: PoolConfig) -> Result<Self, StartError> {

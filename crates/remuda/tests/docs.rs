@@ -1,4 +1,5 @@
-//! The pages name every option that there is, and none that there isn't.
+//! The pages name every option that there is, and none that there isn't; and a package of the crate
+//! holds what the binary is made of.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::collections::BTreeSet;
@@ -55,4 +56,26 @@ fn no_page_names_an_option_that_is_not_there() {
         ["docs/map.md", "docs/serve.md", "docs/metrics.md", "docs/protocol.md", "README.md"];
     let wrong: Vec<_> = pages(&names).into_iter().filter(|name| !known.contains(name)).collect();
     assert_eq!(wrong, [""; 0]);
+}
+
+#[test]
+fn a_package_holds_the_shims() {
+    let list = Command::new(env!("CARGO"))
+        .args(["package", "--list", "--allow-dirty", "--offline"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let files = String::from_utf8_lossy(&list.stdout);
+    for (dir, entries) in [("cli", &["interpreter.rs"][..]), ("shim", &["remuda.mjs", "remuda.py"])]
+    {
+        for entry in entries {
+            let path = format!("src/{dir}/{entry}");
+            assert!(files.lines().any(|line| line == path), "no {path} in {files}");
+        }
+    }
+    // And nothing is taken from outside of it.
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli/interpreter.rs");
+    let source = std::fs::read_to_string(source).unwrap();
+    assert!(source.contains("include_str!(\"../shim/remuda.py\")"), "where is the shim?");
+    assert!(!source.contains("../../"), "the package lacks what is above it");
 }

@@ -148,3 +148,20 @@ fn a_worker_that_dies_is_replaced_at_once_if_it_had_answered() {
     assert_eq!(ran.text(), numbers(50));
     assert!(began.elapsed() < map_runs::LONG / 4, "{:?}", began.elapsed());
 }
+
+#[test]
+fn a_peer_that_is_away_is_told_of_and_waited_for() {
+    let dir = folder();
+    let address = format!("unix:{}", dir.path().join("peer").display());
+    let mut run = map_runs::start(dir.path(), &["-k", "--attach", &address]);
+    run.give("a\nb\n", false);
+    run.hears(&format!("remuda: {address} is away, and is tried again: "));
+    let mut peer = std::process::Command::new(map_runs::REMUDA)
+        .args(["serve", "-j1", "--builtin", "echo", "-l", &format!("{address},role=admin")])
+        .spawn()
+        .unwrap();
+    let (status, stdout, _) = run.end();
+    peer.kill().unwrap();
+    peer.wait().unwrap();
+    assert_eq!((status.code(), stdout.as_str()), (Some(0), "a\nb\n"));
+}

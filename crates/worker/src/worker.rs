@@ -215,7 +215,11 @@ impl Worker {
     ///
     /// If the socket can't be made there, or can't accept any more.
     pub fn listen(self, path: impl AsRef<Path>) -> io::Result<()> {
-        let listener = listen::bind(path.as_ref())?;
+        let named = |error: io::Error| {
+            let what = format!("cannot listen at {}: {error}", path.as_ref().display());
+            io::Error::new(error.kind(), what)
+        };
+        let listener = listen::bind(path.as_ref()).map_err(named)?;
         tell(format_args!("listening on {}", path.as_ref().display()));
         let serving = Arc::new(self.start(true));
         loop {

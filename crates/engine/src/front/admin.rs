@@ -279,7 +279,7 @@ fn incident_status(incident: &Incident) -> Value {
         "killed": incident.killed.map(|reason| format!("{reason:?}")),
         "was_ready": incident.was_ready,
         "reason": incident.reason.map(remuda_dispatch::RestartReason::as_str),
-        "jobs": incident.jobs,
+        "in_flight": incident.jobs,
         "job": incident.job.as_ref().map(|job| json!({
             "id": job.id.as_deref().map(id_value),
             "bytes": job.bytes,

@@ -24,6 +24,13 @@ pub enum KeeperError {
         /// The program that was to be the keeper.
         program: PathBuf,
     },
+    /// This process was itself started as a keeper, and starts a pool instead of being one. Were it
+    /// let, the program would start itself without end.
+    #[error(
+        "this process was started as the keeper of a pool, and starts a pool of its own: the \
+         binary must call `keeper::main` first thing when its first argument is `__keeper`"
+    )]
+    InKeeper,
     /// The keeper started and found that it can't do its work here.
     #[error("the keeper can't work here: {reason}")]
     Refused {

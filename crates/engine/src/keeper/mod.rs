@@ -5,21 +5,27 @@
 //! first thing when its first argument is [`ARGUMENT`].
 //!
 //! ```no_run
-//! use remuda_engine::keeper::{self, Keeper, KeeperCommand, KeeperOptions, Spawn};
+//! use std::process::ExitCode;
 //!
-//! # fn run() -> Result<(), keeper::KeeperError> {
-//! if std::env::args_os().nth(1).is_some_and(|word| word == keeper::ARGUMENT) {
-//!     keeper::main();
+//! use remuda_engine::keeper::{self, Keeper, KeeperCommand, KeeperError, KeeperOptions, Spawn};
+//!
+//! fn main() -> ExitCode {
+//!     if std::env::args_os().nth(1).is_some_and(|word| word == keeper::ARGUMENT) {
+//!         return keeper::main();
+//!     }
+//!     run().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
 //! }
-//! // Before any thread is started:
-//! let mut keeper = Keeper::start(KeeperCommand::default(), KeeperOptions::default())?;
-//! keeper.spawn(1, Spawn::new("true"))?;
-//! // Whenever the keeper's descriptor is readable:
-//! for event in keeper.events()? {
-//!     println!("{event:?}");
+//!
+//! fn run() -> Result<(), KeeperError> {
+//!     // Before any thread is started:
+//!     let mut keeper = Keeper::start(KeeperCommand::default(), KeeperOptions::default())?;
+//!     keeper.spawn(1, Spawn::new("true"))?;
+//!     // Whenever the keeper's descriptor is readable:
+//!     for event in keeper.events()? {
+//!         println!("{event:?}");
+//!     }
+//!     keeper.stop()
 //! }
-//! keeper.stop()
-//! # }
 //! ```
 //!
 //! # Who is who

@@ -109,8 +109,12 @@ impl Keeper {
     ///
     /// # Errors
     /// The program can't be started, isn't a keeper, or can't work here: no /proc, or no PID
-    /// namespace where [`PidNamespace::Require`] asks for one.
+    /// namespace where [`PidNamespace::Require`] asks for one. [`KeeperError::InKeeper`] in a
+    /// program that doesn't look at its first argument.
     pub fn start(command: KeeperCommand, options: KeeperOptions) -> Result<Self, KeeperError> {
+        if std::env::args_os().nth(1).is_some_and(|word| word == super::ARGUMENT) {
+            return Err(KeeperError::InKeeper);
+        }
         let failed =
             |source: io::Error| KeeperError::Start { program: command.program.clone(), source };
         let (ours, theirs) =

@@ -16,6 +16,9 @@ use libtest_mimic::{Arguments, Completion, Trial};
 use remuda_engine::keeper::{self, PidNamespace};
 
 fn main() -> std::process::ExitCode {
+    if let Some(notes) = std::env::var_os(starts::FORGETFUL) {
+        return starts::forgetful(&notes);
+    }
     match std::env::args().nth(1).as_deref() {
         Some(keeper::ARGUMENT) => return keeper::main(),
         Some(pool::ARGUMENT) => return pool::main(),

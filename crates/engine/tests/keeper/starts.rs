@@ -33,6 +33,7 @@ pub const TESTS: &[Test] = &[
 /// Tests of the keeper's own start, which have no mode.
 pub const TESTS_OF_START: &[(&str, fn())] = &[
     ("starts::what_is_no_keeper_is_found_out", what_is_no_keeper_is_found_out),
+    ("starts::a_program_that_is_no_keeper_starts_itself_once", starts_itself_once),
     ("starts::a_namespace_that_is_required_and_denied_is_an_error", required_and_denied),
 ];
 
@@ -338,4 +339,33 @@ fn what_is_no_keeper_is_found_out() {
     let output = by_hand.arg(keeper::ARGUMENT).stdin(Stdio::null()).output().unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("started by a pool"));
+}
+
+/// The variable by which this binary plays a program that never looks at its first argument, and
+/// names the file in which it notes that it was started.
+pub const FORGETFUL: &str = "REMUDA_TEST_FORGETFUL";
+
+/// Such a program.
+pub fn forgetful(notes: &OsString) -> std::process::ExitCode {
+    let mut file = std::fs::File::options().append(true).create(true).open(notes).unwrap();
+    file.write_all(b"started\n").unwrap();
+    // A test that fails must end, too.
+    if std::fs::read_to_string(notes).unwrap().lines().count() < 5 {
+        eprintln!(
+            "{}",
+            Keeper::start(KeeperCommand::default(), KeeperOptions::default()).unwrap_err()
+        );
+    }
+    std::process::ExitCode::FAILURE
+}
+
+fn starts_itself_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let notes = dir.path().join("notes");
+    let output = Command::new("/proc/self/exe").env(FORGETFUL, &notes).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("starts a pool of its own"), "{told}");
+    assert!(told.contains("did not answer as a keeper"), "{told}");
+    let started = std::fs::read_to_string(&notes).unwrap();
+    assert_eq!(started, "started\nstarted\n", "the program, and its keeper that is none");
 }

@@ -103,6 +103,9 @@ fn ask(args: &AdminArgs, write: impl FnOnce(&mut Vec<u8>)) -> Result<Value, Exit
 
 /// The status for people.
 fn table(status: &Value) -> String {
+    if status["phase"].is_null() {
+        return format!("a worker, no pool: pid {}\n", status["pid"]);
+    }
     let number = |value: &Value| value.as_u64().map_or_else(|| "-".to_owned(), grouped);
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let mut out = String::new();
@@ -182,7 +185,7 @@ fn events(events: &Value, now: &Value) -> String {
         };
         let reason = event["reason"].as_str().map(|reason| format!(", {reason}"));
         let job = event["job"]["text"].as_str().map(|job| format!(" with {job}"));
-        let others = event["jobs"].as_u64().unwrap_or(0).saturating_sub(1);
+        let others = event["in_flight"].as_u64().unwrap_or(0).saturating_sub(1);
         let others = (others > 0).then(|| format!(" and {others} more"));
         out.push_str(&format!(
             "{:>10} ago worker {} (slot {}{}){}{}: {}\n",

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use remuda_engine::WorkerKind;
 
+// `shim/` has links to the files of `sdk/`, so that a package of this crate holds them.
 /// Worker, shim and client for Python, in one file.
-const PYTHON_SOURCE: &str = include_str!("../../../../sdk/python/remuda.py");
+const PYTHON_SOURCE: &str = include_str!("../shim/remuda.py");
 /// Worker, shim and client for Node, in one file.
-const NODE_SOURCE: &str = include_str!("../../../../sdk/node/remuda.mjs");
+const NODE_SOURCE: &str = include_str!("../shim/remuda.mjs");
 
 /// A pool of `target`, `FILE.py:FUNCTION` or `pkg.mod:FUNCTION`.
 pub(crate) fn python(chosen: Option<&OsStr>, target: &str) -> WorkerKind {

@@ -34,6 +34,8 @@ const PIECES_LIMIT: usize = 2;
 const END_GRACE: Duration = Duration::from_secs(1);
 /// How often the progress line is told where the run is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// How long a peer may be away before that is said.
+const ABSENCE_PATIENCE: Duration = Duration::from_secs(1);
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
@@ -80,6 +82,18 @@ fn open_input(config: &MapConfig) -> Result<(File, std::path::PathBuf), MapError
     match checked {
         Ok(file) => Ok((file, name)),
         Err(source) => Err(MapError::Input { name, source }),
+    }
+}
+
+/// Says which peers don't come, and why: a run that has no other worker waits for them.
+async fn tell_of_absent(pool: Pool, progress: Arc<Progress>) {
+    remuda_net::sleep(ABSENCE_PATIENCE).await;
+    for worker in pool.status()["workers"].as_array().into_iter().flatten() {
+        let link = &worker["link"];
+        if let (Some(address), Some(why)) = (worker["attached"].as_str(), link["because"].as_str())
+        {
+            progress.say(&format!("remuda: {address} is away, and is tried again: {why}"));
+        }
     }
 }
 
@@ -131,7 +145,11 @@ impl Run {
             takes_bytes: matches!(config.pool.kind, WorkerKind::Filter { .. }),
         };
         let signals = remuda_net::signals(&[SIGINT, SIGTERM])?;
+        let attached = !config.pool.attach.is_empty();
         let pool = Pool::start(config.pool)?;
+        if attached {
+            remuda_net::spawn(tell_of_absent(pool.clone(), progress.clone()));
+        }
         let results = Results::start(plan, config.keep_order, progress.clone(), |sinks| Emitter {
             json: config.json,
             tag: config.tag,

@@ -20,6 +20,8 @@ pub const BLOCKING_IDLE: Duration = Duration::from_secs(10);
 /// The most bytes that may wait for one worker or peer to take them: 2 GiB. What a pool hands to
 /// its workers is bounded by `max_bodies_bytes`, and one that is slow to read has done no wrong.
 pub(crate) const LINK_SEND_LIMIT: usize = 2 << 30;
+/// How many connections there may be at a time, those to workers included: 65,536.
+pub(crate) const CONNECTIONS_LIMIT: usize = 65_536;
 /// The most bytes that may wait for all who are connected: 4 GiB.
 const SEND_POOL_BYTES: usize = 4 << 30;
 
@@ -28,6 +30,7 @@ const SEND_POOL_BYTES: usize = 4 << 30;
 /// [`BLOCKING_THREADS`].
 pub fn net_config() -> Config {
     Config {
+        max_connections: CONNECTIONS_LIMIT,
         send_limit: LINK_SEND_LIMIT,
         send_pool_bytes: SEND_POOL_BYTES,
         blocking: Arc::new(BlockingThreads::default()),

@@ -53,6 +53,8 @@ pub(crate) struct Core {
     /// Bytes of lines that have no end yet, and how many clients are not read because of it.
     pub(crate) unfinished: usize,
     pub(crate) paused: usize,
+    /// Descriptors that are kept for what the program does beside the pool.
+    pub(crate) kept_descriptors: usize,
     /// The client that is read however much there is of such lines.
     pub(crate) favoured: Option<ClientKey>,
     pub(crate) counters: Counted,
@@ -114,6 +116,7 @@ impl Core {
             bodies_bytes: 0,
             unfinished: 0,
             paused: 0,
+            kept_descriptors: 0,
             favoured: None,
             counters: Counted::default(),
             timings: Timings::new(),

@@ -74,6 +74,7 @@ pub use config::{
 };
 pub use error::PoolError;
 pub use front::bind::{runtime_directory, runtime_directory_path};
+pub use front::limits::{descriptor_limit, raise_descriptor_limit};
 pub use front::listener::Listen;
 pub use history::{INCIDENTS_LIMIT, Incident, LostJob};
 pub use job::Form;

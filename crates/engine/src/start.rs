@@ -130,7 +130,7 @@ impl Core {
             Event::Started { id, pid, pidfd } => {
                 let Some(link) = self.links.numbered(id) else { return };
                 link.pid = Some(pid);
-                link.pidfd = Some(pidfd);
+                link.pidfd = pidfd;
                 if let Transport::Filter(_) = link.transport {
                     link.ready = true;
                     link.tail.lines().for_each(|line| self.config.logs.line(id, line));

@@ -6,6 +6,9 @@ use remuda_net::{CloseReason, ConnCtx, ParseResult};
 
 use crate::rings::Rings;
 
+/// The socket that proves that the peer lives, the memory, the doorbells, and one more to watch them.
+const RINGS_DESCRIPTORS: usize = 6;
+
 /// A connection of either kind. A copy is another handle of the same connection.
 #[derive(Clone)]
 pub(crate) enum Wire {
@@ -92,6 +95,14 @@ impl Wire {
         match self {
             Self::Socket(conn) => conn.peer_gone().await,
             Self::Rings(rings) => rings.peer_gone().await,
+        }
+    }
+
+    /// How many descriptors it takes.
+    pub(crate) fn descriptors(&self) -> usize {
+        match self {
+            Self::Socket(_) => 1,
+            Self::Rings(_) => RINGS_DESCRIPTORS,
         }
     }
 

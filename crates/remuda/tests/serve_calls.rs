@@ -241,6 +241,17 @@ fn running_out_of_descriptors_does_not_spin_and_passes() {
     println!("CPU while out of descriptors: {used:?} of {:?}", since.elapsed());
     assert!(used < since.elapsed() / 2, "it spins: {used:?}");
     assert_eq!(first.ask(r#"{"op":"call","id":1,"body":1}"#)["ok"], true);
+    // The worker's own descriptors were not taken.
+    let worker = serve::pids(&first.ask(r#"{"op":"status","id":2}"#)["data"])[0];
+    serve::signal(worker, "KILL");
+    loop {
+        let reply = first.ask(r#"{"op":"call","id":3,"body":1,"timeout_ms":5000}"#);
+        match reply["code"].as_str() {
+            // It was handed to the one that was being killed.
+            Some("worker_lost") => {}
+            code => break assert_eq!(code, None, "{reply}"),
+        }
+    }
     drop(crowd);
     assert_eq!(serve.client().ask(r#"{"op":"call","id":1,"body":1}"#)["ok"], true);
 }

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use remuda_protocol::Code;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
+use crate::blocking::CONNECTIONS_LIMIT;
 use crate::config::PoolConfig;
 use crate::core::Core;
 use crate::front::ClientKey;
@@ -17,6 +19,28 @@ const WATCH_EVERY: Duration = Duration::from_secs(1);
 const UNSENT_LIMIT: usize = 256 << 20;
 /// For all clients together, so many times that may wait; those for whom most waits are cut then.
 const UNSENT_ALL: usize = 2;
+/// Descriptors that a pool keeps for itself, and for each of its workers and peers: sockets, logs,
+/// rings, and all of these twice while a worker is replaced.
+const OWN_DESCRIPTORS: usize = 32;
+const LINK_DESCRIPTORS: usize = 12;
+
+/// How many descriptors the process may have.
+#[must_use]
+pub fn descriptor_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
+/// Lets the process have as many descriptors as it may give itself. Not before the pool was
+/// started: what it starts gets the limit that was there, since programs that use `select` can't
+/// deal with a higher one.
+pub fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // It goes on with what it has.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 /// The most bytes that may wait for one client where bodies have these limits.
 pub(super) fn unsent_limit(config: &PoolConfig) -> usize {
     UNSENT_LIMIT.max(config.max_body_bytes.saturating_mul(2))
@@ -29,6 +53,15 @@ pub(crate) fn watch_every(config: &PoolConfig) -> Duration {
 }
 
 impl Core {
+    /// Whether another client leaves workers and peers the descriptors that they need. A quarter of
+    /// all is for clients in any case.
+    pub(super) fn has_room_for_client(&self) -> bool {
+        let limit = descriptor_limit().min(CONNECTIONS_LIMIT);
+        let links = self.config.dispatch.num_workers as usize + self.peers.len();
+        let kept = links.saturating_mul(LINK_DESCRIPTORS) + OWN_DESCRIPTORS + self.kept_descriptors;
+        self.clients.descriptors() < limit.saturating_sub(kept).max(limit / 4)
+    }
+
     /// Keeps account of lines that have no end yet. One that holds more than its share while all
     /// together hold too much is not read until there is room. `is_another` says that a line ended
     /// before this one began.

@@ -199,6 +199,11 @@ impl Pool {
         address
     }
 
+    /// Keeps so many descriptors for what the program does beside the pool: clients don't get them.
+    pub fn keep_descriptors(&self, count: usize) {
+        self.0.core.borrow_mut().kept_descriptors = count;
+    }
+
     /// Closes the listeners: connections that are open stay.
     pub fn close_listeners(&self) {
         self.0.core.borrow_mut().listeners.iter_mut().for_each(Listening::close);
@@ -207,6 +212,11 @@ impl Pool {
 
 /// Looks who it is before a byte is read.
 async fn admit(pool: Pool, conn: ConnCtx, gate: Gate) {
+    if !pool.0.core.borrow().has_room_for_client() {
+        tracing::debug!("a client was refused: the other descriptors are for workers");
+        conn.close();
+        return;
+    }
     if let Some(uids) = &gate.uids {
         let own = rustix::process::geteuid().as_raw();
         let uid = conn.peer_cred().map(|cred| cred.uid);

@@ -25,11 +25,13 @@ pub(crate) struct Clients {
     places: Vec<(u32, Option<Client>)>,
     free: Vec<u32>,
     count: usize,
+    descriptors: usize,
 }
 
 impl Clients {
     pub(crate) fn insert(&mut self, client: Client) -> ClientKey {
         self.count += 1;
+        self.descriptors += client.wire.descriptors();
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push((0, None));
             (self.places.len() - 1) as u32
@@ -53,6 +55,7 @@ impl Clients {
         *generation = generation.wrapping_add(1);
         self.free.push(key.index);
         self.count -= 1;
+        self.descriptors -= client.wire.descriptors();
         Some(client)
     }
 
@@ -63,6 +66,11 @@ impl Clients {
 
     pub(crate) fn len(&self) -> usize {
         self.count
+    }
+
+    /// How many descriptors they take.
+    pub(crate) fn descriptors(&self) -> usize {
+        self.descriptors
     }
 
     /// All of them, with their names.

@@ -67,7 +67,7 @@ impl Door {
 /// Accepts until the door is closed.
 async fn accept(pool: Pool, door: Rc<Inner>, readable: ReadyFd, gate: Gate) {
     loop {
-        while let Some(next) = door.next() {
+        while let Some(next) = door.next(&pool) {
             match next {
                 Ok(Some(face)) => serve(&pool, &door, face, &gate),
                 Ok(None) => break,
@@ -86,16 +86,18 @@ async fn accept(pool: Pool, door: Rc<Inner>, readable: ReadyFd, gate: Gate) {
 
 impl Inner {
     /// The pair of the next that connects; none once the door is closed.
-    fn next(&self) -> Option<Result<Option<SpscFace>, ShmError>> {
+    fn next(&self, pool: &Pool) -> Option<Result<Option<SpscFace>, ShmError>> {
         let listener = self.listener.borrow();
         let listener = listener.as_ref()?;
-        if self.connections.get() < RINGS_CONNECTIONS_LIMIT {
+        let limit = RINGS_CONNECTIONS_LIMIT;
+        if self.connections.get() < limit && pool.0.core.borrow().has_room_for_client() {
             return Some(listener.accept());
         }
         loop {
             match listener.turn_away() {
                 Ok(true) => tracing::warn!(
-                    "a client was refused: {RINGS_CONNECTIONS_LIMIT} have rings already"
+                    "a client was refused: {} have rings, and descriptors are kept for workers",
+                    self.connections.get()
                 ),
                 Ok(false) => return Some(Ok(None)),
                 Err(error) => return Some(Err(error)),

@@ -80,8 +80,9 @@ pub enum Event {
         /// The process's number where the pool runs. In a PID namespace the worker itself sees
         /// another one.
         pid: u32,
-        /// Readable once the worker has ended; signals sent by it can't hit another process.
-        pidfd: OwnedFd,
+        /// Readable once the worker has ended; signals sent by it can't hit another process. None if
+        /// this process had no descriptor left for it.
+        pidfd: Option<OwnedFd>,
     },
     /// The worker's program could not be started.
     StartFailed {

@@ -286,9 +286,6 @@ impl Keeper {
         let Some(frame) = self.inbox.next().map_err(|_| garbage("no frame"))? else {
             return Ok(None);
         };
-        if frame.fds_lost {
-            return Err(KeeperError::Unreachable { source: Errno::MFILE.into() });
-        }
         Report::from_frame(frame).map(Some).map_err(|_| garbage("no message"))
     }
 }

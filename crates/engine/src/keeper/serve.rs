@@ -165,7 +165,7 @@ impl Serving {
         };
         let shown = self.pid_for_pool(&pidfd).unwrap_or(pid.as_raw_pid().cast_unsigned());
         self.workers.insert(id, Worker { pid, mark, reaped: false, clearing: None });
-        Event::Started { id, pid: shown, pidfd }
+        Event::Started { id, pid: shown, pidfd: Some(pidfd) }
     }
 
     /// The process's number in the pool's namespace, which its `/proc` gives for any pidfd.

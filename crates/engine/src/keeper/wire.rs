@@ -95,7 +95,7 @@ impl Report {
             Self::Ready { namespaced } => drop(out.u8(0).u8(namespaced.into())),
             Self::Refused { reason } => drop(out.u8(1).text(OsStr::new(&reason))),
             Self::Event(Event::Started { id, pid, pidfd }) => {
-                out.u8(2).u64(id).u64(pid.into()).fd(Some(pidfd));
+                out.u8(2).u64(id).u64(pid.into()).fd(pidfd);
             }
             Self::Event(Event::StartFailed { id, error }) => {
                 out.u8(3).u64(id).text(&error.program).u64(error.errno as u64).failure(&error.kind);
@@ -120,7 +120,7 @@ impl Report {
             1 => Self::Refused { reason: from.text()?.to_string_lossy().into_owned() },
             2 => {
                 let (id, pid) = (from.u64()?, from.u64()? as u32);
-                Self::Event(Event::Started { id, pid, pidfd: from.fd()?.ok_or(Malformed)? })
+                Self::Event(Event::Started { id, pid, pidfd: from.fd()? })
             }
             3 => {
                 let id = from.u64()?;

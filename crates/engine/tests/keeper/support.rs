@@ -77,7 +77,7 @@ impl Herd {
 
     pub fn started(&mut self, id: u64) -> (u32, OwnedFd) {
         match self.next() {
-            Event::Started { id: told, pid, pidfd } if told == id => (pid, pidfd),
+            Event::Started { id: told, pid, pidfd } if told == id => (pid, pidfd.unwrap()),
             other => panic!("{other:?} instead of the start of {id}"),
         }
     }

@@ -245,6 +245,7 @@ impl Serve {
             runtime_directory()?;
         }
         let pool = Pool::start(pool)?;
+        remuda_engine::raise_descriptor_limit();
         for listener in inherited {
             let address = match listener {
                 Inherited::Unix(listener) => pool.listen_on_unix(listener, at_default)?,
@@ -259,6 +260,7 @@ impl Serve {
             say::line(format_args!("remuda: listening at {address}"));
         }
         let http = Http::start(&http, pool.remote())?;
+        pool.keep_descriptors(http.as_ref().map_or(0, |http| http.connections));
         for address in http.iter().flat_map(|http| &http.addresses) {
             say::line(format_args!("remuda: listening at {address}"));
         }

@@ -65,6 +65,8 @@ pub(crate) struct Http {
     thread: Option<JoinHandle<()>>,
     /// Where they listen, as it came out.
     pub(crate) addresses: Vec<String>,
+    /// How many connections there may be at a time.
+    pub(crate) connections: usize,
 }
 
 impl Http {
@@ -72,8 +74,9 @@ impl Http {
     pub(crate) fn start(options: &HttpOptions, remote: Remote) -> Result<Option<Self>, HttpError> {
         let mut doors = Vec::new();
         let mut addresses = Vec::new();
-        let calls = Arc::new(Traffic::new("call", CALL_CONNECTIONS));
-        let admin = Arc::new(Traffic::new("admin", ADMIN_CONNECTIONS));
+        let most = remuda_engine::descriptor_limit();
+        let calls = Arc::new(Traffic::new("call", CALL_CONNECTIONS.min(most / 4).max(1)));
+        let admin = Arc::new(Traffic::new("admin", ADMIN_CONNECTIONS.min(most / 16).max(1)));
         if let Some(address) = &options.calls {
             let guarded = options.insecure || options.token.is_some();
             let (listener, at) = address.bind(guarded, HttpError::OpenCalls)?;
@@ -91,6 +94,7 @@ impl Http {
         if doors.is_empty() {
             return Ok(None);
         }
+        let connections = doors.iter().map(|door| door.traffic.limit()).sum();
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -102,7 +106,7 @@ impl Http {
             .name("remuda-http".into())
             .spawn(move || runtime.block_on(server::serve(doors, head_timeout, stopped)))
             .map_err(HttpError::Thread)?;
-        Ok(Some(Self { stop, thread: Some(thread), addresses }))
+        Ok(Some(Self { stop, thread: Some(thread), addresses, connections }))
     }
 }
 

@@ -45,6 +45,11 @@ impl Traffic {
         Self { name, limit, places, open: AtomicUsize::new(0), responses: Mutex::default() }
     }
 
+    /// How many connections there may be.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Counts a response.
     pub(super) fn answered(&self, status: StatusCode) {
         let mut responses = self.responses.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,6 +6,7 @@ WORKS = {
     "up": "a stream upward", "burst": "a stream upward, read by bursts", "flight": "down and up, 256 on their way",
     "round": "down and up, one at a time",
 }
+ORDER = ["remuda-uring", "remuda-mio", "tokio", "ringline", "bare"]
 NUMBERS = {"cpu_us": "processor time a request", "p50_us": "p50", "per_second": "requests/s", "bytes_each": "memory a connection"}
 
 
@@ -55,12 +56,17 @@ def is_memory(line):
 
 
 def columns(lines, show, title):
-    servers = list(dict.fromkeys(server for line in lines for server in line["servers"]))
+    servers = sorted({server for line in lines for server in line["servers"]}, key=place)
     out = [f"| {title} | " + " | ".join(servers) + " |", "| --- |" + " --- |" * len(servers)]
     for line in lines:
         cells = (show(line["servers"][server]) if server in line["servers"] else "" for server in servers)
         out.append(f"| {line['what']} | " + " | ".join(cells) + " |")
     return out
+
+
+def place(server):
+    """Ours first, and the floor last."""
+    return (ORDER.index(server) if server in ORDER else len(ORDER), server)
 
 
 def threads(lines):

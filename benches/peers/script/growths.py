@@ -9,10 +9,10 @@ MEMORY_MAX = 2
 # Two points beside each other differ by as much by chance.
 NOISE = 1.1
 AIM = (
-    "The aim: twice as many cost at most twice the memory, and no more processor time a job, where growth by less than "
-    f"{NOISE} is not told from none. A floor is a program under the same load that parses nothing: what it grows by, the kernel "
-    "and the processor cost anybody. So from each line to the next the processor time may grow by a factor of the floor's, too; "
-    "such an aim is counted as met *beside the floor*, and what the growth is in microseconds is said of both."
+    f"The aim: twice as many cost at most twice the memory, and no more processor time a job; growth by less than {NOISE} is not told "
+    "from none. A floor is a program that parses nothing, under the same load: where a message costs it more than at any line before, "
+    "the kernel and the processor ask that of anybody, and the pool may grow by the same factor. The aim is then met *beside the "
+    "floor*; under each table stands by how much both grow, in microseconds too."
 )
 
 
@@ -70,7 +70,11 @@ def value(point, name, floor=None):
 
 def doubling(one, other, name, floor=None):
     """What twice as many cost, between two points."""
-    return (value(other, name, floor) / value(one, name, floor)) ** (1 / math.log2(other["x"] / one["x"]))
+    return (value(other, name, floor) / value(one, name, floor)) ** (1 / doublings(one, other))
+
+
+def doublings(one, other):
+    return math.log2(other["x"] / one["x"])
 
 
 def steepest(points, name, floor=None):
@@ -79,11 +83,17 @@ def steepest(points, name, floor=None):
 
 
 def beyond(points):
-    """Where the processor time grows by more than it may, and by more than the first floor's."""
-    def allowed(one, other):
-        return max([NOISE, *(doubling(one, other, "cpu_us", floor) for floor in list(one.get("floors", {}))[:1])])
+    """Where the processor time grows by more than it may."""
+    return [other["x"] for one, other, floor in zip(points, points[1:], dearer(points))
+            if doubling(one, other, "cpu_us") > NOISE * floor ** (1 / doublings(one, other))]
 
-    return [other["x"] for one, other in zip(points, points[1:]) if doubling(one, other, "cpu_us") > allowed(one, other)]
+
+def dearer(points):
+    """By what factor the first floor is dearer at each line but the first than at any before: 1 where it isn't."""
+    for name in list(points[0].get("floors", {}))[:1]:
+        figures = [cpu(point, name) for point in points]
+        return [max(1.0, figure / max(figures[:index])) for index, figure in enumerate(figures) if index]
+    return [1.0] * (len(points) - 1)
 
 
 def by_floor(points):

@@ -43,9 +43,9 @@ def text(rows, results, plan, places, charts):
     lines += chart(charts, "ratios", "How many times as good as its peer Remuda is, with 95 % intervals and aims")
     for title, aims, body in sections:
         lines += [f"### {title}", "", *body, "", *missed(aims)]
-    lines += ["### The commands", "", "`remuda` is `target/release/remuda`; `relay`, `load`, `nats-peer`, `iceoryx-peer`, "
-              "`net-rows` and `threads-rows` are in `benches/peers/target/release`; `figures` is the bench of `crates/shm`. "
-              "The servers are those in front of a semicolon.", ""]
+    lines += ["### The commands", "", "`remuda` is `target/release/remuda`; `relay`, `load`, `fanout`, `nats-peer`, `iceoryx-peer`, "
+              "`net-server`, `net-rows` and `threads-rows` are in `benches/peers/target/release`; `figures` is the bench of `crates/shm`. "
+              "The servers are those in front of a semicolon. `python3 benches/peers/peers.py --quick --only ROW` measures one anew.", ""]
     for row, _ in there:
         lines += commands(row, places, plan)
     return "\n".join(lines) + "\n"
@@ -64,7 +64,7 @@ def pair_sections(there):
 def program_sections(there):
     for row, result in there:
         if isinstance(row, Program):
-            yield row.what, elsewhere.aims(row, result), failed_or(result, elsewhere.table)
+            yield row.what, elsewhere.aims(row, result), [row.words, "", *failed_or(result, elsewhere.table)]
 
 
 def growth_sections(there, charts):
@@ -104,7 +104,8 @@ def measured(there, plan, count):
     so_far = f", so far {len(there)} of {count} rows" if len(there) < count else ""
     return (f"Measured on {last['date']} at {', '.join(commits)} ({MODES[plan.mode]}, {took}{so_far}): {last['cpu']}, {last['memory']}, "
             f"{last['kernel']}, Python {last['python']}, Node {last['node']}, Rust {last['rust']}. A row's ratio is Remuda's figure by the peer's, the median of interleaved "
-            "pairs with the 95 % interval of the bootstrap. An aim is met when the interval reaches it.")
+            "pairs with the 95 % interval of the bootstrap: of times less is better, of jobs/s more. An aim is met when the interval "
+            "reaches it. A floor is what a program that does the least has of the same peer.")
 
 
 def short(row, result):
@@ -119,10 +120,10 @@ def short(row, result):
 def table(pairs, there):
     floors = {row.name: (row, result) for row, result in there if isinstance(row, Pair) and "ours" in result}
     bounded = any(row.floors for row, _ in pairs)
-    heads = ["what", "the least" if pairs[0][0].group == "floor" else "Remuda", "peer", "ratio (95 % interval)", "pairs", "aim", *(["floor"] if bounded else [])]
+    heads = ["row", "what", "the least" if pairs[0][0].group == "floor" else "Remuda", "peer", "ratio (95 % interval)", "pairs", "aim", *(["floor"] if bounded else [])]
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for row, result in pairs:
-        cells = [row.what, *compared(row, result), *([floor(row, floors)] if bounded else [])]
+        cells = [f"`{row.name}`", row.what, *compared(row, result), *([floor(row, floors)] if bounded else [])]
         lines.append(f"| {' | '.join(cells)} |")
     if any(len(result.get("ours", range(PAIRS_USUAL))) < PAIRS_USUAL for _, result in pairs):
         lines += ["", f"Fewer than {PAIRS_USUAL} pairs: the row's time was over."]
@@ -196,7 +197,8 @@ def small(value, unit=""):
 def commands(row, places, plan):
     if isinstance(row, Pair):
         return [f"- `{row.name}`: {row.what}", *(f"  - {code(side, places, plan)}" for side in (row.ours, row.peer))]
-    return [f"- `{row.name}`: `{places.shown(row.command)}`"]
+    beside = [f"  - {floor.name}: `{places.shown(floor.command)}`" for floor in getattr(row, "floors", [])]
+    return [f"- `{row.name}`: `{places.shown(row.command)}`", *beside]
 
 
 def code(side, places, plan):

@@ -12,14 +12,17 @@ STYLE = """<style>
 .ground { fill: #ffffff } text { font: 13px sans-serif; fill: #24292f } .faint { fill: #57606a } .grid { stroke: #d0d7de }
 .bar { fill: #4c8bf5 } .behind { fill: #d1772e } .whisker { stroke: #24292f; stroke-width: 1.5 }
 .aim { stroke: #cf222e; stroke-width: 2 } .line { fill: none; stroke: #4c8bf5; stroke-width: 2 } .dot { fill: #4c8bf5 }
-.line.floor { stroke-dasharray: 2 5; stroke-width: 1.5 } .line.second { stroke: #d1772e } .dot.second, text.second { fill: #d1772e } text.first { fill: #4c8bf5 }
+.least { stroke: #24292f; stroke-width: 2; stroke-dasharray: 2 2 } .line.floor { stroke-dasharray: 2 5; stroke-width: 1.5 }
+.line.second { stroke: #d1772e } .dot.second, text.second { fill: #d1772e } text.first { fill: #4c8bf5 }
 @media (prefers-color-scheme: dark) {
-.ground { fill: #0d1117 } text { fill: #e6edf3 } .faint { fill: #9198a1 } .grid { stroke: #3d444d } .whisker { stroke: #e6edf3 } .aim { stroke: #ff7b72 } }
+.ground { fill: #0d1117 } text { fill: #e6edf3 } .faint { fill: #9198a1 } .grid { stroke: #3d444d } .whisker, .least { stroke: #e6edf3 } .aim { stroke: #ff7b72 } }
 </style>"""
 WIDTH = 860
 BAR, NAMES, TOP, FOOT = 24, 400, 34, 44
 PANEL_WIDTH, PANEL_HEIGHT, MARGIN = 280, 190, 56
 NAME_MAX = 48
+# Above it, an axis is labelled by the powers of ten instead of by its values.
+X_WORDS_MAX = 1000
 KINDS = ("first", "second")
 PANELS = [("jobs_per_second", "jobs/s"), ("memory_mib", "memory, MiB"), ("cpu_us", "processor time a job, us")]
 
@@ -27,8 +30,8 @@ PANELS = [("jobs_per_second", "jobs/s"), ("memory_mib", "memory, MiB"), ("cpu_us
 def write(rows, results, folder):
     """Writes what there are results for, and gives the files' names by what they show."""
     charts = {}
-    pairs = [(row, results[row.name]) for row in rows if isinstance(row, Pair) and row.group != "floor" and "ours" in results.get(row.name, {})]
-    if pairs:
+    pairs = [(row, results[row.name]) for row in rows if isinstance(row, Pair) and "ours" in results.get(row.name, {})]
+    if any(row.group != "floor" for row, _ in pairs):
         charts["ratios"] = save(folder / "performance-ratios.svg", bars(pairs))
     for row in rows:
         if isinstance(row, Growth) and row.plotted:
@@ -63,13 +66,16 @@ def stroke(kind, x1, y1, x2, y2):
 
 def bars(pairs):
     """How many times as good: where less is better the ratio is turned round, so that right is good."""
-    entries = []
+    entries, floors = [], {}
     for row, result in pairs:
         middle, low, high = paired(result["ours"], result["peer"])
         aim = row.aim[1] if row.aim else None
         if row.less_is_better:
             middle, low, high, aim = 1 / middle, 1 / high, 1 / low, aim and 1 / aim
-        entries.append((row, middle, low, high, aim))
+        if row.group == "floor":
+            floors[row.name] = middle
+        else:
+            entries.append((row, middle, low, high, aim))
     least = min(0.5, *(min(low, aim or low) for _, _, low, _, aim in entries))
     most = max(2.0, *(max(high, aim or high) for _, _, _, high, aim in entries))
     first, last = math.log10(least) - 0.05, math.log10(most) + 0.05
@@ -94,7 +100,8 @@ def bars(pairs):
         ]
         if aim:
             parts.append(stroke("aim", at(aim), y, at(aim), y + BAR - 4))
-    parts.append(label(NAMES, height - 10, "red: the aim; thin: 95 % interval", kind="faint"))
+        parts += [stroke("least", at(floors[name]), y, at(floors[name]), y + BAR - 4) for name in row.floors if name in floors]
+    parts.append(label(NAMES, height - 10, "red: the aim; dotted: the floors; thin: 95 % interval", kind="faint"))
     return svg(WIDTH, height, parts)
 
 
@@ -112,10 +119,12 @@ def lines(together):
         if name == "cpu_us":
             series += [(f"{kind} floor", floor(points)) for kind, (_, points) in zip(KINDS, together) if "floors" in points[0]]
         parts += panel(index * (PANEL_WIDTH + 6), title, together[0][0].grows, series)
+    below = []
     if len(together) > 1:
-        for index, (row, _) in enumerate(together):
-            parts.append(label(MARGIN + index * (WIDTH - MARGIN) / 2, PANEL_HEIGHT + 80, row.what, kind=KINDS[index]))
-    return svg(3 * PANEL_WIDTH + 12, PANEL_HEIGHT + (92 if len(together) > 1 else 64), parts)
+        below = [label(MARGIN + index * PANEL_WIDTH, PANEL_HEIGHT + 80, row.what, kind=KINDS[index]) for index, (row, _) in enumerate(together)]
+    if any("floors" in points[0] for _, points in together):
+        below.append(label(3 * PANEL_WIDTH - 2, PANEL_HEIGHT + 80, "dotted: the floor", "end", "faint"))
+    return svg(3 * PANEL_WIDTH + 12, PANEL_HEIGHT + (92 if below else 64), [*parts, *below])
 
 
 def floor(points):
@@ -143,7 +152,8 @@ def panel(left, title, grows, series):
     for tick in ticks(y_low, y_high):
         _, y = at(points[0][0], tick)
         parts += [stroke("grid", left + MARGIN, y, left + PANEL_WIDTH - 14, y), label(left + MARGIN - 4, y + 4, short(tick), "end", "faint")]
-    for tick in powers(x_low, x_high):
+    values = [x for x, _ in series[0][1]]
+    for tick in values if max(values) <= X_WORDS_MAX else powers(x_low, x_high):
         x, _ = at(tick, points[0][1])
         parts.append(label(x, PANEL_HEIGHT + 40, short(tick), "middle", "faint"))
     parts.append(label(left + PANEL_WIDTH - 14, PANEL_HEIGHT + 55, grows, "end", "faint"))

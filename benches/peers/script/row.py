@@ -119,6 +119,8 @@ class Program:
     quick: list
     # How long it takes with few pairs and with many, roughly.
     seconds: tuple
+    # What a reader has to know of its table.
+    words: str = ""
     # Why an aim isn't met, by the words of the row that the program prints, what is measured, and
     # the peer: shown only as long as it isn't.
     whys: dict = dataclasses.field(default_factory=dict)

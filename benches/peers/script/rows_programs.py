@@ -2,6 +2,13 @@
 
 from script.row import Program
 
+NETWORK = (
+    "Echo servers and proxies, whose processor time is user and system of all their threads. `remuda-uring` and `remuda-mio` are the "
+    "runtime on its two drivers, tokio's is its `current_thread`, ringline has one worker, and `bare` is a loop on io_uring without a "
+    "runtime, the floor: multishot receives, provided buffers, one system call a turn."
+)
+THREADS = "`remuda-threads`, messages from workers to their owner and back."
+
 # Why aims of the network aren't met, as far as they aren't: by the figures in the table above.
 BEYOND_BARE = (
     "a request costs about 0.3 us more than in the bare loop: a task is woken and polled for it, and a buffer given out and taken "
@@ -32,10 +39,10 @@ FORWARDED = (
 def rows(places):
     quick, pairs = ["--quick"], ["--pairs", "15"]
     return [
-        Program("net", "The network: an echo server on core 0, its load on core 1", [places.peer("net-rows"), "--json"], quick, (60, 900), whys()),
-        Program("threads", "Threads, u64 messages", [places.peer("threads-rows"), "--json"], pairs, (15, 60)),
+        Program("net", "The network: an echo server on core 0, its load on core 1", [places.peer("net-rows"), "--json"], quick, (60, 900), NETWORK, whys()),
+        Program("threads", "Threads, u64 messages", [places.peer("threads-rows"), "--json"], pairs, (15, 60), THREADS),
         Program("threads-one-core", "Threads, u64 messages, all on one core",
-                [places.peer("threads-rows"), "--one-core", "--json"], pairs, (15, 60)),
+                [places.peer("threads-rows"), "--one-core", "--json"], pairs, (15, 60), THREADS),
     ]
 
 

@@ -4,7 +4,7 @@ from script.row import Pair, Side
 
 ICEORYX = "iceoryx2 0.10"
 WHY_EVENT = (
-    "bare eventfds, with nothing done between them, take 0.47 of iceoryx2's time by the figures of this table. The aim leaves half a "
+    "bare eventfds, with nothing done between them, take 0.47 of iceoryx2's time the floor. The aim leaves half a "
     "microsecond for two messages that are written, published and read, each by a core that has just woken."
 )
 WHY_EVENTFDS = ("Both sides make the same two system calls a trip. What is left is 0.4 us on each side: the lines of the "

@@ -54,6 +54,15 @@ class Growths(unittest.TestCase):
         # The floor grows in the first step, the pool in the second.
         self.assertFalse(cpu_aim(result([1, 2, 4], [1, 1, 1.2], floor=[0.1, 0.2, 0.2])).met)
 
+    def test_a_floor_that_only_grows_back_to_what_it_was_is_no_excuse(self):
+        self.assertFalse(cpu_aim(result([1, 2, 4], [1, 1, 1.3], floor=[0.3, 0.1, 0.3])).met)
+        self.assertTrue(cpu_aim(result([1, 2, 4], [1, 1, 1.3], floor=[0.3, 0.1, 0.37])).met)
+
+    def test_the_floors_growth_is_taken_for_as_many_doublings(self):
+        # Four times as many, and each doubling 1.5 times as dear, for both.
+        self.assertTrue(cpu_aim(result([1, 4], [1, 2.25], floor=[0.1, 0.225])).met)
+        self.assertFalse(cpu_aim(result([1, 4], [1, 2.25], floor=[0.1, 0.15])).met)
+
     def test_a_floor_that_shrinks_takes_nothing_away(self):
         self.assertTrue(cpu_aim(result([1, 2], [1, 1.05], floor=[0.2, 0.1])).met)
 

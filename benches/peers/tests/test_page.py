@@ -30,7 +30,7 @@ def text(rows, results, charts=None):
 class Page(unittest.TestCase):
     def test_a_pair_has_its_figures_its_ratio_and_its_aim(self):
         made = text([pair("fast", ("at most", 0.5))], {"fast": of(2.0, 5.0)})
-        self.assertIn("| what fast does | ours: 2 us | peer: 5 us | 0.4 (0.4 to 0.4) | 15 | at most 0.5: met |", made)
+        self.assertIn("| `fast` | what fast does | ours: 2 us | peer: 5 us | 0.4 (0.4 to 0.4) | 15 | at most 0.5: met |", made)
         self.assertIn("**1 of 1 aims are met.**", made)
         self.assertIn("  - `a 0.5`", made)
 
@@ -51,8 +51,8 @@ class Page(unittest.TestCase):
         rows = [pair("good"), pair("bad"), pair("young")]
         results = {"good": of(1.5), "bad": {"where": WHERE, "error": "a | b\n" + "c" * 500}, "young": {"where": WHERE, "missing": True}}
         made = text(rows, results)
-        self.assertIn("| what bad does | ours | peer | did not run: a / b ccc", made)
-        self.assertIn("| what young does | ours | peer | not there yet |", made)
+        self.assertIn("| `bad` | what bad does | ours | peer | did not run: a / b ccc", made)
+        self.assertIn("| `young` | what young does | ours | peer | not there yet |", made)
         self.assertIn("1.5 (1.5 to 1.5)", made)
 
     def test_a_program_that_failed_in_the_middle_keeps_what_it_printed(self):

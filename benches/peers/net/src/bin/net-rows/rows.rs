@@ -137,7 +137,8 @@ pub fn rows() -> Vec<Row> {
         },
         Row {
             name: "tcp-64k-8k",
-            what: "as tcp-64k; tokio and the bare loop with buffers of 8 KiB, as tokio's copy has",
+            what: "echo of 64 KiB on TCP, 16 connections, 1 in flight each; all but remuda-net with \
+                   buffers of 8 KiB, as tokio's copy has",
             buffer: 8 << 10,
             buffers: 256,
             ..LARGE
@@ -180,7 +181,8 @@ pub fn rows() -> Vec<Row> {
         },
         Row {
             name: "proxy-64k-8k",
-            what: "as proxy-64k; tokio and the bare loop with buffers of 8 KiB, as tokio's copy has",
+            what: "forwarding of 64 KiB and its answer on TCP, 16 connections, 1 in flight each; all \
+                   but remuda-net with buffers of 8 KiB, as tokio's copy has",
             mode: "proxy",
             buffer: 8 << 10,
             buffers: 256,

@@ -36,19 +36,26 @@ def network(lines):
     if idle:
         out += ["", *columns(idle, lambda figures: f"{figures['bytes_each']:,.0f} B", "memory a connection")]
     kinds = list(dict.fromkeys((measured(aim), aim["aim"]) for line in lines for aim in line["aims"]))
-    out += ["", "Ratios with their 95 % intervals; in bold those that miss the aim at the head of the column.", "",
+    out += ["", "Ratios with their 95 % intervals; in bold those that miss the aim at the head of the column, and "
+            "beside them what the bare loop has of the same peer.", "",
             "| row | " + " | ".join(f"{words}: {aim}" for words, aim in kinds) + " |", "| --- |" + " --- |" * len(kinds)]
     for line in lines:
-        ratios = {(measured(aim), aim["aim"]): ratio(aim) for aim in line["aims"]}
+        ratios = {(measured(aim), aim["aim"]): ratio(aim, floor(line, aim)) for aim in line["aims"]}
         if ratios:
             out.append(f"| {line['what']} | " + " | ".join(ratios.get(kind, "") for kind in kinds) + " |")
     return out
 
 
-def ratio(aim):
+def ratio(aim, floor):
     median, low, high = aim["ratio"]
     shown = f"{median:.2f} ({low:.2f} to {high:.2f})"
-    return shown if aim["met"] else f"**{shown}**"
+    return shown if aim["met"] else f"**{shown}**{floor}"
+
+
+def floor(line, aim):
+    """What the bare loop has of the same peer."""
+    bare = line.get("ratios", {}).get(f"bare/{aim['of'].split('/')[1]}", {}).get(aim["measure"])
+    return f"; bare {bare[0]:.2f}" if bare else ""
 
 
 def is_memory(line):

@@ -61,6 +61,17 @@ class Page(unittest.TestCase):
         self.assertIn("| an echo | 1.00 us (p50 2 us) |", made)
         self.assertIn("It failed: exited with 1", made)
 
+    def test_an_aim_of_the_network_that_is_missed_has_the_bare_loop_beside_it(self):
+        line = {
+            "row": "x", "what": "an echo", "servers": {"remuda-uring": {"cpu_us": 1.0, "p50_us": 2.0}},
+            "ratios": {"bare/tokio": {"cpu_us": [0.9, 0.8, 1.0]}},
+            "aims": [{"measure": "cpu_us", "of": "remuda-uring/tokio", "aim": "at most 1", "met": False, "ratio": [1.02, 1.01, 1.03]}],
+        }
+        row = Program("net", "The network", [], [], (1, 1), whys={("an echo", "cpu_us", "tokio"): SLOW})
+        made = text([row], {"net": {"where": WHERE, "lines": [line]}})
+        self.assertIn("| an echo | **1.02 (1.01 to 1.03)**; bare 0.90 |", made)
+        self.assertIn(SLOW, made)
+
     def test_an_unfinished_run_says_how_many_rows_there_are(self):
         rows = [pair("one"), pair("two")]
         self.assertIn("so far 1 of 2 rows", text(rows, {"one": of(1)}))

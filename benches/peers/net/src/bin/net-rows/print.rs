@@ -28,6 +28,9 @@ pub fn row(row: &Row, all: &[Series], as_json: bool) {
         (Server::RemudaUring, Server::Ringline),
         (Server::RemudaUring, Server::Tokio),
         (Server::RemudaMio, Server::Tokio),
+        // The floor of what the peers are measured by.
+        (Server::Bare, Server::Ringline),
+        (Server::Bare, Server::Tokio),
     ];
     let (mut figures, mut ratios, mut text) = (Map::new(), Map::new(), String::new());
     for series in all {

@@ -96,18 +96,27 @@ async fn a_batch_larger_than_the_ring_wakes_a_consumer_that_sleeps() {
 
 #[tokio::test]
 async fn a_batch_does_what_its_sends_would() {
-    let (face, handle) = pair(&small(16));
-    let batch = numbered(10);
-    handle.send_batch(&batch).await.unwrap();
-    for message in &batch {
-        handle.send(message.clone()).await.unwrap_or_else(|_| unreachable!());
-        if handle.capacity() == 16 {
-            assert_eq!(face.recv().await.as_ref().map(Bytes::len), Some(message.len()));
-        }
+    // A ring that holds both, and one that neither fits into.
+    for capacity in [16, 3] {
+        let (face, handle) = pair(&small(capacity));
+        let batch = numbered(8);
+        let send = async {
+            handle.send_batch(&batch).await.unwrap();
+            for message in &batch {
+                handle.send(message.clone()).await.unwrap();
+            }
+        };
+        let receive = async {
+            let mut got = Vec::new();
+            while got.len() < 16 {
+                got.extend(face.recv().await);
+            }
+            got
+        };
+        let ((), got) = tokio::join!(send, receive);
+        assert_eq!(got[..8], batch, "the batch, in its order");
+        assert_eq!(got[8..], batch, "the single ones");
     }
-    let mut got = Vec::new();
-    assert_eq!(face.recv_batch(&mut got, 100).await, 10);
-    assert_eq!(got, batch);
 }
 
 #[tokio::test]
@@ -124,26 +133,34 @@ async fn sizes_are_checked_before_anything_is_published() {
 
 #[tokio::test]
 async fn a_full_ring_yields_to_other_tasks() {
-    let (face, handle) = pair(&small(1));
-    let ran = Arc::new(AtomicBool::new(false));
-    let other = {
-        let ran = Arc::clone(&ran);
-        tokio::spawn(async move {
-            ran.store(true, Ordering::Relaxed);
-            let mut count = 0;
-            while face.recv().await.is_some() {
-                count += 1;
+    for in_batch in [true, false] {
+        let (face, handle) = pair(&small(1));
+        let ran = Arc::new(AtomicBool::new(false));
+        let other = {
+            let ran = Arc::clone(&ran);
+            tokio::spawn(async move {
+                ran.store(true, Ordering::Relaxed);
+                let mut count = 0;
+                while face.recv().await.is_some() {
+                    count += 1;
+                }
+                count
+            })
+        };
+        if in_batch {
+            handle.send_batch(&numbered(2)).await.unwrap();
+        } else {
+            for message in numbered(2) {
+                handle.send(message).await.unwrap();
             }
-            count
-        })
-    };
-    handle.send_batch(&numbered(2)).await.unwrap();
-    assert!(
-        ran.load(Ordering::Relaxed),
-        "on one thread, the send can only end after the other ran"
-    );
-    drop(handle);
-    assert_eq!(other.await.unwrap(), 2);
+        }
+        assert!(
+            ran.load(Ordering::Relaxed),
+            "on one thread, the send can only end after the other ran"
+        );
+        drop(handle);
+        assert_eq!(other.await.unwrap(), 2);
+    }
 }
 
 #[tokio::test]

@@ -115,7 +115,8 @@ fn with_no_buffer_send_waits_for_the_manager() {
         })
         .unwrap();
         assert_eq!(outcome.recv().unwrap(), Err(TrySendError::Full(1)), "nobody waits");
-        assert_eq!(outcome.try_recv(), Err(mpsc::TryRecvError::Empty), "2 isn't taken");
+        let waited = outcome.recv_timeout(Duration::from_millis(20));
+        assert_eq!(waited, Err(mpsc::RecvTimeoutError::Timeout), "2 isn't taken");
         assert_eq!(pool.recv(), Ok(2));
         assert_eq!(outcome.recv().unwrap(), Ok(()));
     });

@@ -372,7 +372,11 @@ async fn a_thousand_sends_of_one_turn_are_few_calls() {
     for _ in 0..1_000 {
         conn.send_nowait(b"0123456789").unwrap();
     }
-    // All of one turn is in the socket at once: one read gets far more than one message.
+    // Nothing of it is in the socket before the turn ends.
+    assert_eq!(conn.unsent(), 10_000);
+    peer.set_nonblocking(true).unwrap();
+    assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    // Then all is there at once: one read gets far more than one message.
     conn.flushed(0).await.unwrap();
     let mut bytes = [0; 10_000];
     assert_eq!(peer.read(&mut bytes).unwrap(), 10_000);

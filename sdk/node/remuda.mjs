@@ -33,6 +33,7 @@ const MAX_ID_BYTES = 64;
 const ERROR_CHARS = 2000; // of an `error`
 const TRACEBACK_CHARS = 8000; // of a `traceback`
 const HANDSHAKE_MS = 10_000; // how long a client waits for the handshake's answer
+const TIMER_MS_MAX = 2 ** 31 - 1; // setTimeout takes a longer one for no time at all
 const CANCEL_MS = 1_000; // how long past its timeout a client waits for the pool's own answer
 const MAP_WINDOW = 64; // jobs that `Client.map` has in flight
 const EXIT_CANNOT_SERVE = 78; // EX_CONFIG: the function couldn't be loaded, or there is nobody to serve
@@ -718,7 +719,8 @@ class Client {
     this.#connectTimeout = connectTimeout;
   }
 
-  /** The result of one job. `timeout` is in milliseconds and enforced by the pool; `signal` cancels the job. */
+  /** The result of one job. `timeout` is in milliseconds and enforced by the pool; `signal` cancels the job. Rejects with
+   * RemudaError, and with RangeError for a timeout that is none. */
   async call(body, { timeout, signal } = {}) {
     let json;
     try {
@@ -786,8 +788,8 @@ class Client {
   }
 
   async #ask(op, fields, timeout, signal) {
+    const budget = op === "call" ? budgetOf(timeout) : "";
     const link = await this.link();
-    const budget = timeout === undefined || op !== "call" ? "" : `,"timeout_ms":${Math.max(1, Math.ceil(timeout))}`;
     const answer = await link.ask(op, fields + budget, timeout, signal);
     if (!answer.ok) throw new RemudaError(answer.code ?? "internal", answer.error ?? "", answer.traceback);
     return answer.data;
@@ -887,8 +889,9 @@ class Link {
       };
       const aborted = () => giveUp(signal.reason);
       const waiter = { resolve: settle(resolve), reject: settle(reject) };
-      const timer = timeout === undefined ? undefined : setTimeout(
-        () => giveUp(new RemudaError("timeout", `no answer within ${timeout} ms`)), timeout + CANCEL_MS);
+      const timer = timeout == null ? undefined : setTimeout(
+        () => giveUp(new RemudaError("timeout", `no answer within ${timeout} ms`)),
+        Math.min(timeout + CANCEL_MS, TIMER_MS_MAX));
       signal?.addEventListener("abort", aborted);
       this.waiting.set(id, waiter);
       this.socket.write(`{"op":"${op}","id":${id}${fields}}\n`);
@@ -903,6 +906,15 @@ class Link {
     this.socket.destroy();
     for (const waiter of [...this.waiting.values()]) waiter.reject(new RemudaError("disconnected", reason));
   }
+}
+
+/** The field that tells the pool how long a call may take. */
+function budgetOf(timeout) {
+  if (timeout == null) return "";
+  if (!(timeout >= 0 && timeout < Infinity)) {
+    throw new RangeError(`timeout is ${timeout}: give milliseconds, 0 or more, or none for as long as it takes`);
+  }
+  return `,"timeout_ms":${Math.max(1, Math.ceil(timeout))}`;
 }
 
 /** What to try, in order. */

@@ -42,6 +42,7 @@ HANDSHAKE_SECONDS = 10.0  # how long a client waits for the handshake's answer
 SEND_SECONDS = 10.0  # how long a listening worker waits for a client that doesn't read
 WAITING_CALLS = 1024  # beyond the capacity of an `async def`, before the connection is read no further
 ACCEPT_PAUSE_SECONDS = 0.1  # before a failed accept is tried again
+DAY_SECONDS = 86400.0  # the longest that a client waits at once
 CANCEL_SECONDS = 1.0  # how long past its timeout a client waits for the pool's own answer
 MAP_WINDOW = 64  # jobs that `Client.map` has in flight
 EXIT_CANNOT_SERVE = 78  # EX_CONFIG: the function couldn't be loaded, or there is nobody to serve
@@ -1056,7 +1057,8 @@ class Client:
             self._connect()
 
     def call(self, body, timeout=None):
-        """The result of one job. `timeout` is in seconds, and is enforced by the pool. Raises RemudaError."""
+        """The result of one job. `timeout` is in seconds, and is enforced by the pool. Raises RemudaError, and
+        ValueError for a timeout that is none."""
         link, number = self._send("call", body, timeout)
         return _result_of(self._wait(link, number, timeout))
 
@@ -1115,8 +1117,7 @@ class Client:
     def _send(self, op, body, timeout):
         """Sends a request; gives the link that it went by, and its id there."""
         fields = "" if body is _ABSENT else ',"body":%s' % _body_json(body)
-        if timeout is not None:
-            fields += ',"timeout_ms":%d' % max(1, int(timeout * 1000))
+        fields += _budget(timeout)
         with self._sending:
             if self._closed:
                 raise RemudaError("disconnected", "this client was closed")
@@ -1321,7 +1322,17 @@ class _Link:
 
 
 def _remaining(deadline):
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
+    """How long may be waited now, in seconds: poll takes no more than 24 days."""
+    return None if deadline is None else min(max(0.0, deadline - time.monotonic()), DAY_SECONDS)
+
+
+def _budget(timeout):
+    """The field that tells the pool how long a call may take."""
+    if timeout is None:
+        return ""
+    if not 0 <= timeout < float("inf"):
+        raise ValueError("timeout is %r: give seconds, 0 or more, or None for as long as it takes" % (timeout,))
+    return ',"timeout_ms":%d' % max(1, int(timeout * 1000))
 
 
 def _body_json(body):
@@ -1553,12 +1564,12 @@ class AsyncClient:
     async def _ask(self, op, fields, timeout):
         import asyncio
 
+        if op == "call":
+            fields += _budget(timeout)
         await self.connect()
         self._count += 1
         number = self._count
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
-        if timeout is not None and op == "call":
-            fields += ',"timeout_ms":%d' % max(1, int(timeout * 1000))
         self._writer.write(('{"op":"%s","id":%d%s}\n' % (op, number, fields)).encode())
         try:
             await self._writer.drain()

@@ -66,6 +66,20 @@ test("large bodies both ways at once", async (t) => {
   await pool.close();
 });
 
+test("a timeout that is none is refused, and a long one is kept", async (t) => {
+  const { file } = await listening(t);
+  const pool = await connect(`unix:${file}`);
+  for (const timeout of [-1, NaN, Infinity]) {
+    await assert.rejects(pool.call("a", { timeout }), /timeout is .*: give milliseconds/);
+  }
+  const warned = [];
+  process.on("warning", (warning) => warned.push(warning.name));
+  assert.equal(await pool.call("a", { timeout: 2 ** 40 }), "A");
+  assert.equal(await pool.call("a", { timeout: null }), "A");
+  assert.deepEqual(warned, []);
+  await pool.close();
+});
+
 test("timeouts and signals cancel the job", async (t) => {
   const { file } = await listening(t, 2);
   const pool = await connect(file);

@@ -110,6 +110,22 @@ class Listening(unittest.TestCase):
         with remuda.Client(self.path) as one, remuda.Client(self.path) as two:
             self.assertEqual([one.call("a"), two.call("b"), one.call("c")], ["A", "B", "C"])
 
+    def test_a_timeout_that_is_none_is_refused_and_costs_nothing(self):
+        self.listen("plain")
+        with remuda.Client("unix:" + self.path) as pool:
+            for timeout in -1, float("nan"), float("inf"):
+                with self.assertRaisesRegex(ValueError, "give seconds"):
+                    pool.call("a", timeout=timeout)
+            self.assertEqual(pool.call("a", timeout=1e9), "A")
+
+        async def asynchronous():
+            async with remuda.AsyncClient("unix:" + self.path) as pool:
+                with self.assertRaisesRegex(ValueError, "give seconds"):
+                    await pool.call("a", timeout=float("inf"))
+                self.assertEqual(await pool.call("a", timeout=30), "A")
+
+        asyncio.run(asynchronous())
+
     def test_a_timeout_and_a_call_from_another_thread_meanwhile(self):
         self.listen("hang")
         with remuda.Client(self.path) as pool:

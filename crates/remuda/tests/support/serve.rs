@@ -409,6 +409,15 @@ impl Client {
         self.reply()
     }
 
+    /// The same connection once more, for a thread that sends while another one reads.
+    pub fn twin(&self) -> Self {
+        let stream = match self.lines.get_ref() {
+            Stream::Unix(stream) => Stream::Unix(stream.try_clone().unwrap()),
+            Stream::Tcp(stream) => Stream::Tcp(stream.try_clone().unwrap()),
+        };
+        Self { lines: BufReader::new(stream) }
+    }
+
     pub fn end_sending(&self) {
         match self.lines.get_ref() {
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write).unwrap(),

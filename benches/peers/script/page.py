@@ -191,7 +191,8 @@ def calls(counted):
 
 
 def small(value, unit=""):
-    return "" if value is None else f"{value:.2f}{unit}"
+    # -0.0 + 0.0 is 0.0.
+    return "" if value is None else f"{round(value, 2) + 0.0:.2f}{unit}"
 
 
 def commands(row, places, plan):

@@ -361,15 +361,15 @@ impl<J: Payload, R> Dispatch<J, R> {
         if self.actions.is_empty() {
             self.wind_down();
         }
-        let sent = if self.actions.is_empty() { self.assign() } else { None };
-        match self.actions.pop_front() {
-            // Before it, jobs ended in the queue whose time was over.
-            Some(first) => {
-                self.actions.extend(sent);
-                Some(first)
+        if self.actions.is_empty() {
+            let sent = self.assign();
+            if self.actions.is_empty() {
+                return sent;
             }
-            None => sent,
+            // Before it, jobs ended in the queue whose time was over.
+            self.actions.extend(sent);
         }
+        self.actions.pop_front()
     }
 
     /// A call's jobs, in order, each with what remains of its time (its client's budget, or its

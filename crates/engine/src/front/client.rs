@@ -108,7 +108,7 @@ impl Client {
     }
 
     /// What tells when it is read again, if it is held back.
-    pub(crate) fn held_back(&self) -> Option<Notifier> {
+    fn held_back(&self) -> Option<Notifier> {
         self.held_back.then(|| self.released.clone())
     }
 
@@ -190,10 +190,10 @@ pub(crate) async fn serve(pool: Pool, wire: Wire, gate: Gate) {
         if wire.with_data(&mut read).await == 0 {
             break;
         }
-        if pool.0.core.borrow_mut().clients.of(key).is_none_or(|client| client.closing) {
-            break;
-        }
-        let held_back = pool.0.core.borrow_mut().clients.held_back(key);
+        let held_back = match pool.0.core.borrow_mut().clients.of(key) {
+            Some(client) if !client.closing => client.held_back(),
+            _ => break,
+        };
         if let Some(released) = held_back
             && let Either::First(()) =
                 remuda_net::select(wire.peer_gone(), released.notified()).await

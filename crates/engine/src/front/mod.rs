@@ -10,7 +10,6 @@ mod rings;
 mod tls;
 
 use client::Client;
-use remuda_net::Notifier;
 
 /// The name of a connection's client; one that is gone is mistaken for no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +56,6 @@ impl Clients {
         self.count -= 1;
         self.descriptors -= client.wire.descriptors();
         Some(client)
-    }
-
-    /// What tells when a client is read again, if it is held back.
-    pub(crate) fn held_back(&mut self, key: ClientKey) -> Option<Notifier> {
-        self.of(key)?.held_back()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -1724,8 +1724,8 @@ def _why_not_loaded(error, place):
             return "there is no module %s in %s or on sys.path" % (error.name, os.getcwd())
         return "%s; install it for %s, or choose another interpreter with --python-bin" % (text, sys.executable)
     sys.stderr.write("".join(traceback.format_exception(type(error), error, link)))
-    where = "" if link is None else " (%s, line %d)" % (
-        _short(traceback.extract_tb(link)[-1].filename), traceback.extract_tb(link)[-1].lineno)
+    frames = [frame for frame in traceback.extract_tb(link) if frame.filename != own]
+    where = " (%s, line %d)" % (_short(frames[-1].filename), frames[-1].lineno) if frames else ""
     return "%s%s while it was loaded; the traceback is in the log" % (text, where)
 
 

@@ -78,9 +78,6 @@ pub enum PoolError {
         /// Why.
         source: std::io::Error,
     },
-    /// An address of a kind that this build can't listen at.
-    #[error("cannot listen at {0}: only unix:, tcp: and tls: addresses are supported")]
-    Unsupported(String),
     /// No worker ever became ready, and another start would fail as this one did.
     #[error("no worker can be started: {why}")]
     Hopeless {

@@ -199,3 +199,23 @@ fn the_interpreters_of_the_flags_come_before_those_of_the_file() {
     assert_eq!(node(&env, &[]).as_deref(), Some("environment"));
     assert_eq!(node(&env, &["--node-bin", "flag"]).as_deref(), Some("flag"));
 }
+
+#[test]
+fn check_finds_listeners_that_would_be_refused() {
+    for (args, wanted) in [
+        (&["-l", "tcp:0.0.0.0:0"][..], "tcp:0.0.0.0:0 can be reached from other machines"),
+        (&["-l", "tls:127.0.0.1:0"], "a tls: listener needs cert=PATH and key=PATH"),
+        (&["-l", "tcp:127.0.0.1:0,token_file=/none"], "cannot read the token in /none"),
+        (&["-l", "shm:x,allow_uids=1000"], "leave allow_uids out"),
+        (&["--http", "0.0.0.0:0"], "give it a token"),
+        (&["--http-admin", "0.0.0.0:0"], "listen at loopback"),
+    ] {
+        let args = [&["--builtin=echo"], args].concat();
+        let output = check("", &[], &args);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(255), "{args:?}: {said}");
+        assert!(said.starts_with("remuda: ") && said.contains(wanted), "{args:?}: {said}");
+    }
+    let args = ["--builtin=echo", "-l", "tcp:0.0.0.0:0", "--http-admin", "0.0.0.0:0", "--insecure"];
+    effective("", &[], &args);
+}

@@ -84,6 +84,8 @@ class Shim(unittest.TestCase):
         self.folder.write("raises.py", "x = 1\ny = {}['k']")
         self.assertEqual(self.refused("raises.py:f"),
                          "KeyError: 'k' (raises.py, line 2) while it was loaded; the traceback is in the log")
+        self.folder.write("marks.py", "import remuda\n@remuda.batch(0)\ndef f(s): return s")
+        self.assertIn("got 0 (marks.py, line 2) while", self.refused("marks.py:f"))
         self.folder.write("lines.py", "raise ImportError('first\\n\\n  second')")
         self.assertIn("ImportError: first second (lines.py, line 1)", self.refused("lines.py:f"))
         self.folder.write("exits.py", "import sys; sys.exit(4)")

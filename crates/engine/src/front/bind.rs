@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -125,11 +125,21 @@ fn group_number(group: &str) -> Option<u32> {
 /// Opens a TCP socket. One that others than this machine reach must be `guarded`.
 pub(crate) fn tcp(host: &str, port: u16, guarded: bool) -> Result<TcpListener, PoolError> {
     let failed = |source| PoolError::Listen { address: format!("tcp:{host}:{port}"), source };
+    TcpListener::bind(&addresses(host, port, guarded)?[..]).map_err(failed)
+}
+
+/// Where a TCP socket is to be opened, which must be `guarded` if others than this machine reach it.
+pub(crate) fn addresses(
+    host: &str,
+    port: u16,
+    guarded: bool,
+) -> Result<Vec<SocketAddr>, PoolError> {
+    let failed = |source| PoolError::Listen { address: format!("tcp:{host}:{port}"), source };
     let addresses: Vec<_> = (host, port).to_socket_addrs().map_err(failed)?.collect();
     if !guarded && addresses.iter().any(|address| !address.ip().is_loopback()) {
         return Err(PoolError::Unguarded(format!("tcp:{host}:{port}")));
     }
-    TcpListener::bind(&addresses[..]).map_err(failed)
+    Ok(addresses)
 }
 
 /// The token in a file: its first line.

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 
 use remuda_net::{ConnCtx, ListenerHandle};
-use remuda_protocol::{Address, Code, Role, encode};
+use remuda_protocol::{Address, Code, Role, TlsFiles, encode};
 
 use crate::error::PoolError;
 use crate::front::rings::Door;
@@ -42,6 +42,37 @@ impl Listen {
     /// A listener at `address` that is no admin listener and needs no token.
     pub fn at(address: Address) -> Self {
         Self { address, admin: false, token: None, insecure: false }
+    }
+
+    /// Looks whether it may be opened, as far as that shows before it is: its token, its
+    /// certificates, and who could reach it.
+    ///
+    /// # Errors
+    /// Those of [`Pool::listen`] that it finds.
+    pub fn check(&self) -> Result<(), PoolError> {
+        let gate = self.gate()?;
+        match &self.address {
+            Address::Tcp { host, port, .. } => {
+                bind::addresses(host, *port, self.insecure).map(drop)
+            }
+            Address::Tls { host, port, files, .. } => {
+                tls::server_config(files)?;
+                bind::addresses(host, *port, self.is_guarded(&gate, files)).map(drop)
+            }
+            Address::Shm { access, .. } if !access.allow_uids.is_empty() => {
+                let source = io::Error::other(
+                    "its directory is the owner's alone: leave allow_uids out, or listen at a \
+                     unix: address",
+                );
+                Err(PoolError::Listen { address: self.address.to_string(), source })
+            }
+            Address::Shm { .. } | Address::Unix { .. } => Ok(()),
+        }
+    }
+
+    /// Whether a TLS listener may be reached from other machines.
+    fn is_guarded(&self, gate: &Gate, files: &TlsFiles) -> bool {
+        gate.token.is_some() || files.ca.is_some() || self.insecure
     }
 
     fn gate(&self) -> Result<Gate, PoolError> {
@@ -126,8 +157,7 @@ impl Pool {
             }
             Address::Tls { host, port, files, .. } => {
                 let config = tls::server_config(files)?;
-                let guarded = gate.token.is_some() || files.ca.is_some() || listen.insecure;
-                let listener = bind::tcp(host, *port, guarded)?;
+                let listener = bind::tcp(host, *port, listen.is_guarded(&gate, files))?;
                 let address = listener.local_addr().map_or_else(
                     |_| listen.address.to_string(),
                     |address| format!("tls:{address}"),
@@ -136,15 +166,8 @@ impl Pool {
                 let handle = remuda_net::listen_tls(listener, config, accept)?;
                 Listening { handle: handle.into(), file: None, address }
             }
-            Address::Shm { name, access } => {
-                if !access.allow_uids.is_empty() {
-                    let source = io::Error::other(
-                        "its directory is the owner's alone: leave allow_uids out, or listen at a \
-                         unix: address",
-                    );
-                    let address = listen.address.to_string();
-                    return Err(PoolError::Listen { address, source });
-                }
+            Address::Shm { name, .. } => {
+                listen.check()?;
                 let door = Door::open(pool, name, gate)?;
                 let address = format!("shm:{name}");
                 Listening { handle: Handle::Rings(door), file: None, address }

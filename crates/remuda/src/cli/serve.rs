@@ -113,6 +113,9 @@ const QUARANTINE: Duration = Duration::from_secs(60);
 pub(crate) fn run(args: ServeArgs) -> ExitCode {
     match configure(&args) {
         Ok(serve) if args.check => {
+            if let Err(error) = serve.check() {
+                return exit::error(error);
+            }
             let file = effective::as_file(
                 &serve.worker,
                 &serve.pool,
@@ -225,6 +228,14 @@ fn token(args: &ServeArgs) -> Result<Option<String>, String> {
 }
 
 impl Serve {
+    /// What can be known of the listeners before they are opened.
+    fn check(&self) -> Result<(), Box<dyn Error>> {
+        for listen in &self.listen {
+            listen.check()?;
+        }
+        Ok(self.http.check()?)
+    }
+
     fn run(self, args: ServeArgs) -> Result<(), Box<dyn Error>> {
         let inherited = systemd::listeners();
         let recv_limit = self.pool.max_body_bytes + (1 << 20);

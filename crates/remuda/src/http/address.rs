@@ -51,17 +51,30 @@ impl HttpAddress {
         guarded: bool,
         open: fn(String) -> HttpError,
     ) -> Result<(TcpListener, SocketAddr), HttpError> {
-        let failed =
-            |source: io::Error| HttpError::Listen { address: format!("http://{self}"), source };
-        let addresses: Vec<SocketAddr> =
-            (self.host.as_str(), self.port).to_socket_addrs().map_err(failed)?.collect();
-        if !guarded && addresses.iter().any(|address| !address.ip().is_loopback()) {
-            return Err(open(format!("http://{self}")));
-        }
+        let addresses = self.addresses(guarded, open)?;
+        let failed = |source| self.failed(source);
         let listener = TcpListener::bind(&addresses[..]).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let at = listener.local_addr().map_err(failed)?;
         Ok((listener, at))
+    }
+
+    /// What is to be opened: see [`HttpAddress::bind`].
+    pub(crate) fn addresses(
+        &self,
+        guarded: bool,
+        open: fn(String) -> HttpError,
+    ) -> Result<Vec<SocketAddr>, HttpError> {
+        let found = (self.host.as_str(), self.port).to_socket_addrs();
+        let addresses: Vec<_> = found.map_err(|source| self.failed(source))?.collect();
+        if !guarded && addresses.iter().any(|address| !address.ip().is_loopback()) {
+            return Err(open(format!("http://{self}")));
+        }
+        Ok(addresses)
+    }
+
+    fn failed(&self, source: io::Error) -> HttpError {
+        HttpError::Listen { address: format!("http://{self}"), source }
     }
 }
 

@@ -42,6 +42,19 @@ pub(crate) struct HttpOptions {
     pub(crate) patience: Patience,
 }
 
+impl HttpOptions {
+    /// Looks whether other machines could come in without a token, before anything is opened.
+    pub(crate) fn check(&self) -> Result<(), HttpError> {
+        if let Some(address) = &self.calls {
+            address.addresses(self.insecure || self.token.is_some(), HttpError::OpenCalls)?;
+        }
+        if let Some(address) = &self.admin {
+            address.addresses(self.insecure, HttpError::OpenAdmin)?;
+        }
+        Ok(())
+    }
+}
+
 /// Why nothing is listened to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {

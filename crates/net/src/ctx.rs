@@ -222,7 +222,7 @@ impl ConnCtx {
             let mut wakers = std::mem::take(&mut conn.event_wakers);
             wakers.extend(conn.recv_waker.take());
             wakers.extend(conn.send_waiters.drain(..).map(|(_, waker)| waker));
-            state.wakes.append(&mut wakers);
+            state.wakes.extend(wakers);
             true
         });
         if cancelled == Some(true) { Ok(()) } else { Err(NetError::Closed) }

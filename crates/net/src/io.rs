@@ -1,9 +1,9 @@
 //! The connections and the driver together: what needs both.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::conn::Phase;
-use crate::driver::Driver;
+use crate::driver::{Driver, Until};
 use crate::error::Result;
 use crate::slots::Key;
 use crate::state::{OnAccept, State};
@@ -30,8 +30,8 @@ pub(crate) fn close(
 }
 
 impl Io {
-    pub(crate) fn driver_wait(&mut self, timeout: Option<Duration>) -> Result<()> {
-        self.driver.wait(&mut self.state, timeout)
+    pub(crate) fn driver_wait(&mut self, until: Until) -> Result<()> {
+        self.driver.wait(&mut self.state, until)
     }
 
     pub(crate) fn driver_has_work(&self) -> bool {
@@ -60,7 +60,7 @@ impl Io {
         while let Some(key) = self.state.linger_over() {
             self.driver.close(&mut self.state, key, true);
         }
-        if self.state.accept_again.is_some_and(|at| at <= self.state.now) {
+        if self.state.accept_again.is_some_and(|at| at <= self.state.clock.now()) {
             self.state.accept_again = None;
             for key in self.state.listeners.keys() {
                 if self.state.listeners.get(key).is_some_and(|listener| listener.resting) {
@@ -98,7 +98,7 @@ impl Io {
             self.close(key, false);
         }
         self.state.accepted.clear();
-        self.state.now + self.state.limits.linger
+        self.state.clock.now() + self.state.limits.linger
     }
 
     pub(crate) fn is_drained(&self) -> bool {

@@ -36,6 +36,7 @@
 mod blocking;
 mod builder;
 mod cancel;
+mod clock;
 mod combine;
 mod config;
 mod conn;

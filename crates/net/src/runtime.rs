@@ -1,16 +1,17 @@
 //! The runtime of a thread: its turn, and the way in for everything that runs on it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::cancel::CancellationToken;
+use crate::clock::Clock;
 use crate::config::{Backend, Config};
-use crate::driver::Driver;
+use crate::driver::{Driver, Until};
 use crate::error::{NetError, Result};
 use crate::io::Io;
 use crate::remote::Remote;
@@ -29,8 +30,7 @@ pub(crate) struct Core {
     tasks: Tasks,
     timers: RefCell<Timers>,
     io: RefCell<Io>,
-    now: Cell<Instant>,
-    spare_wakes: Cell<Vec<Waker>>,
+    clock: Rc<Clock>,
     spin: Spin,
     sources: Sources,
     shutdown: CancellationToken,
@@ -87,6 +87,13 @@ pub(crate) fn with_io<R>(f: impl FnOnce(&mut State, &mut Driver) -> R) -> Option
         }
         result
     })
+}
+
+fn sooner(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
 }
 
 /// Ends the runtime when it is left, by a panic too.
@@ -163,17 +170,17 @@ impl Core {
     fn new(config: Config) -> Result<Self> {
         config.validate()?;
         let remote = Arc::new(Remote::new()?);
-        let now = Instant::now();
+        let started = Instant::now();
         let (driver, reason) = Driver::choose(&config, &remote)?;
-        let took = now.elapsed();
+        let took = started.elapsed();
+        let clock = Rc::new(Clock::default());
         tracing::info!(backend = driver.backend().name(), %reason, ?took, "chose the driver");
         Ok(Self {
             remote,
             tasks: Tasks::default(),
             timers: RefCell::default(),
-            io: RefCell::new(Io { state: State::new(&config, now), driver }),
-            now: Cell::new(now),
-            spare_wakes: Cell::default(),
+            io: RefCell::new(Io { state: State::new(&config, Rc::clone(&clock)), driver }),
+            clock,
             spin: Spin::new(config.spin),
             sources: Sources::default(),
             shutdown: CancellationToken::new(),
@@ -183,7 +190,7 @@ impl Core {
     }
 
     pub(crate) fn now(&self) -> Instant {
-        self.now.get()
+        self.clock.now()
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -237,18 +244,19 @@ impl Core {
     fn wait(&self, until: Option<Instant>) -> Result<()> {
         let accepted = {
             let mut io = self.io.borrow_mut();
-            let timeout = self.timeout(&mut io, until)?;
-            let waited = io.driver_wait(timeout);
+            let until = self.until(&mut io, until)?;
+            let waited = io.driver_wait(until);
             self.remote.wake_up(&mut self.tasks.ready.borrow_mut());
             waited?;
-            let now = Instant::now();
-            self.spin.waited(self.now.replace(now), now);
-            io.state.now = now;
+            self.begin_turn();
             while let Some(source) = io.state.rung.pop() {
                 self.sources.rung(source);
             }
             self.sources.wake_ready(&mut io.state.wakes);
-            self.timers.borrow_mut().fire(now, &mut io.state.wakes);
+            let mut timers = self.timers.borrow_mut();
+            if timers.next_deadline().is_some() {
+                timers.fire(self.clock.now(), &mut io.state.wakes);
+            }
             io.take_due();
             std::mem::take(&mut io.state.accepted)
         };
@@ -259,18 +267,28 @@ impl Core {
         Ok(())
     }
 
-    /// How long the thread may sleep, once it has watched for a while where that pays.
-    fn timeout(&self, io: &mut Io, until: Option<Instant>) -> Result<Option<Duration>> {
+    fn begin_turn(&self) {
+        if !self.spin.is_on() {
+            self.clock.begin_turn();
+            return;
+        }
+        let before = self.clock.now();
+        self.clock.begin_turn();
+        self.spin.waited(before, self.clock.now());
+    }
+
+    /// Until when the thread may sleep, once it has watched for a while where that pays.
+    fn until(&self, io: &mut Io, until: Option<Instant>) -> Result<Until> {
         if io.driver_has_work() || !self.tasks.ready.borrow().is_empty() {
-            return Ok(Some(Duration::ZERO));
+            return Ok(Until::Now);
         }
         let timer = self.timers.borrow().next_deadline();
-        let deadline = [timer, io.state.next_deadline(), until].into_iter().flatten().min();
-        let found = self.spin.pays(self.now.get()) && self.watch(io, deadline)?;
+        let deadline = sooner(sooner(timer, io.state.next_deadline()), until);
+        let found = self.spin.pays(&self.clock) && self.watch(io, deadline)?;
         if found || !self.remote.fall_asleep() || !self.sources.park(&mut io.state.wakes) {
-            return Ok(Some(Duration::ZERO));
+            return Ok(Until::Now);
         }
-        Ok(deadline.map(|deadline| deadline.saturating_duration_since(self.now.get())))
+        Ok(deadline.map_or(Until::Forever, Until::Deadline))
     }
 
     /// Looks for events without sleeping. Returns whether there are any.
@@ -307,17 +325,13 @@ impl Core {
 
     /// Wakes what was noted to be woken, while nothing is borrowed.
     fn wake_noted(&self) {
-        while !self.io.borrow().state.wakes.is_empty() {
-            let mut wakes = self.spare_wakes.take();
-            std::mem::swap(&mut wakes, &mut self.io.borrow_mut().state.wakes);
-            wakes.drain(..).for_each(Waker::wake);
-            let noted = &mut self.io.borrow_mut().state.wakes;
-            if noted.is_empty() {
-                // One memory serves all turns: of two, each would have to grow.
-                std::mem::swap(&mut wakes, noted);
-            }
-            self.spare_wakes.set(wakes);
+        while let Some(waker) = self.next_noted() {
+            waker.wake();
         }
+    }
+
+    fn next_noted(&self) -> Option<Waker> {
+        self.io.borrow_mut().state.wakes.pop_front()
     }
 
     /// After the end of `main`: closes everything, and waits for what is still to be sent.
@@ -326,7 +340,7 @@ impl Core {
         let until = self.io.borrow_mut().close_all();
         drop(handlers);
         self.wake_noted();
-        while !self.io.borrow().is_drained() && self.now.get() < until {
+        while !self.io.borrow().is_drained() && self.now() < until {
             self.tasks.ready.borrow_mut().clear();
             self.flush();
             if self.wait(Some(until)).is_err() {
@@ -347,8 +361,8 @@ pub fn spawn(future: impl Future<Output = ()> + 'static) {
     must(|core| core.spawn(Box::pin(future)));
 }
 
-/// This turn's reading of the clock, taken when the runtime's thread woke; the clock itself
-/// where no runtime runs.
+/// This turn's reading of the clock, taken when it is first asked for in the turn; the clock
+/// itself where no runtime runs.
 pub fn now() -> Instant {
     with(Core::now).unwrap_or_else(Instant::now)
 }

@@ -1,6 +1,7 @@
 //! Sources: what a task waits for that the kernel doesn't see, such as a ring in shared memory.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -61,7 +62,7 @@ impl Sources {
     }
 
     /// Wakes the tasks whose source is ready.
-    pub(crate) fn wake_ready(&self, wakes: &mut Vec<Waker>) {
+    pub(crate) fn wake_ready(&self, wakes: &mut VecDeque<Waker>) {
         self.keep_active(|entry| {
             let ready = entry.source.is_ready();
             if ready {
@@ -74,7 +75,7 @@ impl Sources {
 
     /// Parks what is looked at. Returns false if something came meanwhile: its task is in
     /// `wakes` then, and the thread must not sleep.
-    pub(crate) fn park(&self, wakes: &mut Vec<Waker>) -> bool {
+    pub(crate) fn park(&self, wakes: &mut VecDeque<Waker>) -> bool {
         let mut quiet = true;
         self.keep_active(|entry| {
             if entry.source.park() {

@@ -7,6 +7,8 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
+use crate::clock::Clock;
+
 /// What a wait that was short enough for watching adds to the credit.
 const EARNED: i32 = 1;
 /// What one that was longer takes from it.
@@ -41,13 +43,17 @@ impl Spin {
         }
     }
 
+    pub(crate) fn is_on(&self) -> bool {
+        !self.limit.is_zero()
+    }
+
     /// Whether to watch before the wait that begins now.
-    pub(crate) fn pays(&self, now: Instant) -> bool {
-        if self.credit.get() <= 0 || self.limit.is_zero() {
+    pub(crate) fn pays(&self, clock: &Clock) -> bool {
+        if self.credit.get() <= 0 || !self.is_on() {
             return false;
         }
         match self.rests_until.get() {
-            Some(until) if now < until => false,
+            Some(until) if clock.now() < until => false,
             _ => {
                 self.rests_until.set(None);
                 true
@@ -83,9 +89,6 @@ impl Spin {
 
     /// A wait is over that began at `from`.
     pub(crate) fn waited(&self, from: Instant, to: Instant) {
-        if self.limit.is_zero() {
-            return;
-        }
         let credit = self.credit.get();
         if to - from <= self.limit {
             self.credit.set((credit + EARNED).min(CREDIT_MAX));
@@ -111,11 +114,11 @@ mod tests {
     #[test]
     fn watching_begins_when_waits_are_short_and_ends_when_they_are_long() {
         let (spin, now) = (spin(), Instant::now());
-        assert!(!spin.pays(now));
+        assert!(!spin.pays(&Clock::default()));
         (0..100).for_each(|_| spin.waited(now, now + LIMIT));
-        assert!(spin.pays(now));
+        assert!(spin.pays(&Clock::default()));
         (0..8).for_each(|_| spin.waited(now, now + 2 * LIMIT));
-        assert!(!spin.pays(now));
+        assert!(!spin.pays(&Clock::default()));
     }
 
     #[test]
@@ -132,8 +135,9 @@ mod tests {
             false
         });
         assert!(!found);
-        assert!(!spin.pays(now));
-        assert!(spin.pays(Instant::now() + REST_MAX));
+        assert!(!spin.pays(&Clock::default()));
+        std::thread::sleep(REST_MIN);
+        assert!(spin.pays(&Clock::default()));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Instant;
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::conn::{CloseReason, Conn, Kind, Phase, Splicing};
 use crate::ctx::ConnCtx;
@@ -72,7 +73,7 @@ pub(crate) struct State {
     pub(crate) recv_pool: RecvPool,
     pub(crate) send_pool: SendPool,
     /// To be woken when nothing is borrowed any more: a waker may run any code.
-    pub(crate) wakes: Vec<Waker>,
+    pub(crate) wakes: VecDeque<Waker>,
     pub(crate) accepted: Vec<(Key, Key)>,
     pub(crate) dirty: Vec<Key>,
     /// Closed connections whose peer has ended too.
@@ -85,7 +86,7 @@ pub(crate) struct State {
     /// When the log was told last that they rest.
     pub(crate) accept_told: Option<Instant>,
     pub(crate) limits: Limits,
-    pub(crate) now: Instant,
+    pub(crate) clock: Rc<Clock>,
 }
 
 /// The configured bounds that are looked at while running.
@@ -99,7 +100,7 @@ pub(crate) struct Limits {
 }
 
 impl State {
-    pub(crate) fn new(config: &Config, now: Instant) -> Self {
+    pub(crate) fn new(config: &Config, clock: Rc<Clock>) -> Self {
         Self {
             conns: Slots::default(),
             listeners: Slots::default(),
@@ -107,7 +108,7 @@ impl State {
             rung: Vec::new(),
             recv_pool: RecvPool::new(config.recv_buffer_bytes),
             send_pool: SendPool::new(config.send_slab_bytes, config.send_pool_bytes),
-            wakes: Vec::new(),
+            wakes: VecDeque::new(),
             accepted: Vec::new(),
             dirty: Vec::new(),
             ended: Vec::new(),
@@ -122,7 +123,7 @@ impl State {
                 linger: config.close_linger,
                 accept_pause: config.accept_pause,
             },
-            now,
+            clock,
         }
     }
 
@@ -153,7 +154,7 @@ impl State {
         }
         if let Some(waker) = conn.recv_waker.take() {
             conn.recv_mark = conn.recv.len();
-            self.wakes.push(waker);
+            self.wakes.push_back(waker);
         }
     }
 
@@ -199,7 +200,7 @@ impl State {
         }
         if conn.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
             // Whoever waits for the handshake waits for nothing else.
-            self.wakes.append(&mut conn.event_wakers);
+            self.wakes.extend(conn.event_wakers.drain(..));
         }
         self.wakes.extend(conn.recv_waker.take());
         if matches!(reason, CloseReason::Reset(_)) {
@@ -211,7 +212,7 @@ impl State {
     pub(crate) fn peer_gone(&mut self, key: Key) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.gone = true;
-        self.wakes.append(&mut conn.event_wakers);
+        self.wakes.extend(conn.event_wakers.drain(..));
     }
 
     /// The kernel took `count` bytes more: tells those who waited for that.
@@ -221,7 +222,7 @@ impl State {
         let mut index = 0;
         while index < conn.send_waiters.len() {
             if conn.send_waiters[index].0 <= sent {
-                self.wakes.push(conn.send_waiters.swap_remove(index).1);
+                self.wakes.push_back(conn.send_waiters.swap_remove(index).1);
             } else {
                 index += 1;
             }
@@ -266,19 +267,19 @@ impl State {
         wakers.extend(conn.connect_waker.take());
         // Those who wait for unsent bytes go on waiting: these are still tried.
         recv.release(&mut self.recv_pool);
-        self.wakes.append(&mut wakers);
+        self.wakes.extend(wakers);
         Some(task)
     }
 
     pub(crate) fn linger(&mut self, key: Key) {
-        self.lingering.push_back((self.now + self.limits.linger, key));
+        self.lingering.push_back((self.clock.now() + self.limits.linger, key));
     }
 
     /// The first closed connection whose time is over.
     pub(crate) fn linger_over(&mut self) -> Option<Key> {
         while let Some(&(until, key)) = self.lingering.front() {
             let waits = self.conns.get(key).is_some();
-            if waits && until > self.now {
+            if waits && until > self.clock.now() {
                 return None;
             }
             self.lingering.pop_front();
@@ -298,7 +299,10 @@ impl State {
             self.lingering.pop_front();
         }
         let linger = self.lingering.front().map(|(until, _)| *until);
-        linger.into_iter().chain(self.accept_again).min()
+        match (linger, self.accept_again) {
+            (Some(linger), Some(again)) => Some(linger.min(again)),
+            (linger, again) => linger.or(again),
+        }
     }
 
     /// The driver has nothing more to do with the connection: the place is free.
@@ -307,10 +311,10 @@ impl State {
         conn.send.clear(&mut self.send_pool, &mut self.recv_pool);
         std::mem::take(&mut conn.recv).release(&mut self.recv_pool);
         self.wakes.extend(conn.send_waiters.drain(..).map(|(_, waker)| waker));
-        self.wakes.append(&mut conn.event_wakers);
+        self.wakes.extend(conn.event_wakers.drain(..));
         // A descriptor is free again, so accepting may work.
         if self.accept_again.is_some() {
-            self.accept_again = Some(self.now);
+            self.accept_again = Some(self.clock.now());
         }
     }
 

@@ -1,6 +1,7 @@
 //! Deadlines and who waits for them: a binary heap whose entries know their place, so that a
 //! timer is taken out when its future is dropped.
 
+use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Instant;
 
@@ -49,7 +50,7 @@ impl Timers {
     }
 
     /// Moves the wakers of all timers that are due to `due`.
-    pub(crate) fn fire(&mut self, now: Instant, due: &mut Vec<Waker>) {
+    pub(crate) fn fire(&mut self, now: Instant, due: &mut VecDeque<Waker>) {
         while let Some(&key) = self.heap.first() {
             if self.deadline(key) > now {
                 break;
@@ -129,7 +130,7 @@ mod tests {
         let mut expected = vec![5, 15, 20, 30, 40, 45, 50].into_iter();
         while let Some(next) = timers.next_deadline() {
             assert_eq!(Some(next), expected.next().map(at));
-            let mut due = Vec::new();
+            let mut due = VecDeque::new();
             timers.fire(next, &mut due);
             assert_eq!(due.len(), 1);
         }

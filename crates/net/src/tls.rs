@@ -249,7 +249,7 @@ impl State {
         let received = tls.receive(data, |plain| deliver(conn, plain, pool));
         let ended = tls.peer_ended;
         if was_handshaking && !tls.is_handshaking() {
-            self.wakes.append(&mut conn.event_wakers);
+            self.wakes.extend(conn.event_wakers.drain(..));
         }
         if let Err(error) = &received {
             tls.error = Some(error.to_string());

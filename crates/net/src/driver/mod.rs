@@ -8,7 +8,7 @@ mod uring;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(crate) use ring_slice::RingSlice;
 
@@ -23,6 +23,14 @@ use crate::state::State;
 pub(crate) enum Driver {
     Mio(mio::MioDriver),
     Uring(Box<uring::UringDriver>),
+}
+
+/// How long a wait for events may last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Until {
+    Now,
+    Deadline(Instant),
+    Forever,
 }
 
 /// Calls the method of whichever driver it is.
@@ -165,9 +173,9 @@ impl Driver {
         each!(self, driver => driver.enters())
     }
 
-    /// Waits for events, at most so long (`None`: for ever), and notes them in the state.
-    pub(crate) fn wait(&mut self, state: &mut State, timeout: Option<Duration>) -> Result<()> {
-        each!(self, driver => driver.wait(state, timeout))
+    /// Waits for events, and notes them in the state.
+    pub(crate) fn wait(&mut self, state: &mut State, until: Until) -> Result<()> {
+        each!(self, driver => driver.wait(state, until))
     }
 }
 
@@ -179,10 +187,11 @@ const TELL_AGAIN: Duration = Duration::from_secs(5);
 fn out_of_descriptors(state: &mut State, key: Key, error: std::io::Error) {
     if let Some(listener) = state.listeners.get_mut(key) {
         listener.resting = true;
-        state.accept_again = Some(state.now + state.limits.accept_pause);
-        let told = state.accept_told.filter(|told| state.now - *told < TELL_AGAIN);
+        let now = state.clock.now();
+        state.accept_again = Some(now + state.limits.accept_pause);
+        let told = state.accept_told.filter(|told| now - *told < TELL_AGAIN);
         if told.is_none() {
-            state.accept_told = Some(state.now);
+            state.accept_told = Some(now);
             tracing::warn!(%error, "accepting rests for want of descriptors or memory");
         }
     }

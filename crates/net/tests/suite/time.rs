@@ -41,6 +41,19 @@ async fn timeout_gives_the_output_or_elapsed() {
     assert_eq!(timeout(Duration::MAX, async { 5 }).await, Ok(5));
 }
 
+async fn a_sleep_ends_in_time_whatever_others_were_begun_or_given_up_before_it() {
+    // Each is waited for with the kernel, since nothing else happens meanwhile.
+    let far = spawn_with_handle(sleep(3_600_000 * MS));
+    for (given_up, wanted) in [(5, 10), (40, 5), (10, 30), (1, 1)] {
+        assert_eq!(timeout(given_up * MS / 2, sleep(given_up * MS)).await, Err(Elapsed));
+        let start = Instant::now();
+        sleep(wanted * MS).await;
+        let took = start.elapsed();
+        assert!(took >= wanted * MS && took < 60_000 * MS, "{took:?} for {wanted} ms");
+    }
+    drop(far);
+}
+
 async fn an_idle_runtime_sleeps() {
     // After a wake-up by another thread, and with a connection whose peer said something.
     let (conn, mut peer) = crate::drivers::half_pair();
@@ -63,5 +76,6 @@ on_both_drivers!(
     sleeps_last_at_least_as_long_as_asked,
     many_timers_end_in_order,
     timeout_gives_the_output_or_elapsed,
+    a_sleep_ends_in_time_whatever_others_were_begun_or_given_up_before_it,
     an_idle_runtime_sleeps,
 );

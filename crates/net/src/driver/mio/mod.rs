@@ -16,6 +16,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::conn::{CloseReason, Kind, Phase};
+use crate::driver::Until;
 use crate::error::{NetError, Result};
 use crate::slots::Key;
 use crate::state::State;
@@ -174,12 +175,17 @@ impl MioDriver {
         self.polls
     }
 
-    pub(crate) fn wait(&mut self, state: &mut State, timeout: Option<Duration>) -> Result<()> {
+    pub(crate) fn wait(&mut self, state: &mut State, until: Until) -> Result<()> {
         let Some(mut events) = self.events.take() else { return Ok(()) };
         let polled = if std::mem::take(&mut self.looked) {
             Ok(())
         } else {
             self.polls += 1;
+            let timeout = match until {
+                Until::Now => Some(Duration::ZERO),
+                Until::Deadline(at) => Some(at.saturating_duration_since(state.clock.now())),
+                Until::Forever => None,
+            };
             self.poll.poll(&mut events, timeout)
         };
         if let Err(error) = polled

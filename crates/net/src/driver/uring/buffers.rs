@@ -66,7 +66,7 @@ impl Buffers {
         let (window, reserve) = (FIRST_WINDOW.min(count), (0..count).rev().collect());
         let mut buffers =
             Self { entries, memory, count, size, tail: 0, provided: 0, window, reserve };
-        buffers.provide();
+        buffers.give_back(&mut Vec::new());
         Ok(buffers)
     }
 
@@ -94,15 +94,16 @@ impl Buffers {
         unsafe { RingSlice::new(self.memory.start.add(offset), len, buffer) }
     }
 
-    /// Hands buffers back to the kernel.
+    /// Hands buffers back to the kernel, as many as it may have.
     pub(super) fn give_back(&mut self, slices: &mut Vec<RingSlice>) {
-        self.reserve.extend(slices.drain(..).map(|slice| slice.buffer));
-        self.provide();
-    }
-
-    /// Fills the window.
-    fn provide(&mut self) {
         let before = self.tail;
+        while let Some(slice) = slices.pop() {
+            if self.provided < self.window {
+                self.stage(slice.buffer);
+            } else {
+                self.reserve.push(slice.buffer);
+            }
+        }
         while self.provided < self.window
             && let Some(buffer) = self.reserve.pop()
         {

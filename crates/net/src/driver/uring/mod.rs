@@ -13,6 +13,7 @@ mod recv;
 mod ring;
 mod send;
 mod setup;
+mod timer;
 
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -23,14 +24,17 @@ use io_uring::{cqueue, opcode, squeue};
 
 use crate::config::Config;
 use crate::conn::{Conn, Phase};
+use crate::driver::Until;
 use crate::error::Result;
 use crate::slots::Key;
 use crate::state::State;
 
 use buffers::Buffers;
+use enter::Wait;
 use inflight::InFlight;
 use name::Kind;
 use ring::Ring;
+use timer::Timer;
 
 pub(crate) struct UringDriver {
     ring: ManuallyDrop<Ring>,
@@ -46,6 +50,7 @@ pub(crate) struct UringDriver {
     starved: Vec<Key>,
     /// Pieces that have gone, on their way back to the pools.
     done: Vec<crate::send_queue::Chunk>,
+    timer: Timer,
     wake: i32,
     wake_armed: bool,
 }
@@ -66,6 +71,7 @@ impl UringDriver {
             accepting: 0,
             starved: Vec::new(),
             done: Vec::new(),
+            timer: Timer::default(),
             wake: wake.as_raw_fd(),
             wake_armed: false,
         })
@@ -253,7 +259,7 @@ impl UringDriver {
 
     pub(crate) fn submit(&mut self, state: &mut State) -> Result<()> {
         self.prepare(state);
-        self.ring.enter(Some(Duration::ZERO))
+        self.ring.enter(Wait::No)
     }
 
     pub(crate) fn is_ready(&mut self) -> bool {
@@ -264,10 +270,11 @@ impl UringDriver {
         self.ring.enters
     }
 
-    pub(crate) fn wait(&mut self, state: &mut State, timeout: Option<Duration>) -> Result<()> {
+    pub(crate) fn wait(&mut self, state: &mut State, until: Until) -> Result<()> {
         self.prepare(state);
-        self.ring.enter(timeout)?;
-        let certain = self.ring.is_settled();
+        let wait = self.bounded(state, until);
+        self.ring.enter(wait)?;
+        let certain = self.in_flight.has_silent() && self.ring.is_settled();
         // Those that come meanwhile are for the next turn.
         for _ in 0..self.ring.ready() {
             let Some(completion) = self.ring.next() else { break };
@@ -278,6 +285,29 @@ impl UringDriver {
         Ok(())
     }
 
+    /// The wait that ends by then.
+    fn bounded(&mut self, state: &State, until: Until) -> Wait {
+        let deadline = match until {
+            Until::Now => return Wait::No,
+            Until::Forever => return Wait::Forever,
+            Until::Deadline(deadline) => deadline,
+        };
+        if self.timer.ends_by(deadline) {
+            return Wait::Forever;
+        }
+        let left = deadline.saturating_duration_since(state.clock.now());
+        if left.is_zero() {
+            return Wait::No;
+        }
+        match self.timer.start(deadline, left) {
+            Some(entry) => {
+                self.push(Kind::Timer, Key { index: 0, serial: 0 }, entry);
+                Wait::Forever
+            }
+            None => Wait::For(left),
+        }
+    }
+
     fn complete(&mut self, state: &mut State, completion: &cqueue::Entry) {
         let (kind, index, serial) = name::unpack(completion.user_data());
         let (result, flags) = (completion.result(), completion.flags());
@@ -286,6 +316,7 @@ impl UringDriver {
         match kind {
             Kind::Ignored => {}
             Kind::Wake => self.wake_armed = more,
+            Kind::Timer => self.timer.over(),
             Kind::Accept => self.accepted(state, index, serial, result, more),
             Kind::Watch => {
                 let key = state.watches.key_at(index);
@@ -352,7 +383,7 @@ impl Drop for UringDriver {
             turns += 1;
             let all = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
             self.push(Kind::Ignored, Key { index: 0, serial: 0 }, all);
-            if self.ring.enter(Some(LAST_WAIT)).is_err() {
+            if self.ring.enter(Wait::For(LAST_WAIT)).is_err() {
                 break;
             }
             while let Some(completion) = self.ring.next() {

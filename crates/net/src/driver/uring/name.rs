@@ -17,9 +17,11 @@ pub(super) enum Kind {
     Watch,
     /// The eventfd by which other threads wake the runtime.
     Wake,
+    /// What ends waits.
+    Timer,
 }
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 9] = [
     Kind::Ignored,
     Kind::Recv,
     Kind::Send,
@@ -28,6 +30,7 @@ const KINDS: [Kind; 8] = [
     Kind::Accept,
     Kind::Watch,
     Kind::Wake,
+    Kind::Timer,
 ];
 
 const KIND_SHIFT: u32 = 60;
@@ -41,7 +44,7 @@ pub(super) fn pack(kind: Kind, key: Key) -> u64 {
 }
 
 pub(super) fn unpack(name: u64) -> (Kind, u32, u32) {
-    let kind = KINDS[(name >> KIND_SHIFT) as usize & (KINDS.len() - 1)];
+    let kind = KINDS.get((name >> KIND_SHIFT) as usize).copied().unwrap_or(Kind::Ignored);
     (kind, name as u32, (name >> 32) as u32 & ((1 << SERIAL_BITS) - 1))
 }
 

@@ -15,19 +15,28 @@ use super::name::Kind;
 use super::{UringDriver, make_blocking};
 
 impl UringDriver {
-    /// Arms or ends the receive, as the connection wants it.
+    /// Arms or ends the receive, as the connection wants it: mostly it is as it was.
+    #[inline]
     pub(crate) fn update_recv(&mut self, state: &mut State, key: Key) {
         let limit = state.limits.recv;
         let Some(conn) = state.conns.get_mut(key) else { return };
         let wants = conn.wants_recv(limit);
+        if wants != conn.driver.recv_ready {
+            self.change_recv(state, key, wants);
+        }
+    }
+
+    #[cold]
+    fn change_recv(&mut self, state: &mut State, key: Key, wants: bool) {
+        let Some(conn) = state.conns.get_mut(key) else { return };
         let part = &mut conn.driver;
-        if wants && !part.recv_ready && !part.listed {
+        if wants && !part.listed {
             part.recv_ready = true;
             part.in_flight += 1;
             self.receiving += 1;
             let entry = opcode::RecvMulti::new(Fd(conn.fd.as_raw_fd()), GROUP).build();
             self.push(Kind::Recv, key, entry);
-        } else if !wants && part.recv_ready && !part.recv_stopping {
+        } else if !wants && !part.recv_stopping {
             part.recv_stopping = true;
             self.cancel(Kind::Recv, key);
         }

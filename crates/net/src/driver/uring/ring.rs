@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::time::Duration;
 
 use io_uring::{IoUring, cqueue, squeue};
 
@@ -65,15 +64,13 @@ impl Ring {
         !self.uring.completion().is_empty()
     }
 
-    /// Submits, and waits for a completion at most so long.
-    pub(super) fn enter(&mut self, timeout: Option<Duration>) -> Result<()> {
+    /// Submits, and waits for a completion.
+    pub(super) fn enter(&mut self, wait: Wait) -> Result<()> {
         self.push_backlog();
-        let wait = match timeout {
-            Some(Duration::ZERO) => Wait::No,
-            // What is there already is looked at first.
-            _ if !self.uring.completion().is_empty() => Wait::No,
-            None => Wait::Forever,
-            Some(timeout) => Wait::For(timeout),
+        let wait = match wait {
+            // What is there already is looked at first, and no entry stays behind for a wait.
+            _ if !self.backlog.is_empty() || !self.uring.completion().is_empty() => Wait::No,
+            wait => wait,
         };
         let queue = self.uring.submission();
         let (count, work) = (queue.len(), queue.taskrun() || queue.cq_overflow());

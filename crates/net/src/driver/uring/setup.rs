@@ -34,6 +34,7 @@ pub(super) fn try_ring(config: &Config) -> Result<IoUring, String> {
         ("receive", opcode::RecvMulti::CODE),
         ("send", opcode::Send::CODE),
         ("sendmsg", opcode::SendMsg::CODE),
+        ("timeout", opcode::Timeout::CODE),
         ("poll", opcode::PollAdd::CODE),
         ("cancel", opcode::AsyncCancel2::CODE),
     ];

@@ -2,10 +2,28 @@
 //! the limits and is written as it came.
 #![no_main]
 
+use std::iter::zip;
+
 use libfuzzer_sys::fuzz_target;
-use remuda_shm::{CAPACITY_MAX, OFFER_LEN, Offer, REGION_SIZE_MAX, SLOT_SIZE_MAX};
+use remuda_shm::{
+    CAPACITY_MAX, Geometry, OFFER_LEN, Offer, REGION_SIZE_MAX, Refusal, SLOT_SIZE_MAX,
+};
 
 fuzz_target!(|bytes: &[u8]| {
+    check(bytes);
+    // Bytes alone never begin as an offer does, nor have the size that follows from its rings.
+    let begins = Offer::Refused(Refusal::Taken).encode();
+    check(&[&begins[..12], bytes].concat());
+    let Some((shape, changes)) = bytes.split_first_chunk::<8>() else { return };
+    let shape = u64::from_ne_bytes(*shape);
+    let Ok(geometry) = Geometry::new(shape as u32, (shape >> 32) as u32) else { return };
+    let mut offer = Offer::Pair(geometry).encode();
+    assert_eq!(Offer::decode(&offer).ok(), Some(Offer::Pair(geometry)));
+    zip(&mut offer, changes).for_each(|(byte, change)| *byte ^= change);
+    check(&offer);
+});
+
+fn check(bytes: &[u8]) {
     let Ok(offer) = Offer::decode(bytes) else { return };
     assert_eq!(bytes.len(), OFFER_LEN);
     assert_eq!(offer.encode()[..], *bytes);
@@ -14,4 +32,4 @@ fuzz_target!(|bytes: &[u8]| {
         assert!((1..=SLOT_SIZE_MAX).contains(&geometry.slot_size()));
         assert!(geometry.region_size() <= REGION_SIZE_MAX);
     }
-});
+}

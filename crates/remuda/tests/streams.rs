@@ -125,3 +125,33 @@ fn an_answer_that_cannot_be_printed_is_an_error() {
     let status = Command::new(REMUDA).args(check).stdout(full()).status().unwrap();
     assert_eq!(status.code(), Some(255));
 }
+
+#[test]
+fn a_log_for_programs_has_nothing_for_people_in_it() {
+    let dir = folder();
+    let socket = dir.path().join("pool");
+    let listen = format!("unix:{},role=admin", socket.display());
+    let worker = shell_worker(dir.path(), "worker.sh", r#"echo noise; ok "$body""#);
+    let run = |args: &[&str]| {
+        let mut command = Command::new(REMUDA);
+        command.args(["serve", "--log-json", "-j1", "-l", &listen]).args(args);
+        command.stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let value = |line: &str| match serde_json::from_str::<serde_json::Value>(line) {
+        Ok(value) => value["fields"]["message"].as_str().unwrap_or_default().to_owned(),
+        Err(error) => panic!("{error}: {line}"),
+    };
+    let mut pool = run(&["--", "sh", &worker]);
+    let mut stderr = BufReader::new(pool.stderr.take().unwrap()).lines().map(Result::unwrap);
+    assert!(stderr.by_ref().any(|line| value(&line).starts_with("listening at unix:")));
+    let called = ask(&socket, &["call", "abc"], Stdio::piped(), Stdio::inherit());
+    assert_eq!(String::from_utf8_lossy(&called.stdout), "abc\n");
+    let refused = run(&["--builtin", "echo"]).wait_with_output().unwrap();
+    assert_eq!(refused.status.code(), Some(255));
+    let refused = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.lines().any(|line| value(line).contains("is in use by process")), "{refused}");
+    map_runs::signal(pool.id(), "TERM");
+    assert_eq!(pool.wait().unwrap().code(), Some(0));
+    let rest: Vec<_> = stderr.map(|line| value(&line)).collect();
+    assert!(rest.iter().any(|message| message.starts_with("stopping: ")), "{rest:?}");
+}

@@ -1,6 +1,7 @@
 //! `remuda serve`: a pool behind listeners, until it is stopped.
 
 use std::error::Error;
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -111,10 +112,11 @@ const QUARANTINE: Duration = Duration::from_secs(60);
 
 /// Runs the command.
 pub(crate) fn run(args: ServeArgs) -> ExitCode {
+    let told = Told::by(&args);
     match configure(&args) {
         Ok(serve) if args.check => {
             if let Err(error) = serve.check() {
-                return exit::error(error);
+                return told.error(error);
             }
             let file = effective::as_file(
                 &serve.worker,
@@ -127,9 +129,41 @@ pub(crate) fn run(args: ServeArgs) -> ExitCode {
         }
         Ok(serve) => match serve.run(args) {
             Ok(()) => ExitCode::SUCCESS,
-            Err(error) => exit::error(error),
+            Err(error) => told.error(error),
         },
-        Err(message) => exit::error(message),
+        Err(message) => told.error(message),
+    }
+}
+
+/// What `serve` itself says on stderr: for people, or in the form of the log where that is read by
+/// a program.
+#[derive(Clone, Copy)]
+enum Told {
+    Plainly,
+    InLog,
+}
+
+impl Told {
+    fn by(args: &ServeArgs) -> Self {
+        if args.log_json { Self::InLog } else { Self::Plainly }
+    }
+
+    fn line(self, text: impl Display) {
+        match self {
+            Self::Plainly => say::line(format_args!("remuda: {text}")),
+            Self::InLog => tracing::info!(target: "remuda", "{text}"),
+        }
+    }
+
+    /// Says why it ends, and gives the status for that.
+    fn error(self, why: impl Display) -> ExitCode {
+        match self {
+            Self::Plainly => exit::error(why),
+            Self::InLog => {
+                tracing::error!(target: "remuda", "{why}");
+                exit::ERROR.into()
+            }
+        }
     }
 }
 
@@ -245,6 +279,7 @@ impl Serve {
 
     async fn serve(self, args: ServeArgs, inherited: Vec<Inherited>) -> Result<(), Box<dyn Error>> {
         let signals = remuda_net::signals(&[SIGHUP, SIGINT, SIGTERM])?;
+        let told = Told::by(&args);
         let Self { pool, mut listen, at_default, token, http, .. } = self;
         let is_activated = !inherited.is_empty();
         if is_activated && at_default {
@@ -264,16 +299,16 @@ impl Serve {
                     pool.listen_on_tcp(listener, token.as_deref(), args.insecure)?
                 }
             };
-            say::line(format_args!("remuda: listening at {address}"));
+            told.line(format_args!("listening at {address}"));
         }
         for listen in &listen {
             let address = pool.listen(listen)?;
-            say::line(format_args!("remuda: listening at {address}"));
+            told.line(format_args!("listening at {address}"));
         }
         let http = Http::start(&http, pool.remote())?;
         pool.keep_descriptors(http.as_ref().map_or(0, |http| http.connections));
         for address in http.iter().flat_map(|http| &http.addresses) {
-            say::line(format_args!("remuda: listening at {address}"));
+            told.line(format_args!("listening at {address}"));
         }
         systemd::notify(&[NotifyState::Status("waiting for the first worker")]);
         let ended = run_until_stopped(&pool, &args, signals).await;
@@ -308,6 +343,7 @@ async fn run_until_stopped(
     args: &ServeArgs,
     mut signals: Signals,
 ) -> Result<(), PoolError> {
+    let told = Told::by(args);
     let mut awaited = Awaited::FirstWorker;
     let mut stopping = false;
     // A SIGHUP came during a reset: what was changed since its begin needs another.
@@ -346,7 +382,7 @@ async fn run_until_stopped(
             Either3::Second(_) => {
                 (stopping, awaited) = (true, Awaited::Nothing);
                 systemd::notify(&[NotifyState::Stopping]);
-                say::line("remuda: stopping: accepted jobs finish; once more to stop at once");
+                told.line("stopping: accepted jobs finish; once more to stop at once");
                 pool.shut_down();
             }
         }

@@ -5,8 +5,6 @@ use std::os::unix::net::UnixListener;
 
 use sd_notify::NotifyState;
 
-use crate::cli::say;
-
 /// A socket that systemd opened for this process.
 pub(crate) enum Inherited {
     Unix(UnixListener),
@@ -33,9 +31,9 @@ pub(crate) fn listeners() -> Vec<Inherited> {
         match inherited.take_tcp_listener(place) {
             Ok(Some(listener)) => listeners.push(Inherited::Tcp(listener)),
             Ok(None) => {}
-            Err(_) => say::line(format_args!(
-                "remuda: socket {place} of LISTEN_FDS is not used: it is no Unix or TCP stream socket"
-            )),
+            Err(_) => tracing::warn!(
+                "socket {place} of LISTEN_FDS is not used: it is no Unix or TCP stream socket"
+            ),
         }
     }
     listeners

@@ -247,6 +247,20 @@ impl<J: Payload, R> Dispatch<J, R> {
         self.arm_jobs(jobs);
     }
 
+    /// A call's jobs have not run, against all expectation.
+    pub(crate) fn unstart_call(&mut self, call: u32) {
+        let c = &self.calls[call];
+        if c.started == NEVER {
+            return;
+        }
+        let mut job = c.jobs.first;
+        while job != NONE {
+            let j = &mut self.jobs[job];
+            j.tries = j.tries.saturating_sub(1);
+            job = j.next;
+        }
+    }
+
     /// Lists a worker where it is looked for when a job waits.
     pub(crate) fn list(&mut self, worker: u32) {
         let w = &mut self.workers[worker];

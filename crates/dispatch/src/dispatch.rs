@@ -246,6 +246,16 @@ impl<J: Payload, R> Dispatch<J, R> {
         }
     }
 
+    /// An attached peer has ended in order, and said so: what it has not answered it has not begun.
+    /// Its jobs go elsewhere as if they had not been sent, and it gets no more;
+    /// [`exited`](Self::exited) is to follow.
+    pub fn gave_back(&mut self, now: Duration, worker: WorkerId) {
+        self.advance(now);
+        if let Some(worker) = self.find_worker(worker).filter(|&w| self.workers[w].is_attached()) {
+            self.peer_gave_back(worker);
+        }
+    }
+
     /// An attached peer is wanted no longer. Its jobs are judged as if its link was lost.
     pub fn detach(&mut self, now: Duration, worker: WorkerId) {
         self.advance(now);

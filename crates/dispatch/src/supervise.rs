@@ -164,6 +164,21 @@ impl<J: Payload, R> Dispatch<J, R> {
         }
     }
 
+    /// An attached peer has not begun what it has not answered.
+    pub(crate) fn peer_gave_back(&mut self, worker: u32) {
+        self.peer_drains(worker);
+        let w = &mut self.workers[worker];
+        let mut call = w.last_call;
+        (w.first_call, w.last_call, w.calls, w.jobs) = (NONE, NONE, 0, 0);
+        while call != NONE {
+            let before = self.calls[call].prev;
+            self.unstart_call(call);
+            let reason = Reason::LinkLost;
+            self.judge(call, Loss { reason, ran: false, charged: false, suspected: false });
+            call = before;
+        }
+    }
+
     /// Asks a worker that has nothing to do any more to end; the link to an attached peer is closed.
     pub(crate) fn stop(&mut self, worker: u32) {
         let destroy_timeout = nanos(self.config.destroy_timeout);

@@ -315,6 +315,30 @@ fn what_a_peer_that_is_shutting_down_refuses_goes_elsewhere() {
 }
 
 #[test]
+fn what_a_peer_that_ended_gave_back_goes_elsewhere_and_costs_no_try() {
+    let mut rig = Rig::new(config(0, Delivery::AtMostOnce));
+    let peer = rig.pool.attach(rig.now);
+    rig.pool.ready(rig.now, peer, WIDE);
+    for job in 1..=3 {
+        rig.submit(job);
+    }
+    let calls: Vec<_> = rig.sent().iter().map(|sent| sent.1).collect();
+    rig.reply(peer, calls[1], 1);
+    rig.poll();
+    rig.pool.gave_back(rig.now, peer);
+    assert_eq!(rig.poll(), [], "it is not asked again");
+    rig.pool.exited(rig.now, peer, Exit::Unknown);
+    assert_eq!(rig.poll(), [], "nothing is lost with the link");
+    let other = rig.pool.attach(rig.now);
+    rig.pool.ready(rig.now, other, WIDE);
+    let sent = rig.sent();
+    assert_eq!(sent.iter().map(|sent| sent.2[0]).collect::<Vec<_>>(), [1, 3], "in their order");
+    assert_eq!(rig.pool.counters().retried, 0);
+    rig.reply(other, sent[0].1, 1);
+    assert_eq!(rig.poll(), [Act::Done(1)]);
+}
+
+#[test]
 fn what_a_peer_refuses_is_not_queued_by_a_pool_that_is_stopping_itself() {
     let mut rig = Rig::new(config(0, Delivery::AtMostOnce));
     let peer = rig.pool.attach(rig.now);

@@ -200,3 +200,43 @@ fn a_worker_that_ends_after_each_job_serves_all_the_same() {
     times.sort();
     println!("p99 with a worker a job: {:?}", times[times.len() * 99 / 100]);
 }
+
+/// A worker that answers the first call once a file is there, and ends.
+const LAST_WORDS: &str = r#"
+import os, re, socket, sys, time
+pool = socket.socket(fileno=int(os.environ["REMUDA_FD"]))
+lines = pool.makefile("rb")
+lines.readline()
+offer = b'{"ok":true,"data":{"kind":"handshake","version":"1","capacity":8}}\n'
+pool.sendall(offer)
+call = re.search(rb'"id":(\d+)', lines.readline()).group(1)
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)
+pool.sendall(b'{"id":%s,"ok":true,"data":{"kind":"result","body":"last words"}}\n' % call)
+os._exit(0)
+"#;
+
+#[test]
+fn what_a_worker_answered_before_its_end_counts_though_more_was_being_sent_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("now");
+    let path = file.display().to_string();
+    let serve = Serve::start(&["-j1", "--", "python3", "-c", LAST_WORDS, &path]);
+    let worker = serve.ready()[0];
+    let mut client = serve.client();
+    client.send(r#"{"op":"call","id":1,"body":1}"#);
+    serve.status_when("it has the job", |status| status["in_flight"] == 1);
+    // The pool finds more calls, and only then that the worker has answered and is gone.
+    signal(serve.pid(), "STOP");
+    for id in 2..8 {
+        client.send(&format!(r#"{{"op":"call","id":{id},"body":1,"timeout_ms":1}}"#));
+    }
+    std::fs::write(&file, "").unwrap();
+    while std::path::Path::new(&format!("/proc/{worker}")).exists() {
+        std::thread::yield_now();
+    }
+    signal(serve.pid(), "CONT");
+    let mut replies = (1..8).map(|_| client.reply());
+    let first = replies.find(|reply| reply["id"] == 1).unwrap();
+    assert_eq!(first["data"]["body"], "last words", "{first}");
+}

@@ -30,6 +30,10 @@ pub(crate) struct Client {
     gate: Gate,
     scan: LineScan,
     greeted: bool,
+    /// It passes calls of others on: it is a pool.
+    pub(super) relays: bool,
+    /// It was told that nothing more is begun: what it sends is not looked at.
+    pub(super) parting: bool,
     /// Nothing more is read: it is about to be closed.
     pub(super) closing: bool,
     discarding: bool,
@@ -61,6 +65,8 @@ impl Client {
             gate,
             scan: LineScan::new(MAX_HANDSHAKE_BYTES),
             greeted: false,
+            relays: false,
+            parting: false,
             closing: false,
             discarding: false,
             places: Vec::new(),
@@ -222,7 +228,7 @@ impl Core {
             let Some(client) = self.clients.of(key) else {
                 return ParseResult::Consumed(bytes.len());
             };
-            if client.closing {
+            if client.closing || client.parting {
                 return ParseResult::Consumed(bytes.len());
             }
             if client.held_back && used > 0 {
@@ -395,6 +401,7 @@ impl Core {
         let now = self.now();
         let body = Body::Own(self.bodies.copy(body.as_bytes()));
         let Some(client) = self.clients.of(key) else { return };
+        client.relays |= call.hops > 0;
         let place = client.place();
         let order = id.is_none().then(|| client.unnamed.begin());
         let id = id.map(Id::to_owned);

@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod bind;
 pub(crate) mod client;
+mod farewell;
 pub(crate) mod limits;
 pub(crate) mod listener;
 pub(crate) mod reply;

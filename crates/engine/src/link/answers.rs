@@ -21,6 +21,12 @@ impl Core {
         {
             return Ok(());
         }
+        if let (None, Said::Error(failure)) = (reply.id, &reply.answer)
+            && failure.code == Some(remuda_protocol::Code::Draining)
+            && self.gave_back(now, worker)
+        {
+            return Ok(());
+        }
         let id = reply.id.and_then(Id::number).ok_or("it has no id that the pool gave")?;
         let call = CallId::from_number(id);
         let taken = match reply.answer {
@@ -67,6 +73,17 @@ impl Core {
             self.dispatch.capacity_changed(now, worker, capacity);
         }
         true
+    }
+
+    /// Takes note that a pool has ended, and has not begun what it has not answered; false if it is
+    /// no peer.
+    fn gave_back(&mut self, now: Duration, worker: WorkerId) -> bool {
+        let is_peer = self.links.of(worker).is_some_and(|link| link.attached.is_some());
+        if is_peer {
+            self.dispatch.gave_back(now, worker);
+            self.cut(worker);
+        }
+        is_peer
     }
 
     /// Asks a peer what it offers by now.

@@ -312,6 +312,9 @@ impl Serve {
         }
         systemd::notify(&[NotifyState::Status("waiting for the first worker")]);
         let ended = run_until_stopped(&pool, &args, signals).await;
+        if ended.is_ok() {
+            pool.part().await;
+        }
         if let Some(http) = http {
             // The last answers still go out.
             remuda_net::spawn_blocking(move || drop(http)).await?;

@@ -71,7 +71,8 @@ def growth_sections(there, charts):
     growths_there = [(row, result) for row, result in there if isinstance(row, Growth)]
     if growths_there:
         lines = ["Of the pool's process alone: its most memory, its processor time (user and system, all its threads) and its system "
-                 f"calls, by the jobs. Workers are Rust programs that give back what comes. {growths.AIM}"]
+                 f"calls, by the jobs. Opening connections is not in it. Workers are Rust programs that give back what "
+                 f"comes. {growths.AIM}"]
         for row, result in growths_there:
             lines += ["", f"#### {row.what}", "", *chart(charts, row.name, row.what),
                       *failed_or(result, lambda r, row=row: growths.table(row, r))]

@@ -1,19 +1,15 @@
 """What a job costs the pool's process as something grows: a fresh pool for each point, so many calls
 that each is answered before the end, its most memory, and its processor time and system calls by the
-calls. Where the number of parties grows, the load is the same in all on one table and the same for
+calls, without those of opening connections. Where the number of parties grows, the load is the same in all on one table and the same for
 each of them on another: on the first, each party has less to do, and what a wake-up of it costs is
 divided by fewer jobs."""
 
-import json
-import subprocess
-
 from script import growth_floors, system_calls
-from script.places import ROOT
-from script.processes import cpu_seconds, filled, memory, running
+from script.load import Load
+from script.processes import memory, running
 from script.row import Growth
 from script.rows_serve import SOCKET, echo
 
-LOAD_TIMEOUT_S = 120
 CALLS = 100_000
 # Room in the queue for whatever is in flight.
 QUEUE = ["--max-queue-size", "20000"]
@@ -47,50 +43,38 @@ CONNECTIONS = (
 )
 
 
-def measured(places, options, load):
-    """One point."""
+def measured(places, options, calls, *load, count=1):
+    """One point. `count` is of connections."""
     server = [places.remuda, "serve", "-l", SOCKET, *options]
-    command = [places.peer("load"), "lines", "--to", "{folder}/pool.sock", *map(str, load)]
     with running([server], [places.remuda, "call", "--to", SOCKET, "x"]) as names:
         pool = names["pids"][0]
-
-        def run(command):
-            done = subprocess.run(filled(command, names), cwd=ROOT, capture_output=True, text=True, timeout=LOAD_TIMEOUT_S)
-            if done.returncode != 0:
-                raise ValueError(done.stderr[-400:])
-            return json.loads(done.stdout)
-
-        # Workers that start would be counted, too: the first calls wait for them.
-        run([*command[:4], "--in-flight", "256", "--calls", "2000"])
-        before = cpu_seconds(pool)
-        result = run(command)
-        jobs = result["total"] + result["failed"]
+        load = Load(places, SOCKET.removeprefix("unix:"), names, calls, count, load)
+        cpu_us, result = load.cpu_us(pool)
         point = {
             "jobs_per_second": result["jobs_per_second"],
             "memory_mib": memory(pool) / (1 << 20),
-            "cpu_us": (cpu_seconds(pool) - before) * 1e6 / jobs,
+            "cpu_us": cpu_us,
             "failed": result["failed"],
         }
         # Once more, since counting costs time.
-        made = system_calls.of_processes([pool], lambda: run(command))
-        return {**point, "calls": sum(made.values()) / jobs}
+        made = load.each(lambda work: system_calls.number([pool], work))
+        return {**point, "calls": made}
 
 
 def rows(places):
     def workers(in_flight):
-        return lambda count: measured(places, [*QUEUE, *echo(places, count)], ["--in-flight", in_flight(count), "--calls", CALLS])
+        return lambda count: measured(places, [*QUEUE, *echo(places, count)], CALLS, "--in-flight", in_flight(count))
 
     def connections(in_flight):
-        return lambda count: measured(places, [*QUEUE, *echo(places, 2)],
-                                      ["--connections", count, "--in-flight", in_flight(count), "--calls", CALLS])
+        return lambda count: measured(places, [*QUEUE, *echo(places, 2)], CALLS, "--in-flight", in_flight(count), count=count)
 
     def bodies(size):
         calls = max(200, min(CALLS, (128 << 20) // size))
-        return measured(places, echo(places, 2), ["--in-flight", 64, "--bytes", size, "--calls", calls])
+        return measured(places, echo(places, 2), calls, "--in-flight", 64, "--bytes", size)
 
     def queue(length):
-        return measured(places, ["--max-queue-size", str(max(length, 2_000) + 100), *echo(places, 2)],
-                        ["--connections", 4, "--in-flight", length + 8, "--calls", max(2 * length, CALLS)])
+        return measured(places, ["--max-queue-size", str(max(length, 2_000) + 100), *echo(places, 2)], max(2 * length, CALLS),
+                        "--in-flight", length + 8, count=4)
 
     def command(options, load):
         return ["remuda", "serve", "-l", "unix:$DIR/pool.sock", *options, "beside", "load", "lines",

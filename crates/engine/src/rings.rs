@@ -422,7 +422,11 @@ impl Source for Ring {
     fn unpark(&self) {
         self.parked.set(false);
         let ends = &mut *self.ends.borrow_mut();
-        ends.receiver.unpark();
+        // Who sent a message takes back what `park` said, and rings. To do it here, too, would first
+        // wait for that word to travel.
+        if !ends.receiver.sees_message() {
+            ends.receiver.unpark();
+        }
         ends.sender.iter_mut().for_each(Sender::unpark);
     }
 }

@@ -93,6 +93,23 @@ fn send_batch(producer: &mut Producer<Heap>, bells: &Bells, messages: &[u8]) {
 }
 
 fn recv(consumer: &mut Consumer<Heap>, bells: &Bells) -> Option<u8> {
+    recv_woken_by(consumer, bells, Consumer::unpark)
+}
+
+/// As an event loop that leaves it to who sent a message to take back that this side sleeps.
+fn recv_lazily(consumer: &mut Consumer<Heap>, bells: &Bells) -> Option<u8> {
+    recv_woken_by(consumer, bells, |consumer| {
+        if consumer.look().unwrap().is_none() {
+            consumer.unpark();
+        }
+    })
+}
+
+fn recv_woken_by(
+    consumer: &mut Consumer<Heap>,
+    bells: &Bells,
+    woken: impl Fn(&mut Consumer<Heap>),
+) -> Option<u8> {
     loop {
         let mut message = Vec::new();
         if let Some(wake) = consumer.pop(&mut message).unwrap() {
@@ -106,12 +123,14 @@ fn recv(consumer: &mut Consumer<Heap>, bells: &Bells) -> Option<u8> {
         }
         if !consumer.park().unwrap() {
             bells.consumer.wait();
-            consumer.unpark();
+            woken(consumer);
         }
     }
 }
 
-fn send_one_by_one(capacity: u32, count: u8) {
+type Recv = fn(&mut Consumer<Heap>, &Bells) -> Option<u8>;
+
+fn send_one_by_one(capacity: u32, count: u8, recv: Recv) {
     explore(move || {
         let (mut producer, mut consumer, bells) = ring(capacity);
         let theirs = bells.clone();
@@ -129,17 +148,23 @@ fn send_one_by_one(capacity: u32, count: u8) {
 
 #[test]
 fn messages_one_by_one_through_one_slot() {
-    send_one_by_one(1, 2);
+    send_one_by_one(1, 2, recv);
 }
 
 #[test]
 fn messages_one_by_one_through_two_slots() {
-    send_one_by_one(2, 3);
+    send_one_by_one(2, 3, recv);
 }
 
 #[test]
 fn messages_one_by_one_through_three_slots() {
-    send_one_by_one(3, 4);
+    send_one_by_one(3, 4, recv);
+}
+
+#[test]
+fn messages_to_a_consumer_that_leaves_its_waking_to_the_producer() {
+    send_one_by_one(1, 2, recv_lazily);
+    send_one_by_one(2, 3, recv_lazily);
 }
 
 fn batch_larger_than_the_ring(capacity: u32) {

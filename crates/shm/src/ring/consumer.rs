@@ -256,7 +256,9 @@ impl<S: Storage> Consumer<S> {
         Ok(look)
     }
 
-    /// Takes back what [`park`](Self::park) said.
+    /// Takes back what [`park`](Self::park) said. It needn't be called once a message is there: who
+    /// sent that has taken it back, or is about to; until then a further message may wake this side
+    /// for nothing.
     pub fn unpark(&mut self) {
         self.storage.clear(Index::Consumer, WAITING, Ordering::Relaxed);
     }

@@ -90,7 +90,7 @@ pub(crate) fn forwarded(key: Key, data: &[u8]) -> Result<u64> {
             let end = lent.start.wrapping_add(lent.len);
             !lent.forwarded && data.as_ptr() >= lent.start && data.as_ptr_range().end <= end
         };
-        if data.is_empty() || !driver.can_spare_buffer() {
+        if data.is_empty() || !driver.can_spare_buffer(state) {
             return Ok(None);
         }
         let Some(lent) = state.lent.iter_mut().rev().find(inside) else { return Ok(None) };

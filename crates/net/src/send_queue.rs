@@ -11,8 +11,8 @@ use crate::recv_buf::RecvPool;
 
 /// Pieces given to the kernel in one call at most.
 pub(crate) const PIECES_PER_SEND: usize = 64;
-/// Spare pieces that a thread keeps.
-const SPARE_SLABS: usize = 128;
+/// Spare pieces that a thread keeps: a turn that answers so many connections takes one for each.
+const SPARE_SLABS: usize = 1_024;
 
 /// The memory that copied sends take, with its limit.
 pub(crate) struct SendPool {

@@ -149,8 +149,8 @@ impl Driver {
     }
 
     /// Whether a receive buffer may be kept until it has been sent on.
-    pub(crate) fn can_spare_buffer(&self) -> bool {
-        each!(self, driver => driver.can_spare_buffer())
+    pub(crate) fn can_spare_buffer(&self, state: &State) -> bool {
+        each!(self, driver => driver.can_spare_buffer(state))
     }
 
     /// Whether there is work that doesn't come from the kernel.

@@ -149,7 +149,7 @@ impl MioDriver {
     }
 
     /// There are none to spare: reads go to memory of the connection's own.
-    pub(crate) fn can_spare_buffer(&self) -> bool {
+    pub(crate) fn can_spare_buffer(&self, _state: &State) -> bool {
         false
     }
 

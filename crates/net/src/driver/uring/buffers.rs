@@ -70,9 +70,10 @@ impl Buffers {
         Ok(buffers)
     }
 
-    /// Whether more than half of the buffers are in nobody's hands: enough to keep some back.
-    pub(super) fn are_plenty(&self) -> bool {
-        usize::from(self.provided) + self.reserve.len() > usize::from(self.count / 2)
+    /// Whether more than half of the buffers are in nobody's hands, with so many that are on
+    /// their way back: enough to keep some.
+    pub(super) fn are_plenty(&self, returned: usize) -> bool {
+        usize::from(self.provided) + self.reserve.len() + returned > usize::from(self.count / 2)
     }
 
     /// The kernel found none for one connection.

@@ -19,28 +19,35 @@ const BYTES_PER_SEND: usize = 1 << 20;
 
 const FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
-/// One send's pieces, and the structures by which the kernel is told of them.
+/// One send's pieces.
 pub(super) struct Send {
     pub(super) chunks: Vec<Chunk>,
     /// Bytes of the first piece that have gone.
     pub(super) offset: usize,
     /// Whose silent send it is, if it is one.
     silent: Option<Key>,
+    /// For sends of several pieces; few ever have them.
+    vector: Option<Box<Vector>>,
+}
+
+/// The structures by which the kernel is told of several pieces.
+struct Vector {
     slices: [libc::iovec; PIECES_PER_SEND],
     header: libc::msghdr,
 }
 
-impl Send {
+impl Vector {
     fn new() -> Box<Self> {
         let empty = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        Box::new(Self {
-            chunks: Vec::new(),
-            offset: 0,
-            silent: None,
-            slices: [empty; PIECES_PER_SEND],
-            // SAFETY: a msghdr of zeros is one without address, data and control.
-            header: unsafe { std::mem::zeroed() },
-        })
+        // SAFETY: a msghdr of zeros is one without address, data and control.
+        let header = unsafe { std::mem::zeroed() };
+        Box::new(Self { slices: [empty; PIECES_PER_SEND], header })
+    }
+}
+
+impl Send {
+    fn new() -> Box<Self> {
+        Box::new(Self { chunks: Vec::new(), offset: 0, silent: None, vector: None })
     }
 
     /// The bytes of a piece that are still to go.
@@ -49,7 +56,8 @@ impl Send {
         if index == 0 { &bytes[self.offset..] } else { bytes }
     }
 
-    /// Describes the pieces to the kernel. The entry points into this box and its pieces.
+    /// Describes the pieces to the kernel. The entry points into its pieces and its vector,
+    /// neither of which moves.
     fn entry(&mut self, fd: i32) -> squeue::Entry {
         let flags = FLAGS;
         let fd = types::Fd(fd);
@@ -59,18 +67,20 @@ impl Send {
             let flags = flags | if self.silent.is_some() { libc::MSG_DONTWAIT } else { 0 };
             return opcode::Send::new(fd, bytes.as_ptr(), len).flags(flags).build();
         }
+        let mut vector = self.vector.take().unwrap_or_else(Vector::new);
         let (mut count, mut room) = (0, BYTES_PER_SEND);
         while count < self.chunks.len() && room > 0 {
             let bytes = self.rest(count);
             let iov_len = bytes.len().min(room);
             let iov_base = bytes.as_ptr().cast_mut().cast();
-            self.slices[count] = libc::iovec { iov_base, iov_len };
+            vector.slices[count] = libc::iovec { iov_base, iov_len };
             room -= iov_len;
             count += 1;
         }
-        self.header.msg_iov = self.slices.as_mut_ptr();
-        self.header.msg_iovlen = count;
-        opcode::SendMsg::new(fd, &raw const self.header).flags(flags as u32).build()
+        let vector = self.vector.insert(vector);
+        vector.header.msg_iov = vector.slices.as_mut_ptr();
+        vector.header.msg_iovlen = count;
+        opcode::SendMsg::new(fd, &raw const vector.header).flags(flags as u32).build()
     }
 
     /// Notes that so many bytes have gone; pieces that are done with go to `done`.
@@ -104,7 +114,7 @@ pub(super) struct InFlight {
 }
 
 /// Spare send structures that are kept: as many as a turn's silent sends are at most.
-pub(super) const SPARE_SENDS: usize = 128;
+pub(super) const SPARE_SENDS: usize = 1_024;
 
 impl InFlight {
     pub(super) fn spare(&mut self) -> Box<Send> {

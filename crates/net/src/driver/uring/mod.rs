@@ -238,8 +238,8 @@ impl UringDriver {
     }
 
     /// A buffer may go out again as a send while enough of them are left.
-    pub(crate) fn can_spare_buffer(&self) -> bool {
-        self.buffers.are_plenty()
+    pub(crate) fn can_spare_buffer(&self, state: &State) -> bool {
+        self.buffers.are_plenty(state.recv_pool.returned.len())
     }
 
     /// Whether silent sends wait for an `enter` that takes the rest of the entries.

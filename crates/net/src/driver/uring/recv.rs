@@ -68,7 +68,7 @@ impl UringDriver {
         buffer: Option<u16>,
         more: bool,
     ) {
-        let plenty = self.buffers.are_plenty();
+        let plenty = self.can_spare_buffer(state);
         let len = usize::try_from(result).unwrap_or(0);
         let slice = buffer.map(|buffer| self.buffers.taken(buffer, len));
         if !more {

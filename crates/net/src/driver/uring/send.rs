@@ -51,6 +51,7 @@ impl UringDriver {
     /// Leaves a short answer to the next `enter`: one system call for all that a turn sends. What
     /// somebody waits for, or what others lend, is not left: the `enter` may last.
     pub(crate) fn send_with_enter(&mut self, state: &mut State, key: Key) -> bool {
+        let spare = self.can_spare_buffer(state);
         let Some(conn) = state.conns.get_mut(key) else { return false };
         let free = conn.phase == Phase::Open && !conn.driver.send_blocked && !conn.fin_wanted;
         let short = conn.send.only_own_piece().is_some_and(|len| len <= SILENT_BYTES);
@@ -59,7 +60,7 @@ impl UringDriver {
             || conn.send_error.is_some()
             || !conn.send_waiters.is_empty()
             || self.in_flight.count >= SPARE_SENDS
-            || !self.can_spare_buffer()
+            || !spare
         {
             return false;
         }

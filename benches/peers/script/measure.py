@@ -36,7 +36,7 @@ class Plan:
     rounds: int
 
 
-QUICK = Plan("quick", 15, 60.0, 3, 0.5, 0.2, 3)
+QUICK = Plan("quick", 15, 60.0, 3, 0.5, 0.2, 5)
 WHOLE = Plan("whole", 60, 1200.0, 6, 2.0, 0.5, 9)
 
 

@@ -27,7 +27,7 @@ WORKERS = (
     "the load is divided by the workers, so that at 64 of them there are four calls for each: a job goes to a worker that is idle "
     "before it goes to one that has a job, which may be a long one. The workers sleep between their few jobs, and waking them was 38 % "
     "of the pool's time at 64: each by a system call of its own, in the last column. What the number alone costs is in the "
-    "table before. The bare fan-out, which has nothing but its wake-ups to do, is four to six times as dear with 64 children as with one. "
+    "table before. The bare fan-out, which has nothing but its wake-ups to do, is three to six times as dear with 64 children as with one. "
     "Next: nothing, as long as no job is to wait behind another while a worker is idle."
 )
 CONNECTIONS_EACH = (

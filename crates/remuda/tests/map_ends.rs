@@ -159,6 +159,25 @@ fn the_second_ctrl_c_kills_at_once() {
 }
 
 #[test]
+fn what_the_second_ctrl_c_killed_is_accounted_for_where_it_may_not_run_again() {
+    let dir = folder();
+    let (worker, running, _gate) = gated(dir.path());
+    let log = dir.path().join("log").display().to_string();
+    let options = ["-j1", "--at-most-once", "--joblog", &log, "--", "sh", &worker];
+    let mut run = start(dir.path(), &options);
+    run.give(&numbers(50), true);
+    open_fifo(&running).read_line(&mut String::new()).unwrap();
+    run.signal("INT");
+    run.hears("interrupted");
+    run.signal("INT");
+    assert_eq!(run.end().0.code(), Some(130));
+    let log = std::fs::read_to_string(log).unwrap();
+    let rows: Vec<Vec<&str>> = log.lines().skip(1).map(|row| row.split('\t').collect()).collect();
+    let told: Vec<_> = rows.iter().map(|row| (row[0], row[9])).collect();
+    assert_eq!(told, [("1", "worker_lost")], "{log}");
+}
+
+#[test]
 fn ctrl_c_before_any_input_ends_the_run() {
     let dir = folder();
     let mut run = start(dir.path(), &["-j1", "--builtin", "echo"]);

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use remuda_engine::{Drain, End, Failed, Finished, FinishedJob, LogSink, NewJob, Pool, WorkerKind};
+use remuda_engine::{
+    Delivery, Drain, End, Failed, Finished, FinishedJob, LogSink, NewJob, Pool, WorkerKind,
+};
 use remuda_net::{Config as NetConfig, Either, Either3, Signals, mpsc};
 
 use super::MapConfig;
@@ -126,6 +128,8 @@ struct Run {
     in_flight: u64,
     in_flight_bytes: usize,
     stop: Stop,
+    /// A job that may have run is never run again.
+    at_most_once: bool,
     interrupted: bool,
     progress_at: Instant,
 }
@@ -146,6 +150,7 @@ impl Run {
         };
         let signals = remuda_net::signals(&[SIGINT, SIGTERM])?;
         let attached = !config.pool.attach.is_empty();
+        let at_most_once = config.pool.dispatch.delivery == Delivery::AtMostOnce;
         let pool = Pool::start(config.pool)?;
         if attached {
             remuda_net::spawn(tell_of_absent(pool.clone(), progress.clone()));
@@ -184,6 +189,7 @@ impl Run {
             in_flight: 0,
             in_flight_bytes: 0,
             stop: Stop::No,
+            at_most_once,
             interrupted: false,
             progress_at: remuda_net::now(),
         })
@@ -336,7 +342,7 @@ impl Run {
         for job in &finished.jobs {
             self.in_flight -= 1;
             self.in_flight_bytes -= job.body.len();
-            if self.stop != Stop::No && was_stopped(job) {
+            if self.stop != Stop::No && was_stopped(job, self.at_most_once) {
                 continue;
             }
             self.results.emit_job(job, &finished.bytes);
@@ -429,10 +435,10 @@ impl Run {
 }
 
 /// True for a job that the end of the run kept from running, or stopped: it is as if it had never
-/// been taken.
-fn was_stopped(job: &FinishedJob) -> bool {
+/// been taken. One that may have run, and may not run again, is a failure.
+fn was_stopped(job: &FinishedJob, at_most_once: bool) -> bool {
     match &job.end {
         End::Done { .. } => false,
-        End::Failed(failed) => failed.stopped,
+        End::Failed(failed) => failed.stopped && !(at_most_once && failed.may_have_run),
     }
 }

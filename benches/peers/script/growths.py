@@ -10,9 +10,9 @@ MEMORY_MAX = 2
 NOISE = 1.1
 AIM = (
     f"The aim: twice as many cost at most twice the memory, and no more processor time a job; growth by less than {NOISE} is not told "
-    "from none. A floor is a program that parses nothing, under the same load: where a message costs it more than at any line before, "
-    "the kernel and the processor ask that of anybody, and the pool may grow by the same factor. The aim is then met *beside the "
-    "floor*; under each table stands by how much both grow, in microseconds too."
+    "from none. A floor is a program that parses nothing, under the same load: as many microseconds as a message costs it more than at "
+    "any line before, the kernel and the processor ask of anybody, and the pool may cost more by so many. The aim is then met *beside "
+    "the floor*; under each table stands by how much both grow."
 )
 
 
@@ -84,16 +84,16 @@ def steepest(points, name, floor=None):
 
 def beyond(points):
     """Where the processor time grows by more than it may."""
-    return [other["x"] for one, other, floor in zip(points, points[1:], dearer(points))
-            if doubling(one, other, "cpu_us") > NOISE * floor ** (1 / doublings(one, other))]
+    return [other["x"] for one, other, more in zip(points, points[1:], dearer(points))
+            if cpu(other) - more > cpu(one) * NOISE ** doublings(one, other)]
 
 
 def dearer(points):
-    """By what factor the first floor is dearer at each line but the first than at any before: 1 where it isn't."""
+    """By how many microseconds the first floor is dearer at each line but the first than at any before: 0 where it isn't."""
     for name in list(points[0].get("floors", {}))[:1]:
         figures = [cpu(point, name) for point in points]
-        return [max(1.0, figure / max(figures[:index])) for index, figure in enumerate(figures) if index]
-    return [1.0] * (len(points) - 1)
+        return [max(0.0, figure - max(figures[:index])) for index, figure in enumerate(figures) if index]
+    return [0.0] * (len(points) - 1)
 
 
 def by_floor(points):

@@ -17,17 +17,16 @@ EACH_WORKER, EACH_CONNECTION = 64, 16
 
 # What perf showed at the last line of each table.
 WORKERS_EACH = (
-    "the bare fan-out costs no more with 64 children than with 8, so that this is the pool's own. With 64 workers on two cores each sleeps while others run, and is woken by a system call of its own: their writes to eventfds, and "
-    "the core that the woken take, were 14 % of the pool's time. Of the 0.4 us that 64 workers cost more than 8, 0.1 us is the 4,096 calls "
-    "in flight, which cost as much with 8. The pool looks at the ring of each worker once a turn, 2 %, and asks the "
-    "kernel every four milliseconds whether each is still there, once for each of its two rings: half of the system calls in the last "
-    "column. Next: to ask that once for both rings, and for those alone whose socket the pool doesn't watch already."
+    "the bare fan-out costs no more with 64 children than with 8, so that this is the pool's own. With 64 workers on two cores each "
+    "sleeps while others run, and is woken by a system call of its own, 0.1 a job: their writes to eventfds are 11 % of the pool's "
+    "time, and another 10 % the switches at the end of such a call, when a worker that was woken takes the pool's core. Next: workers "
+    "that don't preempt who wakes them (`SCHED_BATCH`), if their latency may suffer for it."
 )
 WORKERS = (
     "the load is divided by the workers, so that at 64 of them there are four calls for each: a job goes to a worker that is idle "
-    "before it goes to one that has a job, which may be a long one. The workers sleep between their few jobs, and waking them was 38 % "
-    "of the pool's time at 64: each by a system call of its own, in the last column. What the number alone costs is in the "
-    "table before. The bare fan-out, which has nothing but its wake-ups to do, is three to six times as dear with 64 children as with one. "
+    "before it goes to one that has a job, which may be a long one. The workers sleep between their few jobs, and waking them, each by "
+    "a system call of its own, is most of what their number costs. What the number alone costs is in the table before. The bare "
+    "fan-out, which has nothing but its wake-ups to do, is dearer by the times that its line says. "
     "Next: nothing, as long as no job is to wait behind another while a worker is idle."
 )
 CONNECTIONS_EACH = (
@@ -36,12 +35,10 @@ CONNECTIONS_EACH = (
 )
 CONNECTIONS = (
     "the load is divided by the connections, so that at 1,000 of them there is one call on each: each call comes by a receive of its "
-    "own, and its answer goes by a send of its own, the kernel's work for which can't be shared. An echo server, which does nothing "
-    "else, has half of this growth from 100 connections to 1,000: 1.2 of 2.5 us. A turn makes all its receives, and up to 128 of "
-    "its sends, in one system call; the sends beyond are 0.4 system calls a job. What the number alone costs is in the table before. "
-    "Next: a turn whose sends all go in one."
+    "own, and its answer goes by a send of its own, the kernel's work for which can't be shared. The echo server, which does nothing "
+    "else, has the growth that its line says. A turn makes all its receives and sends in one system call. What the number alone costs "
+    "is in the table before. Next: a task a connection that is woken and polled for less."
 )
-
 
 def measured(places, options, calls, *load, count=1):
     """One point. `count` is of connections."""

@@ -977,6 +977,8 @@ function connectTo(target, timeout) {
     socket.once("error", reject).once("close", () => clearTimeout(timer)).once(target.tls ? "secureConnect" : "connect", () => {
       clearTimeout(timer);
       socket.off("error", reject);
+      // Notices a pool on TCP whose machine or network is gone, which says no goodbye.
+      socket.setKeepAlive(true, 20_000);
       resolve(socket);
     });
   });

@@ -1418,6 +1418,14 @@ def _addresses(address):
         "bad_request", "%s is no address for this client: use unix:/path, tcp:host:port or tls:host:port" % address)
 
 
+def _notice_silence(sock):
+    """Has the kernel notice a pool whose machine or network is gone, which says no goodbye: after 20 s it asks, after 60 s it gives up."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_USER_TIMEOUT", 60_000)):
+        if hasattr(socket, name):  # not on every system
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 def _connect_any(address, timeout):
     """A socket to the first address that answers, and which that is. Raises RemudaError, which names all that were tried.
 
@@ -1430,6 +1438,7 @@ def _connect_any(address, timeout):
             if target.port is not None:
                 sock = socket.create_connection((place, target.port), timeout)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                _notice_silence(sock)
                 return sock, target
             if place == "/tmp/remuda-%d/default.sock" % os.getuid():  # anyone may make a folder in /tmp
                 owner = os.stat(os.path.dirname(place)).st_uid

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use remuda_protocol::{Address, Connecting, Framer, MAX_ENVELOPE_BYTES, Offer};
+use rustix::net::sockopt;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
 
@@ -15,6 +16,12 @@ use crate::target::{self, Target};
 
 /// How long a name may take to be looked up, and how long one address may take to connect.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a pool on TCP may be silent before the kernel asks whether it is still there.
+const SILENT_FOR: Duration = Duration::from_secs(20);
+/// How long the kernel waits before it asks again.
+const ASKS_EVERY: Duration = Duration::from_secs(10);
+/// How long it may leave data or a question unanswered until the connection is given up.
+const GONE_AFTER: Duration = Duration::from_secs(60);
 
 /// A connection that calls may go by.
 #[derive(Debug)]
@@ -113,12 +120,25 @@ async fn connect_tcp(host: &str, port: u16) -> io::Result<TcpStream> {
             }
             Ok(stream) => {
                 stream.set_nodelay(true)?;
+                notice_silence(&stream);
                 return Ok(stream);
             }
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// Has the kernel notice a pool whose machine or network is gone, which says no goodbye.
+fn notice_silence(stream: &TcpStream) {
+    // A system that can't is one where a call without a time limit may wait for ever.
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    #[cfg(target_os = "linux")]
+    {
+        let _ = sockopt::set_tcp_keepidle(stream, SILENT_FOR);
+        let _ = sockopt::set_tcp_keepintvl(stream, ASKS_EVERY);
+        let _ = sockopt::set_tcp_user_timeout(stream, GONE_AFTER.as_millis() as u32);
+    }
 }
 
 fn late(what: &str) -> io::Error {

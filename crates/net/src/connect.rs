@@ -206,7 +206,7 @@ fn begin(target: &Target) -> Result<Step> {
     let fd = socket_with(family, SocketType::STREAM, flags, None)
         .map_err(NetError::sys("making a socket"))?;
     if kind == Kind::Tcp {
-        peer::without_delay(&fd);
+        peer::set_tcp_options(&fd);
     }
     let outcome = match target {
         Target::Tcp(addr) => rustix::net::connect(&fd, addr),
@@ -322,7 +322,7 @@ pub fn adopt_unix(stream: UnixStream) -> Result<ConnCtx> {
 /// As [`adopt_unix`].
 pub fn adopt_tcp(stream: TcpStream) -> Result<ConnCtx> {
     stream.set_nonblocking(true).map_err(NetError::io("setting a socket non-blocking"))?;
-    peer::without_delay(&stream);
+    peer::set_tcp_options(&stream);
     adopt(stream.into(), Kind::Tcp)
 }
 

@@ -122,7 +122,7 @@ pub(crate) fn unix_fd(listener: UnixListener) -> Result<OwnedFd> {
 
 pub(crate) fn tcp_fd(listener: TcpListener) -> Result<OwnedFd> {
     listener.set_nonblocking(true).map_err(NetError::io("setting a listener non-blocking"))?;
-    // Connections inherit it, which saves a call for each.
-    peer::without_delay(&listener);
+    // Connections inherit them, which saves calls for each.
+    peer::set_tcp_options(&listener);
     Ok(listener.into())
 }

@@ -1,7 +1,9 @@
 //! Who is at the other end.
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustix::net::{SocketAddrUnix, getpeername, sockopt};
 
@@ -62,8 +64,43 @@ pub(crate) fn peer_cred(conn: &Conn) -> Option<PeerCred> {
     (status == 0).then_some(PeerCred { uid: raw.uid, gid: raw.gid, pid })
 }
 
-/// Sends small packets at once: the runtime puts a turn's sends together by itself.
-pub(crate) fn without_delay(fd: impl std::os::fd::AsFd) {
-    // It fails only on what isn't TCP.
-    let _ = sockopt::set_tcp_nodelay(fd, true);
+/// How long a TCP peer may be silent before the kernel asks whether it is still there.
+pub const TCP_SILENT_FOR: Duration = Duration::from_secs(20);
+/// How long the kernel waits before it asks again.
+pub const TCP_ASKS_EVERY: Duration = Duration::from_secs(10);
+/// How long a TCP peer may leave data or a question unanswered until its connection is given up.
+pub const TCP_GONE_AFTER: Duration = Duration::from_secs(60);
+
+/// What every TCP socket here has. Small packets are sent at once, since the runtime puts a turn's
+/// sends together by itself; and a peer whose machine or network is gone, which says no goodbye, is
+/// noticed by the kernel.
+pub(crate) fn set_tcp_options(fd: impl AsFd) {
+    // They fail only on what isn't TCP.
+    let _ = sockopt::set_tcp_nodelay(&fd, true);
+    let _ = sockopt::set_socket_keepalive(&fd, true);
+    let _ = sockopt::set_tcp_keepidle(&fd, TCP_SILENT_FOR);
+    let _ = sockopt::set_tcp_keepintvl(&fd, TCP_ASKS_EVERY);
+    let _ = sockopt::set_tcp_user_timeout(&fd, TCP_GONE_AFTER.as_millis() as u32);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn a_connection_has_what_its_listener_was_given() -> io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        set_tcp_options(&listener);
+        let _client = TcpStream::connect(listener.local_addr()?)?;
+        let (accepted, _) = listener.accept()?;
+        assert!(sockopt::tcp_nodelay(&accepted)?);
+        assert!(sockopt::socket_keepalive(&accepted)?);
+        assert_eq!(sockopt::tcp_keepidle(&accepted)?, TCP_SILENT_FOR);
+        assert_eq!(sockopt::tcp_keepintvl(&accepted)?, TCP_ASKS_EVERY);
+        assert_eq!(u128::from(sockopt::tcp_user_timeout(&accepted)?), TCP_GONE_AFTER.as_millis());
+        Ok(())
+    }
 }

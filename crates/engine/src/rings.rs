@@ -68,6 +68,8 @@ pub(crate) struct Rings {
 struct Ring {
     ends: RefCell<Ends>,
     paused: Cell<bool>,
+    /// Its task waits for the peer's end or for room, and takes no messages meanwhile.
+    only_sends: Cell<bool>,
     /// The runtime sleeps, or has not yet been told by the doorbell that it needn't.
     parked: Cell<bool>,
     /// Looks as if nothing were there: its task has had its turn.
@@ -124,6 +126,7 @@ impl Rings {
         let ring = Rc::new(Ring {
             ends: RefCell::new(ends),
             paused: Cell::new(false),
+            only_sends: Cell::new(false),
             parked: Cell::new(false),
             held: Cell::new(false),
             nudged: Cell::new(false),
@@ -324,8 +327,10 @@ impl Rings {
     }
 
     /// Resolves when nothing that is sent can reach the peer. What waits for room goes on being
-    /// sent meanwhile.
+    /// sent meanwhile. Nothing is received.
     pub(crate) async fn peer_gone(&self) {
+        // A message that nobody takes would have it look for ever.
+        let _sending = OnlySends::begin(&self.ring);
         while !self.try_flush() {
             self.wait().await;
         }
@@ -372,6 +377,22 @@ impl Drop for Rings {
     }
 }
 
+/// As long as it is there, messages that came wake nobody.
+struct OnlySends<'a>(&'a Ring);
+
+impl<'a> OnlySends<'a> {
+    fn begin(ring: &'a Ring) -> Self {
+        ring.only_sends.set(true);
+        Self(ring)
+    }
+}
+
+impl Drop for OnlySends<'_> {
+    fn drop(&mut self) {
+        self.0.only_sends.set(false);
+    }
+}
+
 impl Ring {
     /// Wakes the task that waits.
     fn nudge(&self) {
@@ -389,12 +410,16 @@ impl Ring {
         }
     }
 
+    /// Whether messages are waited for.
+    fn receives(&self, ends: &Ends) -> bool {
+        ends.end.is_none() && !self.paused.get() && !self.only_sends.get()
+    }
+
     /// Asks for the doorbell for all that is waited for; true if some of it has come already.
     fn ask_for_doorbell(&self) -> bool {
         let ends = &mut *self.ends.borrow_mut();
         // An error shows when the ring is used.
-        let receives = ends.end.is_none() && !self.paused.get();
-        let mut come = receives && ends.receiver.park().unwrap_or(true);
+        let mut come = self.receives(ends) && ends.receiver.park().unwrap_or(true);
         if !ends.unsent.is_empty()
             && let Some(sender) = &mut ends.sender
         {
@@ -410,7 +435,7 @@ impl Source for Ring {
             return false;
         }
         let ends = self.ends.borrow();
-        ends.end.is_none() && !self.paused.get() && ends.receiver.sees_message()
+        self.receives(&ends) && ends.receiver.sees_message()
             || !ends.unsent.is_empty() && ends.sender.as_ref().is_some_and(Sender::sees_room)
     }
 

@@ -12,6 +12,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("clients::a_client_calls_over_rings_and_is_in_the_status", calls),
     ("clients::bodies_of_many_slots_come_and_go_whole", large_bodies),
     ("clients::a_client_that_doesnt_read_loses_nothing_once_it_does", full_ring),
+    ("clients::one_held_back_for_a_reply_without_an_id_holds_up_nobody_else", held_back),
     ("clients::one_that_ended_its_sending_half_still_gets_its_answers", half_closed),
     ("clients::what_a_killed_client_waited_for_is_cancelled", killed),
     ("clients::a_first_line_that_is_no_handshake_is_refused_and_the_rings_end", no_handshake),
@@ -63,6 +64,36 @@ fn full_ring() {
         assert_eq!(line, result(id, &body));
         assert!(!std::mem::replace(&mut answered[id as usize], true), "{id} came twice");
     }
+}
+
+fn held_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let fifo = folder.path().join("fifo");
+    make_fifo(&fifo);
+    let mut config = config("worker");
+    config.dispatch.num_workers = 2;
+    let pool = Running::start(config);
+    let mut client = pool.client();
+    let mut bodies = vec![format!("\"fifo:{}\"", fifo.display())];
+    bodies.extend((0..200).map(|number| format!("\"{}{number}\"", "y".repeat(100_000))));
+    let mut sender = client.sender.take().unwrap();
+    let calls: String =
+        bodies.iter().map(|body| format!("{{\"op\":\"call\",\"body\":{body}}}\n")).collect();
+    let sending = std::thread::spawn(move || {
+        let parts: Vec<_> = calls.as_bytes().chunks(sender.slot_size()).collect();
+        sender.send_batch_blocking(&parts).unwrap();
+    });
+    // More answers than are kept for one client wait behind the first, which isn't there.
+    pool.until("much is done", |status| status["jobs"]["done"].as_u64() >= Some(20));
+    let mut other = pool.client();
+    assert_eq!(other.ask(r#"{"op":"call","id":1,"body":1}"#), result(1, "1"));
+    std::fs::write(&fifo, "").unwrap();
+    for body in bodies {
+        let reply = client.receive().unwrap();
+        let expected = format!("{{\"ok\":true,\"data\":{{\"kind\":\"result\",\"body\":{body}}}}}");
+        assert!(reply == expected, "{}", &reply[..100]);
+    }
+    sending.join().unwrap();
 }
 
 fn half_closed() {

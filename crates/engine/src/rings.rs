@@ -4,20 +4,20 @@
 //! runtime is awake it looks at the rings by itself; before it sleeps it asks for the doorbell.
 //! So under load nobody makes a system call for a message.
 
+mod ends;
 mod unsent;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::io::ErrorKind;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use remuda_net::{CloseReason, NetError, ParseResult, ReadyFd, Source, SourceHandle};
-use remuda_shm::{Options, Receiver, Sender, ShmError};
+use remuda_shm::{Options, Receiver, Sender};
 
-use crate::blocking::LINK_SEND_LIMIT;
+use crate::rings::ends::Ends;
 use crate::rings::unsent::{Unsent, emptied, push};
 
 /// Messages that fit into each ring of a connection. Both rings take 2 MiB then, of which only what
@@ -33,8 +33,6 @@ const WORKERS_CAPACITY: u32 = 1024;
 /// As many as a worker is handed jobs ahead of their turn. Shorter rings would cost large bodies
 /// more: those of 1 MiB cost a tenth more with 32 slots than with 128.
 const WORKER_CAPACITY_MIN: u32 = 32;
-/// About how many bytes are taken out of a ring before they are looked at.
-const READ_BYTES: usize = 64 << 10;
 /// So often a ring is read in a row, before others get their turn.
 const READS_IN_A_ROW: u32 = 8;
 /// Pieces that are sent in one turn are put together up to about so many bytes: each message costs
@@ -78,22 +76,6 @@ struct Ring {
     nudged: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     reads: Cell<u32>,
-}
-
-/// Both directions.
-struct Ends {
-    /// None once nothing more is sent.
-    sender: Option<Sender>,
-    receiver: Receiver,
-    /// What was received and is not a whole line yet.
-    received: Vec<u8>,
-    unsent: Unsent,
-    /// Nothing more is sent once `unsent` is empty.
-    ending: bool,
-    /// The peer is gone; what it published before is still there.
-    hung_up: bool,
-    /// Why nothing more is received.
-    end: Option<CloseReason>,
 }
 
 /// What a look at the rings led to.
@@ -453,61 +435,5 @@ impl Source for Ring {
             ends.receiver.unpark();
         }
         ends.sender.iter_mut().for_each(Sender::unpark);
-    }
-}
-
-impl Ends {
-    /// Takes messages out of the ring; true if some came. The end is noted, once nothing is left.
-    fn receive(&mut self) -> bool {
-        if self.end.is_some() {
-            return false;
-        }
-        // In this order: what the peer published before it went is seen after that is known.
-        let hung_up = self.hung_up;
-        match self.receiver.try_recv_stream(&mut self.received, READ_BYTES) {
-            Ok(0) if hung_up && !self.receiver.sees_message() => self.end = Some(CloseReason::Eof),
-            Ok(count) => return count > 0,
-            Err(ShmError::Corrupt(lie)) => {
-                tracing::warn!("a peer broke its rings, and is left: {lie}");
-                self.end = Some(CloseReason::Reset(ErrorKind::InvalidData));
-            }
-            Err(_) => self.end = Some(CloseReason::Eof),
-        }
-        false
-    }
-
-    /// Keeps what is to be sent later.
-    fn keep(&mut self, data: &[u8]) -> remuda_net::Result<()> {
-        let unsent = self.unsent.len();
-        if unsent + data.len() > LINK_SEND_LIMIT {
-            return Err(NetError::SendLimit { unsent, limit: LINK_SEND_LIMIT });
-        }
-        self.unsent.push(data);
-        Ok(())
-    }
-
-    /// A runtime that is `parked` believes that it has asked for all doorbells. The one for room is
-    /// another.
-    fn await_room(&mut self, parked: bool) {
-        let Self { sender: Some(sender), unsent, .. } = self else { return };
-        while parked && !unsent.is_empty() && sender.park().unwrap_or(true) {
-            let before = unsent.len();
-            if !unsent.send(sender) || unsent.len() == before {
-                break;
-            }
-        }
-    }
-
-    /// Sends what there is room for, and ends the direction if that was to be the last.
-    fn flush(&mut self) {
-        let Some(sender) = &mut self.sender else { return };
-        let reaches = self.unsent.is_empty() || self.unsent.send(sender);
-        if !reaches {
-            self.unsent = Unsent::default();
-            self.hung_up = true;
-        }
-        if !reaches || self.ending && self.unsent.is_empty() {
-            self.sender = None;
-        }
     }
 }

@@ -216,6 +216,45 @@ fn of_many_lines_that_are_too_much_together_each_comes_to_its_end() {
 }
 
 #[test]
+fn one_who_sends_line_after_line_does_not_keep_others_from_ending_theirs() {
+    const HALF: usize = 6 << 10;
+    let half = || "x".repeat(HALF);
+    let begin = format!("{{\"op\":\"nothing\",\"id\":1,\"x\":\"{}", half());
+    let end = format!("{}\"}}\n", half());
+    let whole = format!("{begin}{end}");
+    let change = |config: &mut PoolConfig| {
+        config.max_unfinished_bytes = 5 * HALF + 1000;
+        config.line_timeout = PATIENCE;
+    };
+    beside_with(change, move |path| {
+        // The reply to the whole line says that the half behind it was read, too.
+        let ask = |stream: &mut BufReader<UnixStream>, text: String| {
+            stream.get_mut().write_all(text.as_bytes()).unwrap();
+            let mut reply = String::new();
+            stream.read_line(&mut reply).unwrap();
+            assert!(reply.contains("unknown_op"), "{reply}");
+        };
+        let halfway = || {
+            let mut stream = BufReader::new(greeted(path));
+            ask(&mut stream, format!("{whole}{begin}"));
+            stream
+        };
+        let _they_fill_it: Vec<_> = (0..5).map(|_| halfway()).collect();
+        // It is over the limit, and may go on; the next one is paused.
+        let mut streaming = halfway();
+        let mut paused = halfway();
+        paused.get_mut().write_all(end.as_bytes()).unwrap();
+        for _ in 0..10 {
+            ask(&mut streaming, format!("{end}{begin}"));
+        }
+        paused.get_mut().set_nonblocking(true).unwrap();
+        let mut reply = String::new();
+        paused.read_line(&mut reply).expect("its reply is there by now");
+        assert!(reply.contains("unknown_op"), "{reply}");
+    });
+}
+
+#[test]
 fn one_body_alone_may_be_larger_than_all_may_be_together() {
     let change = |config: &mut PoolConfig| {
         (config.max_unfinished_bytes, config.max_bodies_bytes) = (1 << 20, 1 << 20);

@@ -75,22 +75,24 @@ impl Core {
             _ if is_another => Some(now),
             _ => Some(client.unfinished_since.unwrap_or(now)),
         };
-        let ended = bytes < client.unfinished;
         client.unfinished = bytes;
-        if ended && self.favoured == Some(key) {
-            self.favoured = None;
+        if is_another {
+            if self.favoured == Some(key) {
+                self.favoured = None;
+            }
+            // First the others: this one has had its turn.
+            self.resume_paused();
         }
         let limit = self.config.max_unfinished_bytes;
-        if self.unfinished > limit && bytes > limit / clients {
-            // One may always go on, or else all could wait for room that nobody makes.
-            if *self.favoured.get_or_insert(key) != key && !client.paused {
-                client.paused = true;
-                client.wire.pause_recv();
-                self.paused += 1;
-            }
-        }
-        if ended {
-            self.resume_paused();
+        // One may always go on, or else all could wait for room that nobody makes.
+        if self.unfinished > limit
+            && bytes > limit / clients
+            && *self.favoured.get_or_insert(key) != key
+            && let Some(client) = self.clients.of(key).filter(|client| !client.paused)
+        {
+            client.paused = true;
+            client.wire.pause_recv();
+            self.paused += 1;
         }
     }
 
@@ -116,7 +118,7 @@ impl Core {
         for (_, client) in paused {
             client.paused = false;
             // It was not the client that took its time.
-            client.unfinished_since = Some(now);
+            client.unfinished_since = (client.unfinished > 0).then_some(now);
             client.wire.resume_recv();
         }
     }

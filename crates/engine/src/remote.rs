@@ -46,7 +46,7 @@ static NEXT_NUMBER: AtomicU64 = AtomicU64::new(0);
 
 /// What is asked of the pool's thread.
 enum Request {
-    Call(Box<NewCall>),
+    Call(NewCall),
     Status(oneshot::Sender<Value>),
     Health(oneshot::Sender<Health>),
     /// Somebody doesn't wait any more: see `Cancelled`.
@@ -146,7 +146,7 @@ impl Remote {
         let (reply, answer) = oneshot::channel();
         let arrived = Instant::now();
         let call = NewCall { number, body, timeout, arrived, reply: ReplyTo(reply) };
-        match self.requests.try_send(Request::Call(Box::new(call))) {
+        match self.requests.try_send(Request::Call(call)) {
             Ok(()) => {
                 RemoteReply { answer: Some(answer), refused: None, number, remote: self.clone() }
             }
@@ -262,7 +262,7 @@ async fn hear(pool: Weak<Inner>, mut requests: mpsc::Receiver<Request>, cancelle
         let core = &mut *inner.core.borrow_mut();
         for request in taken.drain(..) {
             match request {
-                Request::Call(call) => core.remote_call(*call),
+                Request::Call(call) => core.remote_call(call),
                 // Who asked and left needs no answer.
                 Request::Status(reply) => drop(reply.send(core.status())),
                 Request::Health(reply) => drop(reply.send(core.health())),

@@ -178,6 +178,20 @@ fn what_is_no_job_is_refused() {
 }
 
 #[test]
+fn a_response_has_none_of_the_headers_that_were_sent() {
+    let (_serve, calls, _) = pool(&["-j1"]);
+    let mut http = Http::open(&calls);
+    let sent = [JSON, "accept: */*", "user-agent: a", "x-own: 1", "x-own: 2"];
+    for (path, status) in [("/call", 200), ("/nowhere", 404), ("/call", 200)] {
+        http.send(&format!("POST {path}"), &sent, "\"ABC\"");
+        let answer = http.answer();
+        assert_eq!(answer.status, status, "{answer:?}");
+        let names: Vec<_> = answer.headers.keys().collect();
+        assert_eq!(names, ["content-length", "content-type", "date"]);
+    }
+}
+
+#[test]
 fn statuses_mean_what_they_say() {
     let (serve, calls, _) = pool(&["-j1", "--max-queue-size=1"]);
     assert_eq!(post(&calls, "{\"back\": 1}").status, 200);

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::{Request, State};
-use axum::http::header::{
-    ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::{
+    ALLOW, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN,
+    RETRY_AFTER, WWW_AUTHENTICATE,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use axum::response::Response;
-use http_body_util::BodyExt;
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use remuda_engine::{Remote, RemoteError};
 use remuda_protocol::encode::{self, Fault};
 use remuda_protocol::{Code, Raw};
@@ -27,7 +27,8 @@ const TIMEOUT_PARAMETER: &str = "timeout_ms";
 const UNFINISHED_LIMIT: usize = 256 << 20;
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-struct Calls {
+/// What the calling listener answers from.
+pub(super) struct Calls {
     remote: Remote,
     token: Option<String>,
     /// How long a body may take to arrive.
@@ -35,28 +36,6 @@ struct Calls {
     traffic: Arc<Traffic>,
     /// Bytes of bodies that have not arrived wholly.
     unfinished: AtomicUsize,
-}
-
-/// What the calling listener answers.
-pub(super) fn router(
-    remote: Remote,
-    token: Option<&str>,
-    body_timeout: Duration,
-    traffic: Arc<Traffic>,
-) -> Router {
-    let token = token.map(str::to_owned);
-    let unfinished = AtomicUsize::new(0);
-    let calls = Arc::new(Calls { remote, token, body_timeout, traffic, unfinished });
-    Router::new().fallback(answer).with_state(calls)
-}
-
-async fn answer(State(calls): State<Arc<Calls>>, request: Request) -> Response {
-    let response = match calls.call(request).await {
-        Ok(result) => with_json(StatusCode::OK, result),
-        Err(refusal) => refusal.response(),
-    };
-    calls.traffic.answered(response.status());
-    response
 }
 
 /// Why there is no result, and the status that says so.
@@ -72,11 +51,12 @@ impl Refusal {
         Self { status, code, message: message.into(), traceback: None }
     }
 
-    fn response(self) -> Response {
+    /// In `headers` is nothing.
+    fn response(self, headers: HeaderMap) -> Response<Full<Bytes>> {
         let mut body = Vec::new();
         let traceback = self.traceback.as_deref();
         encode::fault(&mut body, None, &Fault { code: self.code, error: &self.message, traceback });
-        let mut response = with_json(self.status, body.into());
+        let mut response = with_json(self.status, body.into(), headers);
         let headers = response.headers_mut();
         match self.status {
             StatusCode::UNAUTHORIZED => {
@@ -120,8 +100,33 @@ fn status_of(code: Code, may_have_run: bool) -> StatusCode {
 }
 
 impl Calls {
-    async fn call(&self, request: Request) -> Result<Bytes, Refusal> {
+    pub(super) fn new(
+        remote: Remote,
+        token: Option<&str>,
+        body_timeout: Duration,
+        traffic: Arc<Traffic>,
+    ) -> Self {
+        let token = token.map(str::to_owned);
+        Self { remote, token, body_timeout, traffic, unfinished: AtomicUsize::new(0) }
+    }
+
+    /// Answers a request. There is but one thing here to ask for, so it needs no router, which would
+    /// cost half of all that a job allocates.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
+        let result = self.call(&parts, body).await;
+        // The response takes over the room of the request's headers.
+        let mut headers = parts.headers;
+        headers.clear();
+        let response = match result {
+            Ok(result) => with_json(StatusCode::OK, result, headers),
+            Err(refusal) => refusal.response(headers),
+        };
+        self.traffic.answered(response.status());
+        response
+    }
+
+    async fn call(&self, parts: &Parts, body: Incoming) -> Result<Bytes, Refusal> {
         self.admit(&parts.method, &parts.uri, &parts.headers)?;
         let timeout = timeout(&parts.uri, &parts.headers)?;
         self.check_length(&parts.headers)?;
@@ -180,7 +185,7 @@ impl Calls {
         Ok(())
     }
 
-    async fn read(&self, mut body: Body) -> Result<Bytes, Refusal> {
+    async fn read(&self, mut body: Incoming) -> Result<Bytes, Refusal> {
         let mut held = Held { of: &self.unfinished, bytes: 0 };
         let mut first = Bytes::new();
         let mut whole = Vec::new();
@@ -237,10 +242,11 @@ impl Drop for Held<'_> {
     }
 }
 
-fn with_json(status: StatusCode, body: Bytes) -> Response {
-    let mut response = Response::new(Body::from(body));
+fn with_json(status: StatusCode, body: Bytes, mut headers: HeaderMap) -> Response<Full<Bytes>> {
+    headers.insert(CONTENT_TYPE, JSON);
+    let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    *response.headers_mut() = headers;
     response
 }
 

@@ -19,8 +19,9 @@ use remuda_engine::Remote;
 use tokio::sync::watch;
 
 pub(crate) use address::HttpAddress;
+use call::Calls;
 pub(crate) use patience::Patience;
-use server::{Door, Traffic};
+use server::{Behind, Door, Traffic};
 
 /// How many connections the admin listener has open at a time; more wait to be accepted.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -95,14 +96,15 @@ impl Http {
             let (listener, at) = address.bind(guarded, HttpError::OpenCalls)?;
             addresses.push(written(at));
             let token = options.token.as_deref();
-            let router = call::router(remote.clone(), token, options.patience.body, calls.clone());
-            doors.push(Door { listener, router, traffic: calls.clone() });
+            let behind = Calls::new(remote.clone(), token, options.patience.body, calls.clone());
+            let behind = Behind::Calls(Arc::new(behind));
+            doors.push(Door { listener, behind, traffic: calls.clone() });
         }
         if let Some(address) = &options.admin {
             let (listener, at) = address.bind(options.insecure, HttpError::OpenAdmin)?;
             addresses.push(format!("{} (admin)", written(at)));
-            let router = admin::router(remote, [calls, admin.clone()]);
-            doors.push(Door { listener, router, traffic: admin });
+            let behind = Behind::Admin(admin::router(remote, [calls, admin.clone()]));
+            doors.push(Door { listener, behind, traffic: admin });
         }
         if doors.is_empty() {
             return Ok(None);

@@ -1,6 +1,7 @@
 //! Connections: accepted up to a limit, served one request after the other, and ended in order.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::TcpListener;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,12 +9,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::StatusCode;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::http::call::Calls;
 
 /// The most bytes of a request's head.
 const HEAD_LIMIT: usize = 64 << 10;
@@ -25,8 +32,14 @@ pub(super) const STOP_GRACE: Duration = Duration::from_secs(5);
 /// A listener, and what is behind it.
 pub(super) struct Door {
     pub(super) listener: TcpListener,
-    pub(super) router: Router,
+    pub(super) behind: Behind,
     pub(super) traffic: Arc<Traffic>,
+}
+
+/// Who answers.
+pub(super) enum Behind {
+    Calls(Arc<Calls>),
+    Admin(Router),
 }
 
 /// What passes through a door.
@@ -107,8 +120,16 @@ async fn accept(door: Door, head_timeout: Duration, mut stop: watch::Receiver<bo
                 Ok((stream, _)) => {
                     let open = Open::new(door.traffic.clone(), place);
                     let stop = stopped.clone();
-                    let router = door.router.clone();
-                    tokio::spawn(connection(stream, router, head_timeout, open, stop));
+                    match &door.behind {
+                        Behind::Calls(calls) => {
+                            let service = calling(calls.clone());
+                            tokio::spawn(connection(stream, service, head_timeout, open, stop));
+                        }
+                        Behind::Admin(router) => {
+                            let service = TowerToHyperService::new(router.clone());
+                            tokio::spawn(connection(stream, service, head_timeout, open, stop));
+                        }
+                    }
                 }
                 Err(error) => {
                     tracing::debug!("no HTTP connection could be accepted: {error}");
@@ -148,18 +169,31 @@ impl Drop for Open {
     }
 }
 
+/// The service of a calling connection.
+fn calling(
+    calls: Arc<Calls>,
+) -> impl Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
+{
+    service_fn(move |request| {
+        let calls = calls.clone();
+        async move { Ok(calls.answer(request).await) }
+    })
+}
+
 /// Serves a connection. When its client leaves, the request that is being answered is dropped, and
 /// its job with it.
-async fn connection(
+async fn connection<S, B>(
     stream: TcpStream,
-    router: Router,
+    service: S,
     head_timeout: Duration,
     open: Open,
     mut stop: watch::Receiver<bool>,
-) {
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: Body<Error: std::error::Error + Send + Sync> + 'static,
+{
     // An answer is small: it is sent at once, or later than need be.
     let _ = stream.set_nodelay(true);
-    let service = TowerToHyperService::new(router);
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(HEAD_LIMIT);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));

@@ -244,15 +244,11 @@ impl Core {
     fn wait(&self, until: Option<Instant>) -> Result<()> {
         let accepted = {
             let mut io = self.io.borrow_mut();
-            let since = self.spin.is_on().then(|| self.clock.now());
             let until = self.until(&mut io, until)?;
             let waited = io.driver_wait(until);
             self.remote.wake_up(&mut self.tasks.ready.borrow_mut());
             waited?;
-            self.clock.begin_turn();
-            if let Some(since) = since {
-                self.spin.waited(since, self.clock.now());
-            }
+            self.begin_turn();
             while let Some(source) = io.state.rung.pop() {
                 self.sources.rung(source);
             }
@@ -269,6 +265,16 @@ impl Core {
             self.start_accepted(accepted);
         }
         Ok(())
+    }
+
+    fn begin_turn(&self) {
+        if !self.spin.is_on() {
+            self.clock.begin_turn();
+            return;
+        }
+        let before = self.clock.now();
+        self.clock.begin_turn();
+        self.spin.waited(before, self.clock.now());
     }
 
     /// Until when the thread may sleep, once it has watched for a while where that pays.

@@ -105,9 +105,3 @@ pub(crate) async fn take_all(conn: ConnCtx) -> Vec<u8> {
     while conn.with_data(&mut keep).await > 0 {}
     taken
 }
-
-/// How long this thread has run so far.
-pub(crate) fn cpu_time() -> std::time::Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}

@@ -12,7 +12,7 @@ use remuda_net::{
     spawn_blocking,
 };
 
-use crate::drivers::{cpu_time, run_beside, same_driver, take, take_all};
+use crate::drivers::{run_beside, same_driver, take, take_all};
 
 async fn echo(conn: ConnCtx) {
     let echo = |data: &[u8]| {
@@ -236,6 +236,11 @@ impl tracing::Subscriber for Warnings {
 }
 
 /// The processor time that this thread has used.
+fn cpu_time() -> std::time::Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 on_both_drivers!(
     a_connection_closes_when_its_future_is_done,
     a_future_that_panics_closes_its_connection_and_no_other,

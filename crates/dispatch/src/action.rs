@@ -374,6 +374,19 @@ impl fmt::Display for Code {
     }
 }
 
+impl KillReason {
+    /// In lower-case words, joined by underscores.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            KillReason::AllocateTimeout => "allocate_timeout",
+            KillReason::ExecTimeout => "exec_timeout",
+            KillReason::DestroyTimeout => "destroy_timeout",
+            KillReason::Fault(_) => "fault",
+            KillReason::Stopped => "stopped",
+        }
+    }
+}
+
 impl fmt::Display for KillReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

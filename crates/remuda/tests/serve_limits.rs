@@ -52,6 +52,9 @@ fn a_worker_that_does_not_start_in_time_is_killed_and_another_is_tried() {
     assert_eq!(status["ready"], false);
     let events = text(&serve.run("status", &["--events"]).stdout);
     assert!(events.contains("waits"), "the end of what it printed: {events}");
+    let json = serve.run("status", &["--events", "--json"]).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(json[0]["killed"], "allocate_timeout", "{json}");
     // A job's own time limit holds meanwhile.
     let call = r#"{"op":"call","id":1,"timeout_ms":50,"body":1}"#;
     assert_eq!(serve.client().ask(call)["code"], "queue_timeout");

@@ -276,7 +276,7 @@ fn incident_status(incident: &Incident) -> Value {
         "slot": incident.slot,
         "at_ms": incident.at.as_millis() as u64,
         "what": incident.explain(),
-        "killed": incident.killed.map(|reason| format!("{reason:?}")),
+        "killed": incident.killed.map(remuda_dispatch::KillReason::as_str),
         "was_ready": incident.was_ready,
         "reason": incident.reason.map(remuda_dispatch::RestartReason::as_str),
         "in_flight": incident.jobs,

@@ -79,6 +79,25 @@ fn a_call_without_a_pool_says_which_addresses_it_tried() {
 }
 
 #[test]
+fn of_a_peer_that_closes_during_the_handshake_nothing_was_asked() {
+    let refusal = r#"{"ok":false,"code":"unauthorized","error":"not you"}"#.to_owned() + "\n";
+    for (says, wanted) in [("", "closed before it answered the handshake"), (&refusal, "not you")] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let mut command = remuda();
+        command.args(["call", "abc", "--to"]).arg(&path).stderr(std::process::Stdio::piped());
+        let calling = command.spawn().unwrap();
+        // It reads nothing, so what it closes with is an error to the other side.
+        std::io::Write::write_all(&mut listener.accept().unwrap().0, says.as_bytes()).unwrap();
+        let output = calling.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(255));
+        let said = text(&output.stderr);
+        assert!(said.contains(wanted) && !said.contains("may have been done"), "{said}");
+    }
+}
+
+#[test]
 fn a_second_pool_at_the_same_address_refuses_and_names_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let first = serve_default(dir.path());

@@ -201,6 +201,38 @@ fn the_interpreters_of_the_flags_come_before_those_of_the_file() {
 }
 
 #[test]
+fn a_variable_that_is_empty_is_none() {
+    let named = |name: &str| format!("REMUDA_{name}");
+    let of_serve = [
+        "ADDR",
+        "CONFIG",
+        "EXEC_TTL",
+        "HTTP",
+        "LOG",
+        "LOG_JSON",
+        "MAX_JOBS",
+        "MAX_WORKER_MEMORY",
+        "NUM_WORKERS",
+        "PID_NAMESPACE",
+        "SHM",
+        "TLS_CERT",
+        "TOKEN",
+        "TOKEN_FILE",
+    ];
+    let empty = of_serve.map(|name| (named(name), ""));
+    let plain = remuda().args(["serve", "--check", "--builtin=echo"]).output().unwrap();
+    let mut command = remuda();
+    let output = command.args(["serve", "--check", "--builtin=echo"]).envs(empty).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout), text(&plain.stdout));
+
+    let empty =
+        ["JOBS", "POISON_AFTER", "PYTHON_BIN", "RETRIES", "TIMEOUT"].map(|name| (named(name), ""));
+    let output = remuda().args(["map", "--builtin=echo"]).envs(empty).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
 fn check_finds_listeners_that_would_be_refused() {
     for (args, wanted) in [
         (&["-l", "tcp:0.0.0.0:0"][..], "tcp:0.0.0.0:0 can be reached from other machines"),

@@ -43,6 +43,10 @@ pub(crate) enum ConnectionError {
         "the pool closed the connection without an answer: it ended or was killed, and what was asked may have been done; see `remuda status`"
     )]
     Closed,
+    #[error(
+        "{address}: closed before it answered the handshake: it is ending, or is no pool; nothing was asked of it"
+    )]
+    Unmet { address: String },
     #[error("cannot read the token in {path}: {source}")]
     Token { path: String, source: io::Error },
 }
@@ -83,7 +87,8 @@ impl Connection {
             Self { stream, framer: Framer::new(ANSWER_LIMIT), offer: Offer::default() };
         connection.stream.set_read_timeout(Some(CONNECT_TIMEOUT)).map_err(io)?;
         connection.send(&first).map_err(io)?;
-        let line = connection.line().map_err(io)?.ok_or(ConnectionError::Closed)?;
+        let line = connection.line().map_err(io)?;
+        let line = line.ok_or_else(|| ConnectionError::Unmet { address: name.clone() })?;
         connection.offer = connecting
             .answer(&line)
             .map_err(|source| ConnectionError::Handshake { address: name.clone(), source })?;
@@ -96,14 +101,15 @@ impl Connection {
         self.stream
     }
 
-    /// Sends whole lines.
-    pub(crate) fn send(&mut self, lines: &[u8]) -> io::Result<()> {
-        match &mut self.stream {
+    /// Sends whole lines. What a peer that has closed said before is still to be read.
+    fn send(&mut self, lines: &[u8]) -> io::Result<()> {
+        let sent = match &mut self.stream {
             Stream::Unix(stream) => stream.write_all(lines),
             Stream::Tcp(stream) => stream.write_all(lines),
             Stream::Tls(stream) => stream.write_all(lines).and_then(|()| stream.flush()),
             Stream::Shm(rings) => rings.write_all(lines),
-        }
+        };
+        sent.or_else(|error| if is_end(&error) { Ok(()) } else { Err(error) })
     }
 
     /// Sends a request, and waits for its answer.
@@ -121,15 +127,17 @@ impl Connection {
             }
             let spare = self.framer.spare();
             let read = match &mut self.stream {
-                Stream::Unix(stream) => stream.read(spare)?,
-                Stream::Tcp(stream) => stream.read(spare)?,
-                Stream::Tls(stream) => stream.read(spare)?,
-                Stream::Shm(rings) => rings.read(spare)?,
+                Stream::Unix(stream) => stream.read(spare),
+                Stream::Tcp(stream) => stream.read(spare),
+                Stream::Tls(stream) => stream.read(spare),
+                Stream::Shm(rings) => rings.read(spare),
             };
-            if read == 0 {
-                return Ok(None);
+            match read {
+                Ok(0) => return Ok(None),
+                Ok(read) => self.framer.filled(read),
+                Err(error) if is_end(&error) => return Ok(None),
+                Err(error) => return Err(error),
             }
-            self.framer.filled(read);
         }
     }
 }
@@ -168,6 +176,12 @@ impl Stream {
             }
         }
     }
+}
+
+/// Whether the peer has closed: one that had not read all is told of by an error.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 /// Tries the addresses of a name, each for [`CONNECT_TIMEOUT`] at most.

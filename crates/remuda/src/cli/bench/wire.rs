@@ -97,10 +97,10 @@ async fn greet(conn: ConnCtx, address: &Address) -> Result<Offer, ConnectionErro
         Ok(None) => ParseResult::NeedMore,
         Err(_) => ParseResult::Consumed(bytes.len()),
     });
-    if read.await == 0 {
-        return Err(ConnectionError::Closed);
-    }
     let name = || address.to_string();
+    if read.await == 0 {
+        return Err(ConnectionError::Unmet { address: name() });
+    }
     connecting
         .answer(&line)
         .map_err(|source| ConnectionError::Handshake { address: name(), source })

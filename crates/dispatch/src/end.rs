@@ -238,5 +238,12 @@ impl<J: Payload, R> Dispatch<J, R> {
 }
 
 fn failure<R>(reason: Reason, may_have_run: bool) -> Outcome<R> {
-    Outcome::Failed { code: reason.code(), cause: Cause::Pool(reason), may_have_run }
+    // Of a job that was lost and waited for another try, no code may say that it has not run: who
+    // called goes by the code alone, and would run it twice.
+    let code = match reason.code() {
+        code if code.may_have_run() || !may_have_run => code,
+        _ if reason == Reason::QueueTimeout => Code::Timeout,
+        _ => Code::WorkerLost,
+    };
+    Outcome::Failed { code, cause: Cause::Pool(reason), may_have_run }
 }

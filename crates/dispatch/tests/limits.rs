@@ -35,6 +35,25 @@ fn a_job_whose_time_is_over_in_the_queue_is_never_sent() {
 }
 
 #[test]
+fn of_a_job_that_was_lost_no_code_says_that_it_has_not_run() {
+    let lost = |options| {
+        let (mut rig, workers) = Rig::ready(config(1, retries(3)), SINGLE);
+        rig.submit_with(1, options).unwrap();
+        rig.sent_one();
+        rig.dies(workers[0]);
+        rig.poll();
+        assert_eq!(rig.pool.queued(), 1, "it waits for another try");
+        rig
+    };
+    let mut rig = lost(deadline(10 * MS));
+    rig.pass(10 * MS);
+    assert!(rig.poll().contains(&Act::Failed(1, Code::Timeout, true)));
+    let mut rig = lost(JobOptions::default());
+    rig.pool.stop_now(rig.now);
+    assert!(rig.poll().contains(&Act::Failed(1, Code::WorkerLost, true)));
+}
+
+#[test]
 fn it_is_not_sent_either_if_no_tick_came_in_time() {
     let mut rig = Rig::new(config(1, Delivery::AtMostOnce));
     rig.submit_with(1, deadline(10 * MS)).unwrap();

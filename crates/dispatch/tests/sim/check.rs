@@ -206,6 +206,9 @@ impl Checker {
             if let Outcome::Failed { may_have_run: false, .. } = outcome {
                 assert_eq!(job.runs, 0, "job {number} ran, against its word: {outcome:?}");
             }
+            if let Outcome::Failed { may_have_run: true, cause: Cause::Pool(_), code } = outcome {
+                assert!(code.may_have_run(), "who called job {number} is told by the code alone");
+            }
             if let Outcome::Done(_) = outcome {
                 assert!(job.runs > 0, "job {number} has a result and never ran");
             }

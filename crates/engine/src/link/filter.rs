@@ -120,8 +120,8 @@ pub(crate) async fn run(pool: Pool, worker: WorkerId, link: Rc<FilterLink>, pipe
             None if link.ending.get() => {
                 talk.stdin = None;
                 match talk.read_some().await {
-                    0 => break,
-                    _ => Some((talk.unasked(), None)),
+                    false => break,
+                    true => Some((talk.unasked(), None)),
                 }
             }
             None => match talk.idle(&link).await {
@@ -133,7 +133,7 @@ pub(crate) async fn run(pool: Pool, worker: WorkerId, link: Rc<FilterLink>, pipe
         if let Some((trouble, first)) = trouble {
             pool.0.core.borrow_mut().filter_trouble(worker, &trouble, first);
             talk.stdin = None;
-            while talk.read_some().await > 0 {
+            while talk.read_some().await {
                 talk.taken(Vec::new());
             }
             break;

@@ -178,16 +178,15 @@ impl Talk {
         }
     }
 
-    /// Waits until something was read; 0 at the end.
-    pub(super) async fn read_some(&mut self) -> usize {
+    /// Waits until something was read; false at the end.
+    pub(super) async fn read_some(&mut self) -> bool {
         loop {
-            let before = self.answers.len();
             match self.read_now() {
-                Got::Ended => return 0,
-                Got::Some => return self.answers.len() - before,
+                Got::Ended => return false,
+                Got::Some => return true,
                 Got::Nothing => {
                     if remuda_net::readable(&self.stdout).await.is_err() {
-                        return 0;
+                        return false;
                     }
                 }
             }
@@ -287,4 +286,31 @@ enum Got {
 fn first_line(bytes: &[u8]) -> String {
     let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
     String::from_utf8_lossy(&line[..line.len().min(60)]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    #[test]
+    fn a_line_that_is_thrown_away_is_no_end() {
+        let pipe = || {
+            let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+            (File::from(reader), File::from(writer))
+        };
+        let ((_, stdin), (stdout, mut filter)) = (pipe(), pipe());
+        remuda_net::run_local(remuda_net::Config::default(), async move {
+            let mut talk = Talk::with(stdin, stdout, 100);
+            // The third piece is too much, the fourth is thrown away, the fifth ends the line.
+            for piece in ["a line", "\nx", &"x".repeat(200), "xxx", "x\nnext"] {
+                filter.write_all(piece.as_bytes()).unwrap();
+                assert!(talk.read_some().await, "{piece}");
+            }
+            assert_eq!((&talk.answers[..], &talk.too_long[..]), (&b"a line\n\nnext"[..], &[1][..]));
+            drop(filter);
+            assert!(!talk.read_some().await);
+        })
+        .unwrap();
+    }
 }

@@ -45,7 +45,9 @@
 //!   a listener that was killed a socket file stays, which the next one replaces.
 //!
 //! Both processes run as the same user, and a process of that user may do to another whatever a
-//! signal or a debugger can. What is defended against is a peer that errs, however badly.
+//! signal or a debugger can. What is defended against is a peer that errs, however badly. One that
+//! means harm has a way of its own: it may fill the count of its doorbell and have it block, and
+//! the next call that rings then blocks its thread, for as long as the peer likes.
 //!
 //! # Which calls
 //!

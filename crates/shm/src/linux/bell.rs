@@ -53,7 +53,8 @@ impl Bell {
     }
 
     /// Lets [`hear`](Self::hear) block. The other side shares the setting; its rings block only
-    /// where the count is full, which nobody lives to see.
+    /// where the count is full, which nobody lives to see unless the peer wants it so. No write to
+    /// an eventfd can be asked not to block: the kernel takes `RWF_NOWAIT` for reads only.
     pub(crate) fn let_block(&self) -> bool {
         fcntl_getfl(&self.descriptor)
             .and_then(|flags| fcntl_setfl(&self.descriptor, flags - OFlags::NONBLOCK))

@@ -220,7 +220,10 @@ impl<J: Payload, R> Dispatch<J, R> {
     }
 
     /// Hands a job back with its outcome. The caller frees its place, unless a worker has it.
-    pub(crate) fn finish(&mut self, job: u32, outcome: Outcome<R>) {
+    pub(crate) fn finish(&mut self, job: u32, mut outcome: Outcome<R>) {
+        if let Outcome::Failed { code, cause, may_have_run: true } = &mut outcome {
+            *code = code_after_loss(*code, matches!(cause, Cause::Pool(Reason::QueueTimeout)));
+        }
         let id = self.job_id(job);
         let facts = self.jobs[job].facts(self.now);
         let Some(payload) = self.jobs[job].payload.take() else { return };
@@ -238,12 +241,15 @@ impl<J: Payload, R> Dispatch<J, R> {
 }
 
 fn failure<R>(reason: Reason, may_have_run: bool) -> Outcome<R> {
-    // Of a job that was lost and waited for another try, no code may say that it has not run: who
-    // called goes by the code alone, and would run it twice.
-    let code = match reason.code() {
-        code if code.may_have_run() || !may_have_run => code,
-        _ if reason == Reason::QueueTimeout => Code::Timeout,
-        _ => Code::WorkerLost,
-    };
-    Outcome::Failed { code, cause: Cause::Pool(reason), may_have_run }
+    Outcome::Failed { code: reason.code(), cause: Cause::Pool(reason), may_have_run }
+}
+
+/// The code for a job that was lost and then refused another try, here or by a peer: none that asks
+/// to send it again as if it had not run. Who called goes by the code alone.
+fn code_after_loss(code: Code, waited_too_long: bool) -> Code {
+    match code {
+        Code::QueueTimeout if waited_too_long => Code::Timeout,
+        Code::QueueTimeout | Code::QueueFull | Code::Draining => Code::WorkerLost,
+        code => code,
+    }
 }

@@ -51,6 +51,19 @@ fn of_a_job_that_was_lost_no_code_says_that_it_has_not_run() {
     let mut rig = lost(JobOptions::default());
     rig.pool.stop_now(rig.now);
     assert!(rig.poll().contains(&Act::Failed(1, Code::WorkerLost, true)));
+    // Nor does one of a peer to which it went then.
+    let (mut rig, workers) = Rig::ready(config(2, retries(3)), SINGLE);
+    rig.submit(1);
+    let (first, _) = rig.sent_one();
+    rig.pool.exited(rig.now, first, Exit::Signal(9));
+    let sent = rig.poll().into_iter().find_map(|act| match act {
+        Act::Send(worker, call, _) => Some((worker, call)),
+        _ => None,
+    });
+    let (second, call) = sent.unwrap();
+    assert!(second != first && workers.contains(&second));
+    rig.fail(second, call, Code::QueueFull);
+    assert_eq!(rig.poll()[0], Act::Failed(1, Code::WorkerLost, true));
 }
 
 #[test]

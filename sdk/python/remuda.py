@@ -1421,7 +1421,7 @@ def _addresses(address):
 def _notice_silence(sock):
     """Has the kernel notice a pool whose machine or network is gone, which says no goodbye: after 20 s it asks, after 60 s it gives up."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_USER_TIMEOUT", 60_000)):
+    for name, value in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4)):
         if hasattr(socket, name):  # not on every system
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 

@@ -20,8 +20,9 @@ pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const SILENT_FOR: Duration = Duration::from_secs(20);
 /// How long the kernel waits before it asks again.
 const ASKS_EVERY: Duration = Duration::from_secs(10);
-/// How long it may leave data or a question unanswered until the connection is given up.
-const GONE_AFTER: Duration = Duration::from_secs(60);
+/// How many questions it may leave unanswered until the connection is given up. (A limit for data,
+/// `TCP_USER_TIMEOUT`, would also end the one to a pool that is there and reads nothing for so long.)
+const QUESTIONS: u32 = 4;
 
 /// A connection that calls may go by.
 #[derive(Debug)]
@@ -137,7 +138,7 @@ fn notice_silence(stream: &TcpStream) {
     {
         let _ = sockopt::set_tcp_keepidle(stream, SILENT_FOR);
         let _ = sockopt::set_tcp_keepintvl(stream, ASKS_EVERY);
-        let _ = sockopt::set_tcp_user_timeout(stream, GONE_AFTER.as_millis() as u32);
+        let _ = sockopt::set_tcp_keepcnt(stream, QUESTIONS);
     }
 }
 

@@ -96,7 +96,7 @@ pub use join_handle::{JoinError, JoinHandle, spawn_with_handle};
 pub use listen::{ListenerHandle, listen_tcp, listen_unix};
 pub use notify::Notifier;
 pub use parts::AsyncSendBuilder;
-pub use peer::{PeerAddr, PeerCred, TCP_ASKS_EVERY, TCP_GONE_AFTER, TCP_SILENT_FOR};
+pub use peer::{PeerAddr, PeerCred, TCP_ASKS_EVERY, TCP_QUESTIONS, TCP_SILENT_FOR};
 pub use readiness::{Readiness, ReadyFd, child_exited, readable, writable};
 pub use recv::{ParseResult, RecvReadyFuture, WithBytesFuture, WithDataFuture};
 pub use resolve::resolve;

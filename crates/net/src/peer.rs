@@ -68,8 +68,11 @@ pub(crate) fn peer_cred(conn: &Conn) -> Option<PeerCred> {
 pub const TCP_SILENT_FOR: Duration = Duration::from_secs(20);
 /// How long the kernel waits before it asks again.
 pub const TCP_ASKS_EVERY: Duration = Duration::from_secs(10);
-/// How long a TCP peer may leave data or a question unanswered until its connection is given up.
-pub const TCP_GONE_AFTER: Duration = Duration::from_secs(60);
+/// How many such questions a TCP peer may leave unanswered until its connection is given up: it is
+/// 60 s after it last said anything. While data is on its way the kernel doesn't ask, and gives up
+/// after a quarter of an hour (`net.ipv4.tcp_retries2`). `TCP_USER_TIMEOUT` would be sooner, but it
+/// also ends the connection to a peer that is there and only doesn't read for so long.
+pub const TCP_QUESTIONS: u32 = 4;
 
 /// What every TCP socket here has. Small packets are sent at once, since the runtime puts a turn's
 /// sends together by itself; and a peer whose machine or network is gone, which says no goodbye, is
@@ -80,7 +83,7 @@ pub(crate) fn set_tcp_options(fd: impl AsFd) {
     let _ = sockopt::set_socket_keepalive(&fd, true);
     let _ = sockopt::set_tcp_keepidle(&fd, TCP_SILENT_FOR);
     let _ = sockopt::set_tcp_keepintvl(&fd, TCP_ASKS_EVERY);
-    let _ = sockopt::set_tcp_user_timeout(&fd, TCP_GONE_AFTER.as_millis() as u32);
+    let _ = sockopt::set_tcp_keepcnt(&fd, TCP_QUESTIONS);
 }
 
 #[cfg(test)]
@@ -100,7 +103,9 @@ mod tests {
         assert!(sockopt::socket_keepalive(&accepted)?);
         assert_eq!(sockopt::tcp_keepidle(&accepted)?, TCP_SILENT_FOR);
         assert_eq!(sockopt::tcp_keepintvl(&accepted)?, TCP_ASKS_EVERY);
-        assert_eq!(u128::from(sockopt::tcp_user_timeout(&accepted)?), TCP_GONE_AFTER.as_millis());
+        assert_eq!(sockopt::tcp_keepcnt(&accepted)?, TCP_QUESTIONS);
+        // One that doesn't read may take its time.
+        assert_eq!(sockopt::tcp_user_timeout(&accepted)?, 0);
         Ok(())
     }
 }

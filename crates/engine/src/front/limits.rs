@@ -99,17 +99,14 @@ impl Core {
     /// Reads on from those that were paused, if there is room by now; or else from the one whose
     /// line has come farthest, if no other may go on.
     pub(super) fn resume_paused(&mut self) {
-        if self.paused == 0 {
+        let has_room = self.unfinished <= self.config.max_unfinished_bytes;
+        if self.paused == 0 || !has_room && self.favoured.is_some() {
             return;
         }
         let now = self.now();
-        let has_room = self.unfinished <= self.config.max_unfinished_bytes;
         let mut paused: Vec<_> =
             self.clients.iter_mut().filter(|(_, client)| client.paused).collect();
         if !has_room {
-            if self.favoured.is_some() {
-                return;
-            }
             paused.sort_unstable_by_key(|(_, client)| std::cmp::Reverse(client.unfinished));
             paused.truncate(1);
             self.favoured = paused.first().map(|(key, _)| *key);

@@ -40,6 +40,7 @@ def main():
             run(chosen, plan, results, again=bool(options.only) and not options.resume)
         except KeyboardInterrupt:
             sys.exit("\ninterrupted: the rows so far are kept, and the same command goes on" + " with --resume" * bool(options.only))
+    need_one(results, plan)
     target = TRIAL if plan.mode == "trial" else PAGE
     charts = plots.write(every, results.of, target.parent)
     page.write(every, results.of, plan, places, charts, target)
@@ -59,6 +60,13 @@ def parse():
     parser.add_argument("--target-dir", metavar="DIR", help="where Remuda is built [target]")
     parser.add_argument("--peers-target-dir", metavar="DIR", help="where this folder's workspace is built [its target]")
     return parser.parse_args()
+
+
+def need_one(results, plan):
+    """Ends the script where a page would be empty, which would cost the one that is there."""
+    if not results.of:
+        other = "without --quick it takes those of the whole run" if plan is QUICK else "with --quick it takes those of the quick run"
+        sys.exit(f"peers.py: no row has a result of this kind of run, so no page was written; {other}")
 
 
 def is_meant(row, name, every):

@@ -57,6 +57,12 @@ class Run(unittest.TestCase):
         self.assertEqual(list(self.results().of), ["one", "two", "three"])
         self.assertIn("1 of 3 rows are there already", said)
 
+    def test_no_page_is_written_of_nothing(self):
+        with self.assertRaisesRegex(SystemExit, "with --quick it takes"):
+            peers.need_one(self.results(), WHOLE)
+        run([count("one")], self.results())
+        peers.need_one(self.results(), WHOLE)
+
     def test_half_a_line_loses_no_other(self):
         self.results().add({"row": "one"})
         with open(self.folder / "whole.jsonl", "a") as file:

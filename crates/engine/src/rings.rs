@@ -28,7 +28,7 @@ const RING_SLOT_SIZE: u32 = 8 << 10;
 /// Messages that fit into the rings to all of a pool's workers, and so many from them, as long as
 /// each has at least [`WORKER_CAPACITY_MIN`]. A ring is used from its first slot to its last, be
 /// there ever so little in it, and each slot is a page of its own: rings that are large in all are
-/// memory, page faults and misses of the cache.
+/// memory and page faults.
 const WORKERS_CAPACITY: u32 = 1024;
 /// As many as a worker is handed jobs ahead of their turn. Shorter rings would cost large bodies
 /// more: those of 1 MiB cost a tenth more with 32 slots than with 128.

@@ -8,7 +8,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from script import install, page, plots  # noqa: E402
+from script import inputs, install, page, plots  # noqa: E402
 from script.machine import machine  # noqa: E402
 from script.measure import QUICK, WHOLE, measure  # noqa: E402
 from script.places import PAGE, RESULTS, Places  # noqa: E402
@@ -27,7 +27,7 @@ def main():
         plan = dataclasses.replace(plan, mode="trial", pairs=options.pairs, rounds=1)
     if not options.no_build and not options.list and not options.page:
         install.build(places)
-    every = rows(places)
+    every = rows(places, plan)
     chosen = [row for row in every if not options.only or any(is_meant(row.name, name, every) for name in options.only)]
     if options.list:
         for row in chosen:
@@ -35,6 +35,7 @@ def main():
         return
     results = Results(plan.mode, options.fresh)
     if not options.page:
+        inputs.write()
         install.install({need for row in chosen for need in row.needs})
         try:
             run(chosen, plan, results, again=bool(options.only) and not options.resume)
@@ -48,7 +49,7 @@ def main():
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="less than half an hour instead of a night")
+    parser.add_argument("--quick", action="store_true", help="less than half an hour instead of about an hour: fewer pairs")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="only rows with this name or, where none has it, with one that begins so; again if need be")
     parser.add_argument("--fresh", action="store_true", help="begin anew instead of going on with a run that was interrupted")
     parser.add_argument("--resume", action="store_true", help="with --only: keep what is there of an interrupted run")
@@ -95,7 +96,7 @@ def run_one(row, plan, results, progress, where):
     progress.begin(row)
     try:
         result = {"missing": True} if row.there and not row.there() else measure(row, plan, progress.step)
-    except Exception as error:  # whatever it is, a row that fails ends no run of a night
+    except Exception as error:  # whatever it is, a row that fails doesn't end the run
         result = {"error": f"{type(error).__name__}: {error}"}
     seconds = progress.end(page.short(row, result))
     results.add({"row": row.name, "mode": plan.mode, "where": where, **result, "seconds": round(seconds, 1)})

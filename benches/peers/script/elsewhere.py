@@ -31,19 +31,26 @@ def measured(aim):
 def network(lines):
     """A line a row, a column a server; then the aims."""
     rows = [line for line in lines if not is_memory(line)]
-    out = columns(rows, lambda figures: f"{figures['cpu_us']:.2f} us (p50 {figures['p50_us']:.0f} us)", "processor time a request")
+    out = sorted({f"{line['pairs']} bursts of {line['millis']} ms a server, in turn" for line in rows if "millis" in line})
+    out = [f"{' or '.join(out)}. ", ""] if out else []
+    out += columns(rows, lambda figures: f"{figures['cpu_us']:.2f} us (p50 {figures['p50_us']:.0f} us)", "processor time a request")
     idle = [line for line in lines if is_memory(line)]
     if idle:
         out += ["", *columns(idle, lambda figures: f"{figures['bytes_each']:,.0f} B", "memory a connection")]
     kinds = list(dict.fromkeys((measured(aim), aim["aim"]) for line in lines for aim in line["aims"]))
     out += ["", "Ratios with their 95 % intervals; in bold those that miss the aim at the head of the column, and "
-            "beside them what the bare loop has of the same peer.", "",
-            "| row | " + " | ".join(f"{words}: {aim}" for words, aim in kinds) + " |", "| --- |" + " --- |" * len(kinds)]
+            "beside them what the bare loop has of the same peer. Time is processor time a request.", "",
+            "| row | " + " | ".join(f"{head(words)}: {aim}" for words, aim in kinds) + " |", "| --- |" + " --- |" * len(kinds)]
     for line in lines:
         ratios = {(measured(aim), aim["aim"]): ratio(aim, floor(line, aim)) for aim in line["aims"]}
         if ratios:
-            out.append(f"| {line['what']} | " + " | ".join(ratios.get(kind, "") for kind in kinds) + " |")
+            out.append(f"| `{line['row']}` | " + " | ".join(ratios.get(kind, "") for kind in kinds) + " |")
     return out
+
+
+def head(words):
+    """Narrow: the table has many columns."""
+    return words.replace(NUMBERS["cpu_us"], "time").replace(NUMBERS["bytes_each"], "memory").replace("remuda-uring by", "by")
 
 
 def ratio(aim, floor):
@@ -67,7 +74,7 @@ def columns(lines, show, title):
     out = [f"| {title} | " + " | ".join(servers) + " |", "| --- |" + " --- |" * len(servers)]
     for line in lines:
         cells = (show(line["servers"][server]) if server in line["servers"] else "" for server in servers)
-        out.append(f"| {line['what']} | " + " | ".join(cells) + " |")
+        out.append(f"| `{line['row']}`: {line['what']} | " + " | ".join(cells) + " |")
     return out
 
 
@@ -83,7 +90,7 @@ def threads(lines):
            "| row | workers | Remuda | " + " | ".join(peers) + " |", "| --- | --- | --- |" + " --- |" * len(peers)]
     for row in rows:
         beside = {peer["peer"]: f"{shown(peer['figure'], row['unit'])}: {times(peer)}" for peer in row["peers"]}
-        out.append(f"| {WORKS.get(row['row'], row['row'])} | {row['workers']} | {shown(row['figure'], row['unit'])} | "
+        out.append(f"| `{row['row']}`: {WORKS.get(row['row'], row['row'])} | {row['workers']} | {shown(row['figure'], row['unit'])} | "
                    + " | ".join(beside.get(peer, "") for peer in peers) + " |")
     return [*out, "", f"{lines[0]['pairs']} pairs a row."]
 

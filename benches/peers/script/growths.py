@@ -16,6 +16,13 @@ AIM = (
 )
 
 
+def of(rows):
+    """Of how much a figure is the median."""
+    counts = sorted({len(point["cpu_us"]) for _, result in rows for point in result.get("points", [])})
+    times = " or ".join(map(str, counts))
+    return f"A figure is the median of {times} fresh pools, and of as many of each floor. " if counts else ""
+
+
 def aims(row, result):
     if not row.bounded or "points" not in result:
         return []

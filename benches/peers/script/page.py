@@ -8,6 +8,7 @@ from script.places import ROOT
 from script.progress import duration
 from script.ratios import median, met, paired
 from script.row import Count, Growth, Pair, Program
+from script.rows_counts import CALLS, MAP_FEW, MAP_MANY
 from script.say import say
 from script.summary import summary
 
@@ -23,7 +24,6 @@ GROUPS = {
               "process to a worker and back; with eventfds it is only the wake-ups."),
     "honest": ("Where every pool is as good as another", "Batches that the user tunes, and jobs that take long."),
 }
-PAIRS_USUAL = 15
 MODES = {"quick": "`--quick`", "whole": "the whole run", "trial": "a trial, which says nothing"}
 
 
@@ -38,14 +38,16 @@ def write(rows, results, plan, places, charts, target):
 
 def text(rows, results, plan, places, charts):
     there = [(row, results[row.name]) for row in rows if row.name in results]
-    sections = [*pair_sections(there), *program_sections(there), *growth_sections(there, charts), *count_sections(there)]
+    sections = [*pair_sections(there, plan), *program_sections(there), *growth_sections(there, charts), *count_sections(there)]
     lines = [measured(there, plan, len(rows)), "", *summary([(title, aims) for title, aims, _ in sections], there)]
     lines += chart(charts, "ratios", "How many times as good as its peer Remuda is, with 95 % intervals and aims")
     for title, aims, body in sections:
         lines += [f"### {title}", "", *body, "", *missed(aims)]
-    lines += ["### The commands", "", "`remuda` is `target/release/remuda`; `relay`, `load`, `fanout`, `nats-peer`, `iceoryx-peer`, "
-              "`net-server`, `net-rows` and `threads-rows` are in `benches/peers/target/release`; `figures` is the bench of `crates/shm`. "
-              "The servers are those in front of a semicolon. `python3 benches/peers/peers.py --quick --only ROW` measures one anew.", ""]
+    lines += ["### The commands", "", f"`python3 {script(plan)} --only ROW` measures a row anew as it was for this page, by these commands. "
+              "`remuda` is `target/release/remuda`; `relay`, `load`, `fanout`, `echo-worker`, `nats-peer`, `iceoryx-peer`, `net-server`, `net-rows` "
+              "and `threads-rows` are in `benches/peers/target/release`; `figures` is `cargo bench -p remuda-shm --bench figures --`. What stands "
+              "in front of a semicolon is a server, `$DIR` a fresh folder, and `$PORT` a free port; the script makes `lines-N`, files of so many "
+              "lines.", ""]
     for row, _ in there:
         lines += commands(row, places, plan)
     return "\n".join(lines) + "\n"
@@ -54,11 +56,17 @@ def text(rows, results, plan, places, charts):
 # A section is its title, the aims of its rows, and its lines.
 
 
-def pair_sections(there):
+def script(plan):
+    """The script as it measures this way."""
+    options = {"quick": " --quick", "whole": "", "trial": f" --pairs {plan.pairs}"}
+    return "benches/peers/peers.py" + options[plan.mode]
+
+
+def pair_sections(there, plan):
     for group, (title, words) in GROUPS.items():
         pairs = [(row, result) for row, result in there if isinstance(row, Pair) and row.group == group]
         if pairs:
-            yield title, [aim for row, result in pairs for aim in of_pair(row, result)], [words, "", *table(pairs, there)]
+            yield title, [aim for row, result in pairs for aim in of_pair(row, result)], [words, "", *table(pairs, there, plan)]
 
 
 def program_sections(there):
@@ -71,8 +79,8 @@ def growth_sections(there, charts):
     growths_there = [(row, result) for row, result in there if isinstance(row, Growth)]
     if growths_there:
         lines = ["Of the pool's process alone: its most memory, its processor time (user and system, all its threads) and its system "
-                 f"calls, by the jobs. Opening connections is not in it. Workers are Rust programs that give back what "
-                 f"comes. {growths.AIM}"]
+                 "calls, by the jobs. Opening connections is not in it. Workers are Rust programs that give back what "
+                 f"comes. {growths.of(growths_there)}{growths.AIM}"]
         for row, result in growths_there:
             lines += ["", f"#### {row.what}", "", *chart(charts, row.name, row.what),
                       *failed_or(result, lambda r, row=row: growths.table(row, r))]
@@ -83,7 +91,7 @@ def count_sections(there):
     counts = [(row, result) for row, result in there if isinstance(row, Count)]
     if counts:
         yield "What a job costs, counted", [], [
-            "System calls are counted in the kernel by perf, which stops nobody" + (" (here by strace, which slows each call, so that "
+            f"Of {CALLS:,} calls, or {MAP_MANY - MAP_FEW:,} lines. System calls are counted in the kernel by perf, which stops nobody" + (" (here by strace, which slows each call, so that "
             "what sleeps does so more often)" if system_calls.counted_by() == "strace" else "") + "; allocations by a preloaded library; "
             "wake-ups are voluntary context switches. A client is one of this folder's programs, or `remuda bench`.", "",
             *count_table(counts), "",
@@ -118,7 +126,7 @@ def short(row, result):
     return f"{middle:.2f} ({low:.2f} to {high:.2f}) x {row.peer.name}{verdict}"
 
 
-def table(pairs, there):
+def table(pairs, there, plan):
     floors = {row.name: (row, result) for row, result in there if isinstance(row, Pair) and "ours" in result}
     bounded = any(row.floors for row, _ in pairs)
     heads = ["row", "what", "the least" if pairs[0][0].group == "floor" else "Remuda", "peer", "ratio (95 % interval)", "pairs", "aim", *(["floor"] if bounded else [])]
@@ -126,8 +134,8 @@ def table(pairs, there):
     for row, result in pairs:
         cells = [f"`{row.name}`", row.what, *compared(row, result), *([floor(row, floors)] if bounded else [])]
         lines.append(f"| {' | '.join(cells)} |")
-    if any(len(result.get("ours", range(PAIRS_USUAL))) < PAIRS_USUAL for _, result in pairs):
-        lines += ["", f"Fewer than {PAIRS_USUAL} pairs: the row's time was over."]
+    if any("ours" in result and len(result["ours"]) < plan.pairs for _, result in pairs):
+        lines += ["", f"Fewer than {plan.pairs} pairs: the row's time was over."]
     return lines
 
 
@@ -199,8 +207,11 @@ def small(value, unit=""):
 def commands(row, places, plan):
     if isinstance(row, Pair):
         return [f"- `{row.name}`: {row.what}", *(f"  - {code(side, places, plan)}" for side in (row.ours, row.peer))]
-    beside = [f"  - {floor.name}: `{places.shown(floor.command)}`" for floor in getattr(row, "floors", [])]
-    return [f"- `{row.name}`: `{places.shown(row.command)}`", *beside]
+    said = [f"`{places.shown([*row.command, *(row.options(plan) if isinstance(row, Program) else [])])}`"]
+    if getattr(row, "alone", ""):
+        said.append(f"one of its rows alone: `{row.alone}`")
+    said += [f"{floor.name}: `{places.shown(floor.command)}`" for floor in getattr(row, "floors", [])]
+    return [f"- `{row.name}`: {row.what}", *(f"  - {words}" for words in said)]
 
 
 def code(side, places, plan):

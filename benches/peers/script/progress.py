@@ -6,18 +6,19 @@ import time
 
 from script.row import Count, Growth, Pair
 
-# Besides what a run of a pair is told to take: the start of its command. Then a whole command's time,
-# where that is the figure, a start of the servers, and a point of growth, all in seconds and as it is
-# on two cores; what comes out is scaled by what the rows before took.
-COMMAND_S, WHOLE_COMMAND_S, START_S, POINT_S, FLOOR_S, COUNT_S = 0.05, 0.7, 0.8, 0.6, 0.15, 5.0
+# Besides what a run of a pair is told to take: the start of its command. Then the time of a command that
+# isn't told, of one whose whole time is the figure, of a point of growth and of its floor, all in seconds
+# and as it is on two cores; what comes out is scaled by what the rows before took.
+COMMAND_S, UNTIMED_S, WHOLE_COMMAND_S, POINT_S, FLOOR_S, COUNT_S = 0.01, 0.15, 0.9, 0.7, 0.15, 6.0
 
 
 def expected(row, plan):
     """The seconds that a row takes, roughly."""
     if isinstance(row, Pair):
         sides = sum(side_seconds(side, plan) for side in (row.ours, row.peer))
-        starts = -(-plan.pairs // plan.pairs_a_start) * START_S * bool(row.ours.servers or row.peer.servers)
-        return min(plan.pairs * sides + starts, row.budget or plan.budget)
+        starts = -(-plan.pairs // plan.pairs_a_start) * sum(side.start_seconds for side in (row.ours, row.peer) if side.servers)
+        # One pair goes before those that count.
+        return min((plan.pairs + 1) * sides + starts, row.budget or plan.budget)
     if isinstance(row, Growth):
         return plan.rounds * len(row.values) * (POINT_S + FLOOR_S * len(row.floors))
     if isinstance(row, Count):
@@ -29,7 +30,7 @@ def side_seconds(side, plan):
     timed = any("{seconds}" in str(word) for word in [*side.command, *side.environment.values()])
     if timed:
         return plan.seconds + plan.warmup + COMMAND_S
-    return COMMAND_S if side.figure else WHOLE_COMMAND_S
+    return UNTIMED_S if side.figure else WHOLE_COMMAND_S
 
 
 def duration(seconds):

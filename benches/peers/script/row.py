@@ -21,6 +21,8 @@ class Side:
     servers: list = dataclasses.field(default_factory=list)
     # A command that ends with 0 once the servers are ready.
     ready: list = dataclasses.field(default_factory=list)
+    # How long it takes to start and stop them, roughly, in seconds.
+    start_seconds: float = 0.05
     environment: dict = dataclasses.field(default_factory=dict)
 
 
@@ -115,10 +117,13 @@ class Program:
     name: str
     what: str
     command: list
-    # What the run with few pairs adds to the command.
+    # What the run with few pairs adds to the command, and what the whole run does.
     quick: list
+    whole: list
     # How long it takes with few pairs and with many, roughly.
     seconds: tuple
+    # How one of its rows runs alone.
+    alone: str = ""
     # What a reader has to know of its table.
     words: str = ""
     # Why an aim isn't met, by the words of the row that the program prints, what is measured, and
@@ -127,3 +132,6 @@ class Program:
     group: str = "programs"
     needs: tuple = ()
     there: Optional[Callable[[], bool]] = None
+
+    def options(self, plan):
+        return self.whole if plan.mode == "whole" else self.quick

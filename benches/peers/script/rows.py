@@ -4,10 +4,10 @@ from script import rows_counts, rows_growth, rows_map, rows_programs, rows_serve
 from script.features import Features
 
 
-def rows(places):
+def rows(places, plan):
     has = Features(places.remuda)
     return [
-        *rows_map.rows(places),
+        *rows_map.rows(places, plan),
         *rows_serve.rows(places, has),
         *rows_shm.rows(places, has),
         *rows_programs.rows(places),

@@ -60,9 +60,10 @@ def rows(places, has):
         return Count(name, what, lambda: count_served(places, server, ready, calls), shown,
                      COPIES.get(path, ""), CHEAPER.get(path, ""), there=there)
 
-    command = [places.remuda, "map", "-j", "1", "-a", lines(MAP_MANY), "-o", "/dev/null", "--python", "examples/upper.py:upper"]
+    command, few = ([places.remuda, "map", "-j", "1", "-a", lines(count), "-o", "/dev/null", "--python", "examples/upper.py:upper"]
+                    for count in (MAP_MANY, MAP_FEW))
     return [
-        Count("count-map", "`map`, a Python worker", lambda: count_map(places, command), command,
+        Count("count-map", "`map`, a Python worker", lambda: count_map(places, command, few), command,
               COPIES["map"], CHEAPER["map"]),
         served("count-unix-1", "`serve` over Unix sockets, 1 in flight", load(*unix, "--in-flight", "1"), path="unix"),
         served("count-unix-64", "`serve` over Unix sockets, 64 in flight", load(*unix, "--in-flight", "64")),
@@ -137,10 +138,8 @@ def each(after, before, jobs):
     return {name: (after.get(name, 0) - before.get(name, 0)) / jobs for name in after}
 
 
-def count_map(places, command):
+def count_map(places, command, few):
     """As the difference of a run with many lines and one with few."""
-    few = [lines(MAP_FEW) if word == lines(MAP_MANY) else word for word in command]
-
     def differ(of):
         return each(of(command), of(few), MAP_MANY - MAP_FEW)
 

@@ -1,5 +1,6 @@
 """Programs of this workspace that run pairs of their own: the network and the threads."""
 
+from script.measure import QUICK, WHOLE
 from script.row import Program
 
 NETWORK = (
@@ -38,12 +39,14 @@ FORWARDED = (
 
 
 def rows(places):
-    quick, pairs = ["--quick"], ["--pairs", "15"]
+    net, threads = places.peer("net-rows"), [places.peer("threads-rows")]
+    pairs = (["--pairs", str(QUICK.pairs)], ["--pairs", str(WHOLE.pairs)])
     return [
-        Program("net", "The network: an echo server on core 0, its load on core 1", [places.peer("net-rows"), "--json"], quick, (60, 900), NETWORK, whys()),
-        Program("threads", "Threads, u64 messages", [places.peer("threads-rows"), "--json"], pairs, (15, 60), THREADS),
-        Program("threads-one-core", "Threads, u64 messages, all on one core",
-                [places.peer("threads-rows"), "--one-core", "--json"], pairs, (15, 60), THREADS),
+        Program("net", "The network: an echo server on core 0, its load on core 1", [net, "--json"], ["--quick"], [], (70, 420),
+                "net-rows --row NAME", NETWORK, whys()),
+        Program("threads", "Threads, u64 messages", [*threads, "--json"], *pairs, (15, 42), "threads-rows NAME", THREADS),
+        Program("threads-one-core", "Threads, u64 messages, all on one core", [*threads, "--one-core", "--json"], *pairs, (13, 36),
+                "threads-rows --one-core NAME", THREADS),
     ]
 
 

@@ -4,12 +4,12 @@ from script.row import Pair, Side
 
 ICEORYX = "iceoryx2 0.10"
 WHY_EVENT = (
-    "bare eventfds, with nothing done between them, take 0.47 of iceoryx2's time the floor. The aim leaves half a "
+    "bare eventfds, with nothing done between them, take 0.47 of iceoryx2's time: the aim leaves half a "
     "microsecond for two messages that are written, published and read, each by a core that has just woken."
 )
-WHY_EVENTFDS = ("Both sides make the same two system calls a trip. What is left is 0.4 us on each side: the lines of the "
+WHY_EVENTFDS = ("both sides make the same two system calls a trip. What is left is 0.4 us on each side: the lines of the "
                 "slot and of three words that travel between the cores.")
-WHY_COPIES = ("Two cores that do nothing but `memcpy`, in and out of memory that they share, are no faster, as the row "
+WHY_COPIES = ("two cores that do nothing but `memcpy`, in and out of memory that they share, are hardly faster, as the row "
               "after this one shows. In place, one of the copies falls away.")
 
 

@@ -7,7 +7,7 @@ import tempfile
 import unittest
 
 from script import page, plots
-from script.measure import QUICK
+from script.measure import QUICK, WHOLE
 from script.places import Places
 from script.row import Growth, Pair, Program, Side
 
@@ -23,8 +23,8 @@ def of(ours, peer=1.0, **more):
     return {"where": WHERE, "seconds": 60, "ours": [ours] * 15, "peer": [peer] * 15, **more}
 
 
-def text(rows, results, charts=None):
-    return page.text(rows, results, QUICK, Places(None, None, "release"), charts or {})
+def text(rows, results, charts=None, plan=QUICK):
+    return page.text(rows, results, plan, Places(None, None, "release"), charts or {})
 
 
 class Page(unittest.TestCase):
@@ -57,8 +57,8 @@ class Page(unittest.TestCase):
 
     def test_a_program_that_failed_in_the_middle_keeps_what_it_printed(self):
         line = {"row": "x", "what": "an echo", "servers": {"bare": {"cpu_us": 1.0, "p50_us": 2.0}}, "aims": []}
-        made = text([Program("net", "The network", [], [], (1, 1))], {"net": {"where": WHERE, "lines": [line], "error": "exited with 1"}})
-        self.assertIn("| an echo | 1.00 us (p50 2 us) |", made)
+        made = text([Program("net", "The network", [], [], [], (1, 1))], {"net": {"where": WHERE, "lines": [line], "error": "exited with 1"}})
+        self.assertIn("| `x`: an echo | 1.00 us (p50 2 us) |", made)
         self.assertIn("It failed: exited with 1", made)
 
     def test_an_aim_of_the_network_that_is_missed_has_the_bare_loop_beside_it(self):
@@ -67,15 +67,32 @@ class Page(unittest.TestCase):
             "ratios": {"bare/tokio": {"cpu_us": [0.9, 0.8, 1.0]}},
             "aims": [{"measure": "cpu_us", "of": "remuda-uring/tokio", "aim": "at most 1", "met": False, "ratio": [1.02, 1.01, 1.03]}],
         }
-        row = Program("net", "The network", [], [], (1, 1), whys={("an echo", "cpu_us", "tokio"): SLOW})
+        row = Program("net", "The network", [], [], [], (1, 1), whys={("an echo", "cpu_us", "tokio"): SLOW})
         made = text([row], {"net": {"where": WHERE, "lines": [line]}})
-        self.assertIn("| an echo | **1.02 (1.01 to 1.03)**; bare 0.90 |", made)
+        self.assertIn("| `x` | **1.02 (1.01 to 1.03)**; bare 0.90 |", made)
         self.assertIn(SLOW, made)
 
     def test_an_unfinished_run_says_how_many_rows_there_are(self):
         rows = [pair("one"), pair("two")]
         self.assertIn("so far 1 of 2 rows", text(rows, {"one": of(1)}))
         self.assertNotIn("so far", text(rows, {"one": of(1), "two": of(1)}))
+
+    def test_the_commands_are_those_of_the_run_that_was_made(self):
+        rows = [pair("one"), Program("net", "The network", ["net-rows"], ["--quick"], ["--long"], (1, 1), "net-rows --row NAME")]
+        results = {"one": of(1), "net": {"where": WHERE, "lines": []}}
+        quick, whole = (text(rows, results, plan=plan) for plan in (QUICK, WHOLE))
+        self.assertIn("`--quick`, ", quick)
+        self.assertIn("`python3 benches/peers/peers.py --quick --only ROW`", quick)
+        self.assertIn("- `net`: The network\n  - `net-rows --quick`\n  - one of its rows alone: `net-rows --row NAME`\n", quick)
+        self.assertIn("the whole run, ", whole)
+        self.assertIn("`python3 benches/peers/peers.py --only ROW`", whole)
+        self.assertIn("  - `net-rows --long`\n", whole)
+        self.assertNotIn("quick", whole)
+
+    def test_fewer_pairs_than_the_run_has_are_said_to_be_fewer(self):
+        rows, results = [pair("one")], {"one": of(1)}
+        self.assertNotIn("Fewer than", text(rows, results))
+        self.assertIn(f"Fewer than {WHOLE.pairs} pairs", text(rows, results, plan=WHOLE))
 
     def test_what_people_wrote_around_the_marks_stays(self):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
@@ -85,7 +102,7 @@ class Page(unittest.TestCase):
             made = target.read_text()
         self.assertTrue(made.startswith(f"before\n{page.BEGIN}\nMeasured on"), made)
         self.assertTrue(made.endswith(f"{page.END}\nafter\n"), made)
-        self.assertNotIn("old", made)
+        self.assertNotIn("\nold\n", made)
 
     def test_plots_are_drawn_of_what_is_there(self):
         points = [{"x": x, "jobs_per_second": [1e6], "memory_mib": [5], "cpu_us": [1], "floors": {"least": {"cpu_us": [0.1]}}} for x in (1, 2)]

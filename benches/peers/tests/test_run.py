@@ -1,6 +1,7 @@
 """A run that is killed and gone on with, and how far it says it is."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -11,9 +12,11 @@ import unittest
 
 import peers
 from script.measure import QUICK, WHOLE, program
+from script.places import Places
 from script.progress import Progress, duration, expected
 from script.results import Results
 from script.row import Count, Growth, Pair, Program, Side
+from script.rows import rows
 
 
 def count(name, measure=lambda: {"made": 1}):
@@ -89,14 +92,25 @@ class Run(unittest.TestCase):
         self.assertEqual(json.loads((self.folder / "whole.jsonl.before").read_text())["row"], "one")
 
     def test_a_program_that_fails_keeps_its_lines(self):
-        row = Program("net", "", ["sh", "-c", "echo '{\"row\": 1}'; echo words; echo why >&2; exit 3"], [], (1, 1))
+        row = Program("net", "", ["sh", "-c", "echo '{\"row\": 1}'; echo words; echo why >&2; exit 3"], [], [], (1, 1))
         made = program(row, WHOLE, lambda done, of: None)
         self.assertEqual(made["lines"], [{"row": 1}])
         self.assertIn("exited with 3: why", made["error"])
 
     def test_a_program_that_ends_well_has_no_error(self):
-        made = program(Program("net", "", ["sh", "-c", "echo '{}'"], [], (1, 1)), WHOLE, lambda done, of: None)
+        made = program(Program("net", "", ["sh", "-c", "echo '{}'"], [], [], (1, 1)), WHOLE, lambda done, of: None)
         self.assertEqual(made, {"lines": [{}]})
+
+    def test_a_program_is_told_which_run_it_is(self):
+        row = Program("net", "", ["echo"], ['{"run": "quick"}'], ['{"run": "whole"}'], (1, 1))
+        for plan in (QUICK, WHOLE):
+            self.assertEqual(program(row, plan, lambda done, of: None), {"lines": [{"run": plan.mode}]})
+
+    def test_the_whole_run_takes_about_an_hour_and_the_quick_one_less_than_half(self):
+        for plan, least, most in ((QUICK, 15, 28), (WHOLE, 50, 60)):
+            every = rows(Places(None, None, "release"), plan)
+            minutes = sum(expected(row, plan) for row in every) / 60
+            self.assertTrue(least < minutes < most, (plan.mode, minutes))
 
 
 class Terminal(io.StringIO):
@@ -141,9 +155,12 @@ class HowFar(unittest.TestCase):
     def test_a_whole_run_is_thought_to_take_as_long_as_its_plan_says(self):
         timed = Side("a", ["load", "{seconds}"], "figure")
         row = Pair("p", "serve", "", timed, timed, "us")
-        self.assertAlmostEqual(expected(row, WHOLE), 60 * 2 * 2.55)
-        self.assertAlmostEqual(expected(row, QUICK), 15 * 2 * 0.75)
-        self.assertEqual(expected(Program("net", "", [], [], (60, 900)), WHOLE), 900)
+        self.assertAlmostEqual(expected(row, WHOLE), 43 * 2 * 0.71)
+        self.assertAlmostEqual(expected(row, QUICK), 16 * 2 * 0.71)
+        served = dataclasses.replace(timed, servers=[["serve"]], start_seconds=3.0)
+        self.assertAlmostEqual(expected(Pair("p", "serve", "", served, timed, "us"), QUICK), 16 * 2 * 0.71 + 5 * 3.0)
+        self.assertEqual(expected(dataclasses.replace(row, budget=20.0), QUICK), 20.0)
+        self.assertEqual(expected(Program("net", "", [], [], [], (60, 900)), WHOLE), 900)
         one = expected(Growth("g", "", "", [1], None, []), WHOLE)
         self.assertAlmostEqual(expected(Growth("g", "", "", [1, 2], None, []), WHOLE), 2 * one)
 

@@ -20,14 +20,17 @@ use servers::{Running, burst};
 
 /// Pairs, and milliseconds of a burst.
 const QUICK: (usize, u64) = (15, 40);
-const FULL: (usize, u64) = (31, 150);
+const FULL: (usize, u64) = (42, 100);
+/// The servers of a row are started anew after so many pairs, so that an interval holds what differs
+/// from start to start.
+const PAIRS_A_START: usize = 3;
 /// Memory is the same each time.
 const PAIRS_OF_MEMORY: usize = 3;
 
 #[derive(Parser)]
 #[command(about)]
 struct Options {
-    /// Short bursts, and few of them: below four minutes in all.
+    /// Short bursts, and few of them: about a minute in all, else about seven.
     #[arg(long)]
     quick: bool,
     /// So many pairs.
@@ -45,6 +48,14 @@ struct Options {
     /// One line of JSON for each row instead of text.
     #[arg(long)]
     json: bool,
+}
+
+impl Options {
+    /// Pairs, and milliseconds of a burst.
+    fn lengths(&self) -> (usize, u64) {
+        let (pairs, millis) = if self.quick { QUICK } else { FULL };
+        (self.pairs.unwrap_or(pairs), millis)
+    }
 }
 
 /// What the bursts of one server brought, in the order of the pairs.
@@ -73,7 +84,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .collect();
         let all = if row.idle { memory(row, &servers) } else { bursts(row, &servers, &options) };
         match all {
-            Ok(all) => print::row(row, &all, options.json),
+            Ok(all) => print::row(row, &all, options.lengths().1, options.json),
             // The others needn't be lost.
             Err(error) => {
                 failed = true;
@@ -86,12 +97,19 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn bursts(row: &Row, servers: &[Server], options: &Options) -> Result<Vec<Series>, Box<dyn Error>> {
-    let (pairs, millis) = if options.quick { QUICK } else { FULL };
-    let running: Vec<Running> =
-        servers.iter().map(|server| Running::start(row, *server)).collect::<Result<_, _>>()?;
+    let (pairs, millis) = options.lengths();
     let mut all: Vec<Series> =
         servers.iter().map(|server| Series { server: *server, bursts: Vec::new() }).collect();
-    for pair in 0..options.pairs.unwrap_or(pairs) {
+    let mut running: Vec<Running> = Vec::new();
+    for pair in 0..pairs {
+        if pair % PAIRS_A_START == 0 {
+            // Ended first: they may have the same sockets.
+            running.clear();
+            running = servers
+                .iter()
+                .map(|server| Running::start(row, *server))
+                .collect::<Result<_, _>>()?;
+        }
         for turn in 0..running.len() {
             // Each is the first as often as any other.
             let index = (pair + turn) % running.len();

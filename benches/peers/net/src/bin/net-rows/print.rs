@@ -17,7 +17,7 @@ fn find(all: &[Series], server: Server) -> Option<&Series> {
     all.iter().find(|series| series.server == server)
 }
 
-pub fn row(row: &Row, all: &[Series], as_json: bool) {
+pub fn row(row: &Row, all: &[Series], millis: u64, as_json: bool) {
     let measures: &[&str] = if row.idle { &MEMORY } else { &MEASURES };
     let of = |ours, peer, measure| -> Option<Ratio> {
         let (ours, peer) = (find(all, ours)?, find(all, peer)?);
@@ -62,7 +62,7 @@ pub fn row(row: &Row, all: &[Series], as_json: bool) {
     if as_json {
         let pairs = all.first().map_or(0, |series| series.bursts.len());
         let whole = json!({
-            "row": row.name, "what": row.what, "pairs": pairs,
+            "row": row.name, "what": row.what, "pairs": pairs, "millis": millis,
             "servers": figures, "ratios": ratios, "aims": aims,
         });
         println!("{whole}");

@@ -113,13 +113,20 @@ pub struct RetryOn {
 }
 
 /// The delay before a worker is started again that died without having answered anything: a
-/// random time of at most `min(cap, base * 2^n)` after the n-th such death of its slot in a row.
+/// random time, of at most `base` after the first such death of its slot, and of at most twice as
+/// much after each further one in a row, up to a cap.
+///
+/// The cap is small for a worker that had a job. It could start, so the next one will, and the job
+/// that it died of has lost one of its tries: the jobs themselves bound how often that happens,
+/// and those that are sound don't wait for the others.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Restart {
     /// The largest first delay. Default: 100 ms.
     pub base: Duration,
-    /// The largest delay. Default: 10 s.
+    /// The largest delay after a worker that was never ready, or had no job. Default: 10 s.
     pub cap: Duration,
+    /// The largest delay after a worker that had a job, if it is less than `cap`. Default: 250 ms.
+    pub busy_cap: Duration,
 }
 
 /// What to do when more comes in than the workers can do, after CoDel for request queues (Ben
@@ -223,7 +230,21 @@ impl Default for Config {
 
 impl Default for Restart {
     fn default() -> Self {
-        Self { base: Duration::from_millis(100), cap: Duration::from_secs(10) }
+        Self {
+            base: Duration::from_millis(100),
+            cap: Duration::from_secs(10),
+            busy_cap: Duration::from_millis(250),
+        }
+    }
+}
+
+impl Restart {
+    /// The largest delay after a worker that died without having answered anything, when it was
+    /// `last` after the one before it (zero: there was none).
+    pub(crate) fn ceiling(&self, last: Duration, had_jobs: bool) -> Duration {
+        let cap = if had_jobs { self.cap.min(self.busy_cap) } else { self.cap };
+        let grown = if last.is_zero() { self.base } else { last.saturating_mul(2) };
+        grown.min(cap)
     }
 }
 

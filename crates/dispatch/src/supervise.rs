@@ -19,15 +19,16 @@ pub(crate) struct Slot {
     pub(crate) next: u32,
     /// Which set-up a worker is started with again: the one that was last ready here.
     pub(crate) generation: u32,
-    /// How many workers in a row died here without having answered anything.
-    pub(crate) failures: u32,
+    /// The largest delay after the last of the workers in a row that died here without having
+    /// answered anything; zero if there was none.
+    pub(crate) ceiling: Duration,
     /// Not before this time is a worker started here.
     pub(crate) start_at: Nanos,
 }
 
 impl Slot {
     pub(crate) fn new(generation: u32) -> Self {
-        Self { current: NONE, next: NONE, generation, failures: 0, start_at: 0 }
+        Self { current: NONE, next: NONE, generation, ceiling: Duration::ZERO, start_at: 0 }
     }
 }
 
@@ -228,6 +229,7 @@ impl<J: Payload, R> Dispatch<J, R> {
     pub(crate) fn worker_gone(&mut self, worker: u32, exit: Exit) {
         self.unlist(worker);
         self.ready_count -= u32::from(self.workers[worker].is_ready());
+        let had_jobs = self.workers[worker].jobs > 0;
         self.judge_all(worker, exit);
         self.worker_due.set(worker, NEVER);
         if self.workers[worker].is_attached() {
@@ -242,7 +244,7 @@ impl<J: Payload, R> Dispatch<J, R> {
             if let Some(reason) = self.restart_reason(&gone) {
                 self.counters.restarts[reason as usize] += 1;
             }
-            self.slot_lost(worker, &gone);
+            self.slot_lost(worker, &gone, had_jobs);
         }
     }
 
@@ -278,7 +280,7 @@ impl<J: Payload, R> Dispatch<J, R> {
     }
 
     /// A slot's worker is gone: another is started, at once if it had answered anything.
-    fn slot_lost(&mut self, worker: u32, gone: &Worker) {
+    fn slot_lost(&mut self, worker: u32, gone: &Worker, had_jobs: bool) {
         let failed_start =
             gone.stage == Stage::Starting || gone.killed == Some(KillReason::AllocateTimeout);
         let slot = gone.slot;
@@ -296,15 +298,10 @@ impl<J: Payload, R> Dispatch<J, R> {
             return;
         }
         if gone.answered > 0 {
-            (s.failures, s.start_at) = (0, 0);
+            (s.ceiling, s.start_at) = (Duration::ZERO, 0);
         } else {
-            let cap = self
-                .config
-                .restart
-                .cap
-                .min(self.config.restart.base.saturating_mul(1u32 << s.failures.min(31)));
-            s.failures = s.failures.saturating_add(1);
-            s.start_at = self.now.saturating_add(nanos(self.rng.up_to(cap)));
+            s.ceiling = self.config.restart.ceiling(s.ceiling, had_jobs);
+            s.start_at = self.now.saturating_add(nanos(self.rng.up_to(s.ceiling)));
         }
         if failed_start {
             self.starts_failed = self.starts_failed.saturating_add(1);

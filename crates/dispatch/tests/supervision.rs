@@ -3,6 +3,8 @@
 
 mod rig;
 
+use std::time::Duration;
+
 use remuda_dispatch::*;
 use rig::*;
 
@@ -21,12 +23,12 @@ fn a_worker_that_answered_anything_is_replaced_at_once() {
 
 #[test]
 fn one_that_answered_nothing_is_replaced_with_a_growing_delay() {
-    let restart = Restart { base: 100 * MS, cap: S };
+    let restart = Restart { base: 100 * MS, cap: S, ..Restart::default() };
     let mut delays = Vec::new();
     for seed in 0..50 {
         let config = Config { restart: restart.clone(), ..amo(1) };
         let mut pool: Dispatch<Job, u64> = Dispatch::new(config, seed).unwrap();
-        let mut now = std::time::Duration::ZERO;
+        let mut now = Duration::ZERO;
         for n in 0..8 {
             let Some(Action::Spawn { worker, .. }) = pool.poll_action() else { panic!() };
             pool.start_failed(now, worker);
@@ -42,9 +44,68 @@ fn one_that_answered_nothing_is_replaced_with_a_growing_delay() {
     // With jitter, and more the more failures there were.
     let mean = |n| {
         let of: Vec<_> = delays.iter().filter(|(m, _)| *m == n).map(|(_, delay)| *delay).collect();
-        of.iter().sum::<std::time::Duration>() / of.len() as u32
+        of.iter().sum::<Duration>() / of.len() as u32
     };
     assert!(mean(0) < mean(2) && mean(2) < mean(4), "{delays:?}");
+}
+
+/// The delay after the death of a slot's worker, which is spent, and the worker that follows.
+fn delay_of_next(rig: &mut Rig) -> (Duration, WorkerId) {
+    let died_at = rig.now;
+    let mut acts = rig.poll();
+    while !acts.iter().any(|act| matches!(act, Act::Spawn(..))) {
+        rig.now = rig.pool.next_tick().unwrap();
+        rig.pool.tick(rig.now);
+        acts = rig.poll();
+    }
+    let spawned = acts.iter().find_map(|act| match act {
+        Act::Spawn(worker, ..) => Some(*worker),
+        _ => None,
+    });
+    (rig.now - died_at, spawned.unwrap())
+}
+
+#[test]
+fn one_that_dies_with_a_job_is_replaced_soon_however_often_and_never_in_a_storm() {
+    let killed = KillReason::ExecTimeout;
+    for death in ["exits", "hangs"] {
+        let mut config = amo(1);
+        config.supervisor.exec_ttl = (death == "hangs").then_some(S);
+        let restart = config.restart.clone();
+        let (mut rig, workers) = Rig::ready(config, SINGLE);
+        let mut worker = workers[0];
+        let mut waited = Duration::ZERO;
+        for job in 1..=200 {
+            rig.submit(job);
+            rig.sent_one();
+            if death == "hangs" {
+                rig.pass(S);
+                assert!(rig.poll().contains(&Act::Kill(worker, killed)));
+            }
+            rig.dies(worker);
+            let (delay, next) = delay_of_next(&mut rig);
+            assert!(delay <= restart.busy_cap, "{delay:?} after {job} deaths");
+            waited += delay;
+            worker = next;
+            rig.pool.ready(rig.now, worker, SINGLE);
+        }
+        // With jitter, half of the largest delay on average: twice as much or half as much is
+        // beyond any chance.
+        let mean = waited / 200;
+        assert!(mean > restart.busy_cap / 4, "{mean:?} when it {death}");
+
+        // One that has nothing to do when it dies, again and again, waits for longer and longer.
+        let mut longest = Duration::ZERO;
+        for _ in 0..50 {
+            rig.dies(worker);
+            let (delay, next) = delay_of_next(&mut rig);
+            assert!(delay <= restart.cap);
+            longest = longest.max(delay);
+            worker = next;
+            rig.pool.ready(rig.now, worker, SINGLE);
+        }
+        assert!(longest > restart.cap / 2, "{longest:?}");
+    }
 }
 
 #[test]

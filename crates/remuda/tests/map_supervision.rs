@@ -150,6 +150,29 @@ fn a_worker_that_dies_is_replaced_at_once_if_it_had_answered() {
 }
 
 #[test]
+fn a_worker_that_dies_of_every_job_is_replaced_until_each_is_given_up() {
+    let dir = folder();
+    let starts = dir.path().join("starts");
+    let worker = shell_worker(dir.path(), "w.sh", "exit 1");
+    let script = format!("echo >>{}; . {worker}", starts.display());
+    let began = Instant::now();
+    let run = map_runs::map(&["-j2", "--joblog", "log", "--", "sh", "-c", &script], numbers(12));
+    // Replacing those that never get to a job is held back for up to ten seconds each: thirty-four
+    // times that took a minute. Here it is a quarter of a second at most.
+    assert!(began.elapsed() < map_runs::LONG / 4, "{:?}", began.elapsed());
+    // Each job had its three workers, and no worker was started for nothing.
+    let started = lines(dir.path(), "starts").len();
+    assert!((36..=38).contains(&started), "{started} were started");
+    let run = run.expect(12);
+    assert_eq!(run.text(), "");
+    // Said when it first happens, and at the end how often.
+    let told: Vec<&str> = run.stderr.lines().collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told.iter().all(|line| line.contains("poisoned: 3 workers died")), "{told:?}");
+    assert!(told[1].contains("12 times, first at line"), "{told:?}");
+}
+
+#[test]
 fn a_peer_that_is_away_is_told_of_and_waited_for() {
     let dir = folder();
     let address = format!("unix:{}", dir.path().join("peer").display());

@@ -135,7 +135,11 @@ fn config(rng: &mut Rng) -> Config {
             exec_ttl: some(rng, 400, |rng| time(rng, 10 * MS, S)),
             max_worker_memory: some(rng, 300, |_| 1000),
         },
-        restart: Restart { base: time(rng, MS, 20 * MS), cap: time(rng, 20 * MS, 200 * MS) },
+        restart: Restart {
+            base: time(rng, MS, 20 * MS),
+            cap: time(rng, 20 * MS, 200 * MS),
+            busy_cap: time(rng, MS, 100 * MS),
+        },
         give_up: chance(rng, 200),
         overload: some(rng, 500, |_| Overload::default()),
     }

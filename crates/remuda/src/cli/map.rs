@@ -57,7 +57,7 @@ pub(crate) struct MapArgs {
     #[arg(long, conflicts_with_all = ["retries", "retry_on"])]
     at_most_once: bool,
 
-    /// Give a job up when so many workers died under it
+    /// Give a job up when so many workers died under it (each is replaced within 250ms)
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 3, env = "REMUDA_POISON_AFTER",
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     poison_after: u32,

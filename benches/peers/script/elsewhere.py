@@ -38,8 +38,8 @@ def network(lines):
     if idle:
         out += ["", *columns(idle, lambda figures: f"{figures['bytes_each']:,.0f} B", "memory a connection")]
     kinds = list(dict.fromkeys((measured(aim), aim["aim"]) for line in lines for aim in line["aims"]))
-    out += ["", "Ratios with their 95 % intervals; in bold those that miss the aim at the head of the column, and "
-            "beside them what the bare loop has of the same peer. Time is processor time a request.", "",
+    out += ["", "Ratios of `remuda-uring` with their 95 % intervals; in bold those that miss the aim at the head of the column, and "
+            "beside them what the bare loop has of the same peer. The time is processor time a request.", "",
             "| row | " + " | ".join(f"{head(words)}: {aim}" for words, aim in kinds) + " |", "| --- |" + " --- |" * len(kinds)]
     for line in lines:
         ratios = {(measured(aim), aim["aim"]): ratio(aim, floor(line, aim)) for aim in line["aims"]}
@@ -50,7 +50,7 @@ def network(lines):
 
 def head(words):
     """Narrow: the table has many columns."""
-    return words.replace(NUMBERS["cpu_us"], "time").replace(NUMBERS["bytes_each"], "memory").replace("remuda-uring by", "by")
+    return words.replace(NUMBERS["cpu_us"], "time").replace(NUMBERS["bytes_each"], "memory").replace(", remuda-uring by", " by")
 
 
 def ratio(aim, floor):

@@ -46,8 +46,8 @@ def text(rows, results, plan, places, charts):
     lines += ["### The commands", "", f"`python3 {script(plan)} --only ROW` measures a row anew as it was for this page, by these commands. "
               "`remuda` is `target/release/remuda`; `relay`, `load`, `fanout`, `echo-worker`, `nats-peer`, `iceoryx-peer`, `net-server`, `net-rows` "
               "and `threads-rows` are in `benches/peers/target/release`; `figures` is `cargo bench -p remuda-shm --bench figures --`. What stands "
-              "in front of a semicolon is a server, `$DIR` a fresh folder, and `$PORT` a free port; the script makes `lines-N`, files of so many "
-              "lines.", ""]
+              "in front of a semicolon or of `beside` is a server that runs meanwhile, `$DIR` a fresh folder, `$PORT` a free port, and `N` what "
+              "grows or is counted; the script makes `lines-N`, files of so many lines.", ""]
     for row, _ in there:
         lines += commands(row, places, plan)
     return "\n".join(lines) + "\n"
@@ -207,9 +207,10 @@ def small(value, unit=""):
 def commands(row, places, plan):
     if isinstance(row, Pair):
         return [f"- `{row.name}`: {row.what}", *(f"  - {code(side, places, plan)}" for side in (row.ours, row.peer))]
-    said = [f"`{places.shown([*row.command, *(row.options(plan) if isinstance(row, Program) else [])])}`"]
+    command = [*row.command, *(row.options(plan) if isinstance(row, Program) else [])]
+    said = [f"`{places.shown(command)}`"]
     if getattr(row, "alone", ""):
-        said.append(f"one of its rows alone: `{row.alone}`")
+        said.append(f"one of its rows alone: `{places.shown([*command, *row.alone])}`")
     said += [f"{floor.name}: `{places.shown(floor.command)}`" for floor in getattr(row, "floors", [])]
     return [f"- `{row.name}`: {row.what}", *(f"  - {words}" for words in said)]
 

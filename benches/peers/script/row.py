@@ -122,8 +122,8 @@ class Program:
     whole: list
     # How long it takes with few pairs and with many, roughly.
     seconds: tuple
-    # How one of its rows runs alone.
-    alone: str = ""
+    # What runs one of its rows alone, added to the command.
+    alone: tuple = ()
     # What a reader has to know of its table.
     words: str = ""
     # Why an aim isn't met, by the words of the row that the program prints, what is measured, and

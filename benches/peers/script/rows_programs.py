@@ -43,10 +43,10 @@ def rows(places):
     pairs = (["--pairs", str(QUICK.pairs)], ["--pairs", str(WHOLE.pairs)])
     return [
         Program("net", "The network: an echo server on core 0, its load on core 1", [net, "--json"], ["--quick"], [], (70, 420),
-                "net-rows --row NAME", NETWORK, whys()),
-        Program("threads", "Threads, u64 messages", [*threads, "--json"], *pairs, (15, 42), "threads-rows NAME", THREADS),
+                ("--row", "NAME"), NETWORK, whys()),
+        Program("threads", "Threads, u64 messages", [*threads, "--json"], *pairs, (15, 42), ("NAME",), THREADS),
         Program("threads-one-core", "Threads, u64 messages, all on one core", [*threads, "--one-core", "--json"], *pairs, (13, 36),
-                "threads-rows --one-core NAME", THREADS),
+                ("NAME",), THREADS),
     ]
 
 

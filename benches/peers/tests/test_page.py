@@ -78,12 +78,12 @@ class Page(unittest.TestCase):
         self.assertNotIn("so far", text(rows, {"one": of(1), "two": of(1)}))
 
     def test_the_commands_are_those_of_the_run_that_was_made(self):
-        rows = [pair("one"), Program("net", "The network", ["net-rows"], ["--quick"], ["--long"], (1, 1), "net-rows --row NAME")]
+        rows = [pair("one"), Program("net", "The network", ["net-rows"], ["--quick"], ["--long"], (1, 1), ("--row", "NAME"))]
         results = {"one": of(1), "net": {"where": WHERE, "lines": []}}
         quick, whole = (text(rows, results, plan=plan) for plan in (QUICK, WHOLE))
         self.assertIn("`--quick`, ", quick)
         self.assertIn("`python3 benches/peers/peers.py --quick --only ROW`", quick)
-        self.assertIn("- `net`: The network\n  - `net-rows --quick`\n  - one of its rows alone: `net-rows --row NAME`\n", quick)
+        self.assertIn("- `net`: The network\n  - `net-rows --quick`\n  - one of its rows alone: `net-rows --quick --row NAME`\n", quick)
         self.assertIn("the whole run, ", whole)
         self.assertIn("`python3 benches/peers/peers.py --only ROW`", whole)
         self.assertIn("  - `net-rows --long`\n", whole)

@@ -1,42 +1,16 @@
 //! `serve --attach`: workers and pools that run already, as workers of this pool.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/attached.rs"]
+mod attached;
 #[path = "support/serve.rs"]
 mod serve;
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use serde_json::Value;
+use attached::{all_linked, attach, peers};
 use serve::{Serve, pids, remuda, signal, text, wait_end};
-
-/// The state of each peer, in the order of `--attach`.
-fn peers(status: &Value) -> Vec<(String, u64)> {
-    let workers = status["workers"].as_array().unwrap().iter();
-    let attached = workers.filter(|worker| worker["attached"].is_string());
-    attached
-        .map(|peer| {
-            (peer["state"].as_str().unwrap().to_owned(), peer["in_flight"].as_u64().unwrap())
-        })
-        .collect()
-}
-
-fn all_linked(serve: &Serve) {
-    serve.status_when("linked to all peers", |status| {
-        let peers = peers(status);
-        !peers.is_empty() && peers.iter().all(|(state, _)| state == "idle" || state == "busy")
-    });
-}
-
-fn attach(to: &[&Serve], more: &[&str]) -> Serve {
-    let to: Vec<_> =
-        to.iter().map(|one| format!("--attach=unix:{}", one.path().display())).collect();
-    let mut args: Vec<&str> = to.iter().map(String::as_str).collect();
-    args.extend(more);
-    Serve::start(&args)
-}
 
 fn ended(mut command: Command) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -200,60 +174,6 @@ fn a_peer_that_grows_or_shrinks_is_noticed_while_its_link_stands() {
 }
 
 #[test]
-fn one_that_speaks_something_else_is_told_of_once_and_by_its_first_line() {
-    let (_dir, listener, option) = place();
-    let front = Serve::start(&[&option]);
-    for _ in 0..3 {
-        let (mut socket, _) = listener.accept().unwrap();
-        let mut line = String::new();
-        BufReader::new(socket.try_clone().unwrap()).read_line(&mut line).unwrap();
-        socket.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").unwrap();
-    }
-    assert!(front.wait_line("cannot attach to").contains("HTTP/1.1 400"));
-    let told = front.stderr();
-    assert_eq!(told.matches("cannot attach to").count(), 1, "{told}");
-    assert!(!told.contains("Connection") && !told.contains("what is no reply"), "{told}");
-}
-
-#[test]
-fn only_a_peer_that_says_so_is_asked_again_what_it_offers() {
-    let (_dir, listener, option) = place();
-    let front = Serve::start(&[&option]);
-    let (socket, _) = listener.accept().unwrap();
-    socket.set_read_timeout(Some(serve::PATIENCE)).unwrap();
-    let mut peer = Peer { lines: BufReader::new(socket.try_clone().unwrap()), socket };
-    let hello = HELLO.replace("VERSION", "1").replace("\"ordered\":true", "\"ordered\":false");
-    let offers = hello.replace("[\"cancel\"]", "[\"cancel\",\"offer\"]");
-    let mut client = front.client();
-    for id in 0..3 {
-        client.send(&format!(r#"{{"op":"call","id":{id},"body":{id}}}"#));
-    }
-    front.status_when("all wait", |status| status["queued"] == 3);
-    assert_eq!(peer.next().unwrap()["op"], "handshake");
-    peer.send(&offers);
-    let first = peer.next().unwrap();
-    assert_eq!(first["op"], "call");
-    let again = peer.next().unwrap();
-    assert_eq!((&again["op"], &again["id"]), (&Value::from("handshake"), &Value::Null), "{again}");
-    peer.send(&offers.replace("\"capacity\":1", "\"capacity\":3"));
-    // It is asked on and on, and need not answer each time.
-    let mut calls = vec![first];
-    while calls.len() < 3 {
-        calls.extend(peer.next().filter(|line| line["op"] == "call"));
-    }
-    calls.iter().for_each(|call| peer.answer(call));
-    (0..3).for_each(|_| assert_eq!(client.reply()["ok"], true));
-    // One that was not asked, and says what it offers, breaks the protocol.
-    let (_dir, listener, option) = place();
-    let front = Serve::start(&[&option]);
-    let mut silent = Peer::greet(&listener, "1");
-    all_linked(&front);
-    silent.send(&hello);
-    assert!(front.wait_line("what is no reply").contains("it has no id"));
-    assert_eq!(silent.next(), None, "it was asked nothing, and its link is closed");
-}
-
-#[test]
 fn one_that_is_away_costs_nothing() {
     let there = Serve::start(&["-j1", "--builtin=echo"]);
     there.ready();
@@ -356,151 +276,4 @@ fn pools_in_a_circle_that_have_workers_answer_all() {
             assert!(!std::mem::replace(&mut seen[id as usize], true), "{id} twice");
         }
     }
-}
-
-/// A peer whose every line the test sees.
-struct Peer {
-    lines: BufReader<UnixStream>,
-    socket: UnixStream,
-}
-
-impl Peer {
-    /// Accepts, and shakes hands as that version.
-    fn greet(listener: &UnixListener, version: &str) -> Self {
-        let (socket, _) = listener.accept().unwrap();
-        socket.set_read_timeout(Some(serve::PATIENCE)).unwrap();
-        let mut peer = Self { lines: BufReader::new(socket.try_clone().unwrap()), socket };
-        assert_eq!(peer.next().unwrap()["op"], "handshake");
-        peer.send(&HELLO.replace("VERSION", version));
-        peer
-    }
-
-    /// The next line, or nothing at the end.
-    fn next(&mut self) -> Option<Value> {
-        let mut line = String::new();
-        match self.lines.read_line(&mut line).unwrap() {
-            0 => None,
-            _ => Some(serde_json::from_str(&line).unwrap()),
-        }
-    }
-
-    fn send(&mut self, line: &str) {
-        writeln!(self.socket, "{line}").unwrap();
-    }
-
-    /// Answers a call with its own body.
-    fn answer(&mut self, call: &Value) {
-        let (id, body) = (&call["id"], &call["body"]);
-        self.send(&format!(r#"{{"id":{id},"ok":true,"data":{{"kind":"result","body":{body}}}}}"#));
-    }
-}
-
-const HELLO: &str = r#"{"ok":true,"data":{"kind":"handshake","version":"VERSION","instance":"x","pid":1,"capacity":1,"ordered":true,"batch":0,"capabilities":["cancel"]}}"#;
-
-/// A place where such a peer listens, and the option that attaches to it.
-fn place() -> (tempfile::TempDir, UnixListener, String) {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("peer");
-    let listener = UnixListener::bind(&path).unwrap();
-    let option = format!("--attach=unix:{}", path.display());
-    (dir, listener, option)
-}
-
-#[test]
-fn a_peer_is_never_told_to_reset_or_to_shut_down() {
-    let (_dir, listener, option) = place();
-    let mut front = Serve::start(&["-j1", "--builtin=sleep", &option]);
-    let mut peer = Peer::greet(&listener, "1");
-    all_linked(&front);
-    front.status_when("its own worker is ready, too", |status| {
-        status["workers"].as_array().unwrap().iter().all(|worker| worker["state"] == "idle")
-    });
-    // One job for its own worker, and one for the peer.
-    let mut client = front.client();
-    client.send(r#"{"op":"call","id":1,"body":0.3}"#);
-    client.send(r#"{"op":"call","id":2,"body":0.3}"#);
-    let call = peer.next().unwrap();
-    assert_eq!(call["op"], "call");
-    assert_eq!(call["hops"], 1, "it tells through how many pools it came: {call}");
-    let reset = front.run("reset", &[]);
-    assert!(reset.status.success(), "{}", text(&reset.stderr));
-    let stop = front.run("stop", &[]);
-    assert!(stop.status.success(), "{}", text(&stop.stderr));
-    peer.answer(&call);
-    assert_eq!([client.reply()["ok"].clone(), client.reply()["ok"].clone()], [true, true]);
-    assert_eq!(peer.next(), None, "the link is closed, and nothing was said");
-    assert_eq!(front.wait_end().code(), Some(0));
-}
-
-#[test]
-fn what_a_peer_that_is_shutting_down_refuses_waits_for_it_or_runs_elsewhere() {
-    let (_dir, listener, option) = place();
-    let front = Serve::start(&[&option]);
-    let mut peer = Peer::greet(&listener, "1");
-    let mut client = front.client();
-    client.send(r#"{"op":"call","id":1,"body":1}"#);
-    let id = peer.next().unwrap()["id"].clone();
-    peer.send(&format!(r#"{{"id":{id},"ok":false,"code":"draining","error":"it is ending"}}"#));
-    assert_eq!(peer.next(), None, "the link is closed");
-    let mut peer = Peer::greet(&listener, "1");
-    let call = peer.next().unwrap();
-    peer.answer(&call);
-    assert_eq!(client.reply()["data"]["body"], 1);
-
-    // One that has still much to do refuses at once what it gets, and would get all.
-    let pools = [Serve::python(&["-j2"]), Serve::python(&["-j1"])];
-    pools.iter().for_each(|pool| drop(pool.ready()));
-    let front = attach(&pools.each_ref(), &[]);
-    all_linked(&front);
-    let mut own = pools[0].client();
-    own.send(r#"{"op":"call","id":1,"body":{"sleep":1}}"#);
-    pools[0].status_when("it has something to do", |status| status["in_flight"] == 1);
-    assert!(pools[0].run("stop", &[]).status.success());
-    let mut client = front.client();
-    for id in 0..100 {
-        let reply = client.ask(&format!(r#"{{"op":"call","id":{id},"body":{id}}}"#));
-        assert_eq!(reply["data"]["body"], id, "{reply}");
-    }
-    assert_eq!(own.reply()["ok"], true);
-}
-
-#[test]
-fn a_peer_that_breaks_the_protocol_loses_its_link_which_is_tried_again() {
-    for (wrong, told) in [
-        ("this is no reply", "what is no reply"),
-        (r#"{"id":77,"ok":true,"data":{"kind":"result","body":1}}"#, "broke the protocol"),
-    ] {
-        let (_dir, listener, option) = place();
-        let front = Serve::start(&[&option]);
-        let mut peer = Peer::greet(&listener, "1");
-        let mut client = front.client();
-        client.send(r#"{"op":"call","id":1,"body":1}"#);
-        peer.next().unwrap();
-        peer.send(wrong);
-        let line = front.wait_line(told);
-        assert!(line.contains("its link is closed and tried again"), "{line}");
-        assert_eq!(client.reply()["code"], "worker_lost");
-        let mut peer = Peer::greet(&listener, "1");
-        client.send(r#"{"op":"call","id":2,"body":2}"#);
-        let call = peer.next().unwrap();
-        peer.answer(&call);
-        assert_eq!(client.reply()["data"]["body"], 2);
-    }
-}
-
-#[test]
-fn a_peer_of_another_version_is_not_asked_again_and_others_work_on() {
-    let (_dir, listener, option) = place();
-    let front = Serve::start(&["-j1", "--builtin=echo", &option]);
-    Peer::greet(&listener, "77");
-    let line = front.wait_line("not tried again");
-    assert!(line.contains("77"), "{line}");
-    assert_eq!(front.client().ask(r#"{"op":"call","id":1,"body":1}"#)["ok"], true);
-    assert_eq!(front.status()["workers"].as_array().unwrap().len(), 1);
-
-    // A pool that has nobody else can do nothing.
-    let mut alone = Serve::start(&[&option]);
-    Peer::greet(&listener, "77");
-    assert_eq!(alone.wait_end().code(), Some(255));
-    alone.wait_line("77");
 }

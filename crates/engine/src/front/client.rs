@@ -273,7 +273,7 @@ impl Core {
         if used == 0 { ParseResult::NeedMore } else { ParseResult::Consumed(used) }
     }
 
-    #[cold]
+    #[cold] // Once a connection: kept out of the way of each line.
     fn client_first_line(&mut self, key: ClientKey, line: &[u8]) {
         if first_bytes(line) == FirstBytes::Foreign {
             self.client_is_foreign(key);
@@ -312,7 +312,7 @@ impl Core {
         client.send(&self.scratch);
     }
 
-    #[cold]
+    #[cold] // Ends a connection.
     fn client_is_foreign(&mut self, key: ClientKey) {
         let message = "this is a pool that speaks JSON lines, not HTTP or TLS: the first line must \
                        be {\"op\":\"handshake\",\"version\":\"1\"}";
@@ -322,7 +322,7 @@ impl Core {
         }
     }
 
-    #[cold]
+    #[cold] // Kept out of the way of each line.
     fn client_line_too_long(&mut self, key: ClientKey, beginning: &[u8]) {
         let limit = self.config.max_body_bytes;
         let Some(client) = self.clients.of(key) else { return };
@@ -345,7 +345,7 @@ impl Core {
     }
 
     /// A request that is no job.
-    #[cold]
+    #[cold] // Kept out of the way of jobs.
     fn client_asks(&mut self, key: ClientKey, id: Option<Id<'_>>, op: &Op<'_>) {
         match op {
             Op::Call(call) => self.client_call(key, id, call),

@@ -78,7 +78,7 @@ impl Core {
     }
 
     /// A client's job was not accepted.
-    #[cold]
+    #[cold] // Kept out of the way of jobs that are accepted.
     pub(crate) fn refuse(&mut self, job: Job, reason: RefusedReason) {
         self.bodies_bytes -= job.body.len();
         if let Origin::Client { client, id, order, .. } = &job.origin {
@@ -91,7 +91,7 @@ impl Core {
     }
 
     /// Sends a failure; one without an id has its turn.
-    #[cold]
+    #[cold] // Never the end of a job that was accepted.
     pub(crate) fn reply_error(
         &mut self,
         key: ClientKey,
@@ -161,7 +161,7 @@ fn write_outcome(out: &mut Vec<u8>, id: Option<Id<'_>>, outcome: &Outcome<Answer
     }
 }
 
-#[cold]
+#[cold] // Kept out of the way of results.
 fn write_failure(
     out: &mut Vec<u8>,
     id: Option<Id<'_>>,

@@ -133,13 +133,15 @@ impl SendQueue {
         first.as_slice().get(self.offset..)
     }
 
-    /// The length of what is unsent, if that is one piece of the runtime's own memory: nobody
-    /// outside waits for it to be let go of.
-    pub(crate) fn only_own_piece(&self) -> Option<usize> {
-        match self.chunks.front().filter(|_| self.chunks.len() == 1)? {
-            Chunk::Copied(_) | Chunk::Ring(_) => self.only_piece().map(<[u8]>::len),
-            Chunk::Shared(_) => None,
+    /// Takes what is unsent, and how much of the piece has gone, if that is one short piece of the
+    /// runtime's own memory: nobody outside waits for it to be let go of.
+    pub(crate) fn take_only(&mut self, most: usize) -> Option<(Chunk, usize)> {
+        if self.only_piece()?.len() > most || matches!(self.chunks.front(), Some(Chunk::Shared(_)))
+        {
+            return None;
         }
+        let offset = std::mem::take(&mut self.offset);
+        self.chunks.pop_front().map(|chunk| (chunk, offset))
     }
 
     /// So many bytes went to the kernel without having been queued.

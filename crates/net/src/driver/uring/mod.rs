@@ -13,6 +13,7 @@ mod recv;
 mod ring;
 mod send;
 mod setup;
+mod silent;
 mod timer;
 
 use std::mem::ManuallyDrop;
@@ -34,14 +35,14 @@ use enter::Wait;
 use inflight::InFlight;
 use name::Kind;
 use ring::Ring;
+use silent::Silent;
 use timer::Timer;
 
 pub(crate) struct UringDriver {
     ring: ManuallyDrop<Ring>,
     buffers: ManuallyDrop<Buffers>,
     in_flight: ManuallyDrop<InFlight>,
-    /// The last wait left silent sends whose outcome isn't known.
-    unsettled: bool,
+    silent: ManuallyDrop<Silent>,
     /// Receives that the kernel may still write for, and that aren't over.
     receiving: usize,
     /// Accepts that aren't over: each holds its listener open.
@@ -66,7 +67,7 @@ impl UringDriver {
             ring: ManuallyDrop::new(Ring::new(uring)),
             buffers: ManuallyDrop::new(buffers),
             in_flight: ManuallyDrop::default(),
-            unsettled: false,
+            silent: ManuallyDrop::default(),
             receiving: 0,
             accepting: 0,
             starved: Vec::new(),
@@ -244,7 +245,7 @@ impl UringDriver {
 
     /// Whether silent sends wait for an `enter` that takes the rest of the entries.
     pub(crate) fn has_work(&self) -> bool {
-        self.unsettled
+        !self.silent.is_empty()
     }
 
     /// What a turn has to say to the kernel besides its tasks' operations.
@@ -274,14 +275,15 @@ impl UringDriver {
         self.prepare(state);
         let wait = self.bounded(state, until);
         self.ring.enter(wait)?;
-        let certain = self.in_flight.has_silent() && self.ring.is_settled();
+        let certain = !self.silent.is_empty() && self.ring.is_settled();
         // Those that come meanwhile are for the next turn.
         for _ in 0..self.ring.ready() {
             let Some(completion) = self.ring.next() else { break };
             self.complete(state, &completion);
         }
-        self.settle(state, certain);
-        self.unsettled = self.in_flight.has_silent();
+        if certain {
+            self.settle(state);
+        }
         Ok(())
     }
 
@@ -329,6 +331,7 @@ impl UringDriver {
                 let key = conn();
                 self.received(state, key, result, buffer, more);
             }
+            Kind::Silent => self.told(state, index, result),
             Kind::HangUp => {
                 let key = conn();
                 key.into_iter().for_each(|key| self.hung_up(state, key, result, more));
@@ -354,6 +357,12 @@ fn make_blocking(conn: &mut Conn) {
 }
 
 impl UringDriver {
+    /// Whether the kernel may still have operations that hold something of ours.
+    fn holds_on(&self) -> bool {
+        let counted = self.in_flight.count + self.receiving + self.accepting;
+        counted > 0 || !self.silent.is_empty()
+    }
+
     /// A completion after the end: what the operation held is let go of.
     fn last_completion(&mut self, completion: &cqueue::Entry) {
         let (kind, index, _) = name::unpack(completion.user_data());
@@ -365,6 +374,7 @@ impl UringDriver {
                 drop(accept::descriptor(completion.result()));
             }
             Kind::Send => drop(self.in_flight.finish(index as usize, 0, &mut self.done)),
+            Kind::Silent => drop(self.silent.told(index)),
             _ => {}
         }
     }
@@ -379,7 +389,7 @@ impl Drop for UringDriver {
     /// (it always has), the memory is leaked: it must not be used for anything else.
     fn drop(&mut self) {
         let mut turns = 0;
-        while self.in_flight.count + self.receiving + self.accepting > 0 && turns < LAST_TURNS {
+        while self.holds_on() && turns < LAST_TURNS {
             turns += 1;
             let all = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
             self.push(Kind::Ignored, Key { index: 0, serial: 0 }, all);
@@ -389,13 +399,9 @@ impl Drop for UringDriver {
             while let Some(completion) = self.ring.next() {
                 self.last_completion(&completion);
             }
-            while self.ring.is_settled()
-                && let Some((key, len)) = self.in_flight.next_settled()
-            {
-                drop(self.in_flight.finish(key.index as usize, len, &mut self.done));
-            }
+            while self.ring.is_settled() && self.silent.next_settled().is_some() {}
         }
-        let idle = self.in_flight.count + self.receiving == 0;
+        let idle = self.in_flight.count + self.receiving == 0 && self.silent.is_empty();
         let _ = self.ring.uring.submitter().unregister_buf_ring(buffers::GROUP);
         self.ring.close();
         // SAFETY: each is dropped here once and not used afterwards; the ring goes first.
@@ -405,6 +411,7 @@ impl Drop for UringDriver {
             unsafe {
                 ManuallyDrop::drop(&mut self.buffers);
                 ManuallyDrop::drop(&mut self.in_flight);
+                ManuallyDrop::drop(&mut self.silent);
             }
         } else {
             tracing::error!("io_uring kept operations to the end; their memory is leaked");

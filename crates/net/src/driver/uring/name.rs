@@ -9,6 +9,8 @@ pub(super) enum Kind {
     Ignored,
     Recv,
     Send,
+    /// A short answer, of which only a failure is told; named by its place in the list of those.
+    Silent,
     /// The outcome of a connect.
     Connect,
     /// The hang-up that `peer_gone` waits for.
@@ -21,10 +23,11 @@ pub(super) enum Kind {
     Timer,
 }
 
-const KINDS: [Kind; 9] = [
+const KINDS: [Kind; 10] = [
     Kind::Ignored,
     Kind::Recv,
     Kind::Send,
+    Kind::Silent,
     Kind::Connect,
     Kind::HangUp,
     Kind::Accept,

@@ -40,7 +40,7 @@ impl Ring {
     }
 
     fn try_push(&mut self, entry: &squeue::Entry) -> bool {
-        // SAFETY: whatever an entry points to is owned by `InFlight` or the buffer ring until
+        // SAFETY: whatever an entry points to is owned by `InFlight`, `Silent` or the buffer ring until
         // its completion has come, or none can come any more; entries that point to nothing need no care.
         unsafe { self.uring.submission().push(entry) }.is_ok()
     }

@@ -12,8 +12,8 @@ use crate::send_queue::PIECES_PER_SEND;
 use crate::slots::Key;
 use crate::state::State;
 
-use super::inflight::SPARE_SENDS;
 use super::name::Kind;
+use super::silent::SilentSend;
 use super::{UringDriver, make_blocking};
 
 /// What is sent with the `enter` at most: one piece of the pool's memory, as it is by default.
@@ -51,54 +51,53 @@ impl UringDriver {
     /// Leaves a short answer to the next `enter`: one system call for all that a turn sends. What
     /// somebody waits for, or what others lend, is not left: the `enter` may last.
     pub(crate) fn send_with_enter(&mut self, state: &mut State, key: Key) -> bool {
-        let spare = self.can_spare_buffer(state);
-        let Some(conn) = state.conns.get_mut(key) else { return false };
-        let free = conn.phase == Phase::Open && !conn.driver.send_blocked && !conn.fin_wanted;
-        let short = conn.send.only_own_piece().is_some_and(|len| len <= SILENT_BYTES);
-        if !free
-            || !short
-            || conn.send_error.is_some()
-            || !conn.send_waiters.is_empty()
-            || self.in_flight.count >= SPARE_SENDS
-            || !spare
-        {
+        if self.silent.is_full() || !self.can_spare_buffer(state) {
             return false;
         }
+        let Some(conn) = state.conns.get_mut(key) else { return false };
+        let free = conn.phase == Phase::Open && !conn.driver.send_blocked && !conn.fin_wanted;
+        if !free || conn.send_error.is_some() || !conn.send_waiters.is_empty() {
+            return false;
+        }
+        let Some((chunk, offset)) = conn.send.take_only(SILENT_BYTES) else { return false };
         conn.dirty = false;
-        let mut send = self.in_flight.spare();
-        send.offset = conn.send.take_front(1, &mut send.chunks);
         conn.driver.send_blocked = true;
         conn.driver.in_flight += 1;
-        let entry = self.in_flight.start_silent(key, send, conn.fd.as_raw_fd());
-        self.push(Kind::Send, key, entry);
+        let fd = conn.fd.as_raw_fd();
+        let (entry, name) = self.silent.start(SilentSend { key, chunk, offset }, fd);
+        self.push(Kind::Silent, name, entry);
         true
     }
 
-    /// Ends the silent sends that went out, after an `enter`'s completions were looked at.
-    /// `certain` says whether all were, right after the `enter`.
-    pub(super) fn settle(&mut self, state: &mut State, certain: bool) {
-        while certain && let Some((key, len)) = self.in_flight.next_settled() {
-            let place = key.index as usize;
-            let conn = state.conns.get_mut(key);
-            // Mostly nothing else has come up meanwhile.
-            let plain = |conn: &&mut Conn| {
-                conn.phase == Phase::Open
-                    && !(conn.driver.ending || conn.fin_wanted || conn.send.has_chunks())
-                    && conn.send_waiters.is_empty()
-            };
-            if let Some(conn) = conn.filter(plain) {
-                conn.driver.send_blocked = false;
-                conn.driver.in_flight -= 1;
-                conn.send.sent += len as u64;
-                drop(self.in_flight.finish(place, len, &mut self.done));
-                for chunk in self.done.drain(..) {
-                    chunk.release(&mut state.send_pool, &mut state.recv_pool);
+    /// All silent sends that are left went out whole.
+    pub(super) fn settle(&mut self, state: &mut State) {
+        while let Some(send) = self.silent.next_settled() {
+            let len = send.rest().len();
+            match state.conns.get_mut(send.key) {
+                // Mostly nothing else has come up meanwhile.
+                Some(conn) if is_plain(conn) => {
+                    conn.driver.send_blocked = false;
+                    conn.driver.in_flight -= 1;
+                    conn.send.sent += len as u64;
+                    send.chunk.release(&mut state.send_pool, &mut state.recv_pool);
                 }
-            } else {
-                self.sent(state, key, len as i32);
-                self.over(state, key);
+                _ => self.silent_over(state, send, len as i32),
             }
         }
+    }
+
+    /// A silent send's completion: it failed, or is short.
+    pub(super) fn told(&mut self, state: &mut State, place: u32, result: i32) {
+        if let Some(send) = self.silent.told(place) {
+            self.silent_over(state, send, result);
+        }
+    }
+
+    /// Ends a silent send as any other is ended.
+    fn silent_over(&mut self, state: &mut State, send: SilentSend, result: i32) {
+        self.in_flight.take_over(send.key.index as usize, send.chunk, send.offset);
+        self.sent(state, send.key, result);
+        self.over(state, send.key);
     }
 
     /// A send's completion. The caller counts the operation as over.
@@ -142,4 +141,10 @@ impl UringDriver {
             self.close(state, key, false);
         }
     }
+}
+
+/// Whether the end of a send changes nothing but the account of it.
+fn is_plain(conn: &Conn) -> bool {
+    let stays = conn.phase == Phase::Open && !conn.driver.ending;
+    stays && !conn.fin_wanted && !conn.send.has_chunks() && conn.send_waiters.is_empty()
 }

@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use crate::recv_buf::RecvBuf;
 use crate::send_queue::SendQueue;
+use crate::sleeper::Sleeper;
 use crate::tls::Tls;
 
 /// Why nothing more will be received on a connection.
@@ -86,7 +87,7 @@ pub(crate) struct Conn {
     pub(crate) arrived: u64,
     /// Why nothing more comes; what came before may still be in `recv`.
     pub(crate) recv_end: Option<CloseReason>,
-    pub(crate) recv_waker: Option<Waker>,
+    pub(crate) recv_waker: Option<Sleeper>,
     /// How much was buffered when a task that waited was woken, until it has looked: it is read
     /// ahead for from there, or a message longer than the limit would stop and start the receive.
     pub(crate) recv_mark: usize,
@@ -96,7 +97,7 @@ pub(crate) struct Conn {
 
     pub(crate) send: SendQueue,
     /// Who waits for the stream to have come how far.
-    pub(crate) send_waiters: Vec<(u64, Waker)>,
+    pub(crate) send_waiters: Vec<(u64, Sleeper)>,
     pub(crate) send_error: Option<io::ErrorKind>,
     /// The sending half ends when the queue is empty.
     pub(crate) fin_wanted: bool,
@@ -110,12 +111,12 @@ pub(crate) struct Conn {
     /// Both halves are over.
     pub(crate) gone: bool,
     /// Wakers of `peer_gone`, and of whoever must see a `cancel`.
-    pub(crate) event_wakers: Vec<Waker>,
+    pub(crate) event_wakers: Vec<Sleeper>,
     /// How often `cancel` was called.
     pub(crate) cancels: u32,
     /// The TLS session, if there is one.
     pub(crate) tls: Option<Box<Tls>>,
-    pub(crate) connect_waker: Option<Waker>,
+    pub(crate) connect_waker: Option<Sleeper>,
     pub(crate) connect_result: Option<Result<(), io::Error>>,
     pub(crate) driver: DriverPart,
 }
@@ -183,6 +184,14 @@ impl Conn {
 
     pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Open
+    }
+
+    /// Has whoever waits be woken when both halves are over, or at a `cancel`.
+    pub(crate) fn note_event_waiter(&mut self, waker: &Waker) {
+        let sleeper = Sleeper::of(waker);
+        if !self.event_wakers.contains(&sleeper) {
+            self.event_wakers.push(sleeper);
+        }
     }
 
     /// Whether closing it now would make TCP reset it.

@@ -21,6 +21,7 @@ use crate::conn::{Conn, Kind, Phase};
 use crate::ctx::ConnCtx;
 use crate::error::{NetError, Result};
 use crate::handshake::{client_session, client_session_with, poll_handshake};
+use crate::sleeper::Sleeper;
 use crate::slots::Key;
 use crate::time::{Sleep, sleep};
 use crate::tls::Tls;
@@ -94,9 +95,7 @@ impl ConnectFuture {
             if conn.cancels != cancels {
                 return true;
             }
-            if !conn.event_wakers.iter().any(|known| known.will_wake(cx.waker())) {
-                conn.event_wakers.push(cx.waker().clone());
-            }
+            conn.note_event_waiter(cx.waker());
             false
         });
         cancelled.unwrap_or(true)
@@ -188,7 +187,7 @@ fn poll_connected(key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(result) = conn.connect_result.take() {
             return Poll::Ready(result);
         }
-        conn.connect_waker = Some(cx.waker().clone());
+        conn.connect_waker = Some(Sleeper::of(cx.waker()));
         Poll::Pending
     });
     polled.unwrap_or(Poll::Ready(Err(io::ErrorKind::NotConnected.into())))

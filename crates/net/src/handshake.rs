@@ -36,9 +36,7 @@ pub(crate) fn poll_handshake(key: Key, cx: &mut Context<'_>) -> Poll<Result<()>>
             let why = "the peer ended the connection during the handshake";
             return Poll::Ready(Err(NetError::Tls(why.into())));
         }
-        if !conn.event_wakers.iter().any(|known| known.will_wake(cx.waker())) {
-            conn.event_wakers.push(cx.waker().clone());
-        }
+        conn.note_event_waiter(cx.waker());
         Poll::Pending
     });
     polled.unwrap_or(Poll::Ready(Err(NetError::NoRuntime)))

@@ -64,6 +64,7 @@ mod runtime;
 mod send;
 mod send_queue;
 mod signals;
+mod sleeper;
 mod slots;
 mod source;
 mod spin;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::error::{NetError, Result};
 use crate::runtime;
+use crate::sleeper::Sleeper;
 use crate::slots::Key;
 use crate::state::Watch;
 
@@ -71,7 +72,7 @@ impl ReadyFd {
             if std::mem::take(&mut watch.ready) {
                 return Poll::Ready(Ok(()));
             }
-            watch.waker = Some(waker.clone());
+            watch.waker = Some(Sleeper::of(waker));
             match driver.watch(state, self.key) {
                 Ok(()) => Poll::Pending,
                 Err(error) => Poll::Ready(Err(error)),

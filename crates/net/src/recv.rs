@@ -11,6 +11,7 @@ use crate::conn::Conn;
 use crate::driver::Driver;
 use crate::recv_buf::RecvBuf;
 use crate::runtime;
+use crate::sleeper::Sleeper;
 use crate::slots::Key;
 use crate::state::{Lent, State};
 
@@ -39,8 +40,8 @@ impl Waiting {
         Self { key, offered: None, cancels: None, local: PhantomData }
     }
 
-    /// Takes the connection's buffer if `f` has not seen all of it; else notes who waits.
-    fn begin(&mut self, waker: &Waker) -> Step {
+    /// Lends the connection's buffer if `f` has not seen all of it; else notes who waits.
+    fn begin(&mut self, loan: &mut Loan, waker: &Waker) -> Step {
         let key = self.key;
         let step = runtime::with_io(|state, driver| {
             let Some(conn) = state.live(key) else { return Step::Done(0) };
@@ -50,7 +51,8 @@ impl Waiting {
             conn.recv_mark = 0;
             let offer = (conn.arrived, conn.recv_end.is_some());
             if !conn.recv.is_empty() && self.offered != Some(offer) {
-                return Step::Parse(Loan::new(key, state));
+                loan.take(state);
+                return Step::Parse;
             }
             if conn.recv_end.is_some() {
                 return Step::Done(0);
@@ -63,14 +65,14 @@ impl Waiting {
     }
 
     /// Gives the buffer back after a parse.
-    fn end(&mut self, loan: Loan, parsed: ParseResult, waker: &Waker) -> Poll<usize> {
+    fn end(&mut self, loan: &mut Loan, parsed: ParseResult, waker: &Waker) -> Poll<usize> {
         let key = self.key;
         let consumed = match parsed {
             ParseResult::Consumed(count) => count.min(loan.data.len()),
             ParseResult::NeedMore => 0,
         };
         let polled = runtime::with_io(|state, driver| {
-            loan.give_back(consumed, state);
+            loan.settle(consumed, state);
             let Some(conn) = state.live(key) else { return Poll::Ready(consumed) };
             if consumed > 0 {
                 driver.update_recv(state, key);
@@ -90,16 +92,13 @@ impl Waiting {
 }
 
 enum Step {
-    Parse(Loan),
+    Parse,
     Wait,
     Done(usize),
 }
 
 fn park(conn: &mut Conn, waker: &Waker) {
-    match &mut conn.recv_waker {
-        Some(known) => known.clone_from(waker),
-        none => *none = Some(waker.clone()),
-    }
+    conn.recv_waker = Some(Sleeper::of(waker));
 }
 
 /// A connection's buffer while a closure looks at it. It is out of the connection, so that
@@ -111,25 +110,22 @@ struct Loan {
 }
 
 impl Loan {
-    fn new(key: Key, state: &mut State) -> Self {
-        let data = match state.conns.get_mut(key) {
-            Some(conn) => std::mem::take(&mut conn.recv),
-            None => RecvBuf::Empty,
-        };
-        let mut in_ring = false;
-        if let RecvBuf::Ring(slice) = &data {
+    fn none(key: Key) -> Self {
+        Self { key, data: RecvBuf::Empty, in_ring: false }
+    }
+
+    fn take(&mut self, state: &mut State) {
+        let Some(conn) = state.conns.get_mut(self.key) else { return };
+        self.data = std::mem::take(&mut conn.recv);
+        if let RecvBuf::Ring(slice) = &self.data {
             let bytes = slice.as_slice();
             let (start, len, buffer) = (bytes.as_ptr(), bytes.len(), slice.buffer);
             state.lent.push(Lent { start, len, buffer, forwarded: false });
-            in_ring = true;
+            self.in_ring = true;
         }
-        Self { key, data, in_ring }
     }
 
-    fn give_back(mut self, consumed: usize, state: &mut State) {
-        self.settle(consumed, state);
-    }
-
+    /// Gives the buffer back, without what was consumed of it.
     fn settle(&mut self, consumed: usize, state: &mut State) {
         let lent = if std::mem::take(&mut self.in_ring) { state.lent.pop() } else { None };
         let mut data = std::mem::take(&mut self.data);
@@ -143,6 +139,9 @@ impl Loan {
             data = copy;
         } else {
             data.consume(consumed, &mut state.recv_pool);
+        }
+        if matches!(data, RecvBuf::Empty) {
+            return;
         }
         match state.conns.get_mut(self.key) {
             Some(conn) if conn.recv.is_empty() && conn.is_open() => conn.recv = data,
@@ -182,12 +181,13 @@ macro_rules! parsing_future {
 
             fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<usize> {
                 let this = &mut *self;
-                match this.waiting.begin(cx.waker()) {
+                let mut loan = Loan::none(this.waiting.key);
+                match this.waiting.begin(&mut loan, cx.waker()) {
                     Step::Done(count) => Poll::Ready(count),
                     Step::Wait => Poll::Pending,
-                    Step::Parse(mut loan) => {
+                    Step::Parse => {
                         let parsed = (this.f)($prepare(&mut loan));
-                        this.waiting.end(loan, parsed, cx.waker())
+                        this.waiting.end(&mut loan, parsed, cx.waker())
                     }
                 }
             }
@@ -229,18 +229,24 @@ pub(crate) fn try_with_data<F>(key: Key, f: F) -> Option<ParseResult>
 where
     F: FnOnce(&[u8]) -> ParseResult,
 {
-    let loan = runtime::with_io(|state, _| {
-        let empty = state.live(key)?.recv.is_empty();
-        (!empty).then(|| Loan::new(key, state))
+    let mut loan = Loan::none(key);
+    let lent = runtime::with_io(|state, _| {
+        let lent = state.live(key).is_some_and(|conn| !conn.recv.is_empty());
+        if lent {
+            loan.take(state);
+        }
+        lent
     });
-    let loan = loan.flatten()?;
+    if lent != Some(true) {
+        return None;
+    }
     let parsed = f(loan.data.as_slice());
     let consumed = match parsed {
         ParseResult::Consumed(count) => count.min(loan.data.len()),
         ParseResult::NeedMore => 0,
     };
     runtime::with_io(|state, driver: &mut Driver| {
-        loan.give_back(consumed, state);
+        loan.settle(consumed, state);
         driver.update_recv(state, key);
     });
     Some(parsed)

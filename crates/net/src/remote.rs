@@ -1,6 +1,5 @@
 //! How other threads reach a runtime: a line of woken tasks, and an eventfd for one that sleeps.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -47,13 +46,13 @@ impl Remote {
         self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    /// Says that it is awake, and moves the tasks woken meanwhile to `into`.
-    pub(crate) fn wake_up(&self, into: &mut VecDeque<u64>) {
+    /// Says that it is awake, and hands the tasks woken meanwhile to `wake`.
+    pub(crate) fn wake_up(&self, wake: impl FnMut(u64)) {
         if self.state.load(Ordering::Relaxed) == AWAKE {
             return;
         }
         if self.state.swap(AWAKE, Ordering::AcqRel) == NOTIFIED {
-            into.extend(self.woken.lock().unwrap_or_else(PoisonError::into_inner).drain(..));
+            self.woken.lock().unwrap_or_else(PoisonError::into_inner).drain(..).for_each(wake);
         }
     }
 }
@@ -75,19 +74,19 @@ mod tests {
             let mut bytes = [0; 8];
             rustix::io::read(&remote.eventfd, &mut bytes).map(|_| u64::from_ne_bytes(bytes))
         };
-        let mut woken = VecDeque::new();
+        let mut woken = Vec::new();
         // Awake: no system call at all.
         remote.push(1);
         assert!(count(&remote).is_err());
         // Work that came before it fell asleep keeps it awake.
         assert!(!remote.fall_asleep());
-        remote.wake_up(&mut woken);
+        remote.wake_up(|id| woken.push(id));
         assert!(remote.fall_asleep());
         remote.push(2);
         remote.push(3);
         remote.push(4);
         assert_eq!(count(&remote), Ok(1));
-        remote.wake_up(&mut woken);
+        remote.wake_up(|id| woken.push(id));
         assert_eq!(woken, [1, 2, 3, 4]);
         remote.push(5);
         assert!(count(&remote).is_err(), "it has not slept since");

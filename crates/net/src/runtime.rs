@@ -15,10 +15,11 @@ use crate::driver::{Driver, Until};
 use crate::error::{NetError, Result};
 use crate::io::Io;
 use crate::remote::Remote;
+use crate::sleeper::{Polling, Sleeper};
 use crate::source::Sources;
 use crate::spin::Spin;
 use crate::state::State;
-use crate::task::{LocalFuture, MAIN, TaskWaker, Tasks};
+use crate::task::{LocalFuture, MAIN, Tasks};
 use crate::timers::Timers;
 
 /// Polls of tasks in one turn at most, so that tasks that wake each other can't keep the
@@ -43,16 +44,16 @@ thread_local! {
 }
 
 /// Puts a task in line if this is the thread of the runtime that `remote` belongs to.
-pub(crate) fn push_ready(remote: &Arc<Remote>, id: u64) -> bool {
-    let pushed = CURRENT.try_with(|current| {
+pub(crate) fn wake_here(remote: &Arc<Remote>, id: u64) -> bool {
+    let woken = CURRENT.try_with(|current| {
         let Ok(current) = current.try_borrow() else { return false };
         let Some(core) = current.as_ref().filter(|core| Arc::ptr_eq(&core.remote, remote)) else {
             return false;
         };
-        core.tasks.ready.borrow_mut().push_back(id);
+        core.tasks.wake(id);
         true
     });
-    pushed.unwrap_or(false)
+    woken.unwrap_or(false)
 }
 
 /// Runs `f` with this thread's runtime, if there is one.
@@ -148,13 +149,11 @@ pub fn run_local<T>(config: Config, main: impl Future<Output = T>) -> Result<T> 
     let entered = Entered::new(Core::new(config)?)?;
     let core = &entered.0;
     let mut main = pin!(main);
-    let waking = TaskWaker::new(MAIN, &core.remote);
-    let waker = Waker::from(Arc::clone(&waking));
-    core.tasks.ready.borrow_mut().push_back(MAIN);
+    let waker = core.tasks.begin(&core.remote);
     loop {
         if let Some(output) = core.run_tasks(|| {
-            waking.taken_from_line();
-            match main.as_mut().poll(&mut Context::from_waker(&waker)) {
+            let polling = Polling::begin(MAIN, &waker);
+            match main.as_mut().poll(&mut Context::from_waker(polling.waker())) {
                 Poll::Ready(output) => Some(output),
                 Poll::Pending => None,
             }
@@ -220,8 +219,7 @@ impl Core {
     /// Polls tasks that can run, in the order in which they were woken.
     fn run_tasks<T>(&self, mut main: impl FnMut() -> Option<T>) -> Option<T> {
         for _ in 0..POLLS_PER_TURN {
-            let next = self.tasks.ready.borrow_mut().pop_front();
-            match next {
+            match self.tasks.next() {
                 Some(MAIN) => {
                     let done = main();
                     if done.is_some() {
@@ -246,7 +244,7 @@ impl Core {
             let mut io = self.io.borrow_mut();
             let until = self.until(&mut io, until)?;
             let waited = io.driver_wait(until);
-            self.remote.wake_up(&mut self.tasks.ready.borrow_mut());
+            self.remote.wake_up(|id| self.tasks.wake_arrived(id));
             waited?;
             self.begin_turn();
             while let Some(source) = io.state.rung.pop() {
@@ -279,7 +277,7 @@ impl Core {
 
     /// Until when the thread may sleep, once it has watched for a while where that pays.
     fn until(&self, io: &mut Io, until: Option<Instant>) -> Result<Until> {
-        if io.driver_has_work() || !self.tasks.ready.borrow().is_empty() {
+        if io.driver_has_work() || self.tasks.any_ready() {
             return Ok(Until::Now);
         }
         let timer = self.timers.borrow().next_deadline();
@@ -330,8 +328,16 @@ impl Core {
         }
     }
 
+    /// The next that is no task of this thread; those before it are put in line.
     fn next_noted(&self) -> Option<Waker> {
-        self.io.borrow_mut().state.wakes.pop_front()
+        let mut io = self.io.borrow_mut();
+        while let Some(sleeper) = io.state.wakes.pop_front() {
+            match sleeper {
+                Sleeper::Task(id) => self.tasks.wake(id),
+                Sleeper::Other(waker) => return Some(waker),
+            }
+        }
+        None
     }
 
     /// After the end of `main`: closes everything, and waits for what is still to be sent.
@@ -341,7 +347,7 @@ impl Core {
         drop(handlers);
         self.wake_noted();
         while !self.io.borrow().is_drained() && self.now() < until {
-            self.tasks.ready.borrow_mut().clear();
+            self.tasks.clear_line();
             self.flush();
             if self.wait(Some(until)).is_err() {
                 break;

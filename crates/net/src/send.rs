@@ -12,13 +12,14 @@ use crate::driver::RingSlice;
 use crate::error::{NetError, Result};
 use crate::runtime;
 use crate::send_queue::Chunk;
+use crate::sleeper::Sleeper;
 use crate::slots::Key;
 use crate::state::{Lent, State};
 
 /// The connection, if it can take `len` bytes more for sending.
 pub(crate) fn sendable(state: &mut State, key: Key, len: usize) -> Result<&mut Conn> {
     let limit = state.limits.send;
-    let conn = state.live(key).ok_or(NetError::Closed)?;
+    let Some(conn) = state.live(key) else { return Err(NetError::Closed) };
     if let Some(kind) = conn.send_error {
         return Err(NetError::PeerGone(kind));
     }
@@ -48,7 +49,7 @@ pub(crate) fn copied(key: Key, data: &[u8]) -> Result<u64> {
             return state.conns.get(key).map(|conn| conn.send.queued).ok_or(NetError::Closed);
         }
         let gone = driver.send_directly(state, key, data);
-        let conn = state.conns.get_mut(key).ok_or(NetError::Closed)?;
+        let Some(conn) = state.conns.get_mut(key) else { return Err(NetError::Closed) };
         // There is room for it: that was looked at before anything was sent.
         conn.send.push_copied(&data[gone..], &mut state.send_pool)?;
         let end = conn.send.queued;
@@ -68,7 +69,7 @@ pub(crate) fn shared(key: Key, data: Bytes) -> Result<u64> {
             state.with_tls(key, |tls, queue| tls.send(&data, queue)).unwrap_or(Ok(()))?;
             return state.conns.get(key).map(|conn| conn.send.queued).ok_or(NetError::Closed);
         }
-        let conn = state.conns.get_mut(key).ok_or(NetError::Closed)?;
+        let Some(conn) = state.conns.get_mut(key) else { return Err(NetError::Closed) };
         if !data.is_empty() {
             conn.send.push(Chunk::Shared(data));
         }
@@ -98,7 +99,7 @@ pub(crate) fn forwarded(key: Key, data: &[u8]) -> Result<u64> {
         // SAFETY: `data` is inside the lent buffer's initialized bytes. As `forwarded` is set,
         // the loan doesn't hand the buffer back: this slice alone does, when it was sent.
         let slice = unsafe { RingSlice::new(data.as_ptr(), data.len(), lent.buffer) };
-        let conn = state.conns.get_mut(key).ok_or(NetError::Closed)?;
+        let Some(conn) = state.conns.get_mut(key) else { return Err(NetError::Closed) };
         conn.send.push(Chunk::Ring(slice));
         let end = conn.send.queued;
         state.mark_dirty(key);
@@ -148,11 +149,11 @@ impl Waiting {
 }
 
 fn wait_for(conn: &mut Conn, target: u64, waker: &Waker) {
-    let known = conn.send_waiters.iter_mut().find(|(_, known)| known.will_wake(waker));
-    match known {
+    let sleeper = Sleeper::of(waker);
+    match conn.send_waiters.iter_mut().find(|(_, known)| *known == sleeper) {
         // One task that waits for several things is woken for the first, and looks again.
         Some((position, _)) => *position = target.min(*position),
-        None => conn.send_waiters.push((target, waker.clone())),
+        None => conn.send_waiters.push((target, sleeper)),
     }
 }
 
@@ -225,9 +226,7 @@ impl Future for PeerGone {
             }
             driver.watch_gone(state, self.key);
             let Some(conn) = state.live(self.key) else { return Poll::Ready(()) };
-            if !conn.event_wakers.iter().any(|known| known.will_wake(cx.waker())) {
-                conn.event_wakers.push(cx.waker().clone());
-            }
+            conn.note_event_waiter(cx.waker());
             Poll::Pending
         });
         polled.unwrap_or(Poll::Ready(()))

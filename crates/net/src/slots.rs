@@ -8,9 +8,12 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// The first key that a table gives.
+    pub(crate) const FIRST: Self = Self { index: 0, serial: 1 };
+
     /// The key in one word: the serial number above, the index below.
-    pub(crate) fn pack(self) -> u64 {
-        u64::from(self.serial) << 32 | u64::from(self.index)
+    pub(crate) const fn pack(self) -> u64 {
+        (self.serial as u64) << 32 | self.index as u64
     }
 
     pub(crate) fn unpack(word: u64) -> Self {

@@ -9,6 +9,7 @@ use std::task::{Poll, Waker};
 
 use crate::error::{NetError, Result};
 use crate::runtime;
+use crate::sleeper::Sleeper;
 use crate::slots::{Key, Slots};
 use crate::state::Watch;
 
@@ -35,7 +36,7 @@ pub trait Source {
 struct Entry {
     source: Rc<dyn Source>,
     /// The task that waits for it.
-    waker: Option<Waker>,
+    sleeper: Option<Sleeper>,
     /// It is in the list of those to be looked at.
     active: bool,
     parked: bool,
@@ -62,11 +63,11 @@ impl Sources {
     }
 
     /// Wakes the tasks whose source is ready.
-    pub(crate) fn wake_ready(&self, wakes: &mut VecDeque<Waker>) {
+    pub(crate) fn wake_ready(&self, wakes: &mut VecDeque<Sleeper>) {
         self.keep_active(|entry| {
             let ready = entry.source.is_ready();
             if ready {
-                wakes.extend(entry.waker.take());
+                wakes.extend(entry.sleeper.take());
             }
             entry.active = !ready;
             !ready
@@ -75,12 +76,12 @@ impl Sources {
 
     /// Parks what is looked at. Returns false if something came meanwhile: its task is in
     /// `wakes` then, and the thread must not sleep.
-    pub(crate) fn park(&self, wakes: &mut VecDeque<Waker>) -> bool {
+    pub(crate) fn park(&self, wakes: &mut VecDeque<Sleeper>) -> bool {
         let mut quiet = true;
         self.keep_active(|entry| {
             if entry.source.park() {
                 entry.source.unpark();
-                wakes.extend(entry.waker.take());
+                wakes.extend(entry.sleeper.take());
                 quiet = false;
             } else {
                 entry.parked = true;
@@ -97,7 +98,7 @@ impl Sources {
         let Some(entry) = entries.get_mut(key) else { return };
         if std::mem::take(&mut entry.parked) {
             entry.source.unpark();
-            if entry.waker.is_some() && !std::mem::replace(&mut entry.active, true) {
+            if entry.sleeper.is_some() && !std::mem::replace(&mut entry.active, true) {
                 self.active.borrow_mut().push(key);
             }
         }
@@ -120,7 +121,7 @@ impl Sources {
             }
             return Poll::Ready(());
         }
-        entry.waker = Some(waker.clone());
+        entry.sleeper = Some(Sleeper::of(waker));
         if !entry.parked && !std::mem::replace(&mut entry.active, true) {
             self.active.borrow_mut().push(key);
         }
@@ -145,7 +146,7 @@ pub fn watch_source(source: Rc<dyn Source>, doorbell: &impl AsFd) -> Result<Sour
     let key = runtime::with(|core| {
         let entry = Entry {
             source,
-            waker: None,
+            sleeper: None,
             active: false,
             parked: false,
             watch: Key { index: 0, serial: 0 },

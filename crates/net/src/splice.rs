@@ -15,12 +15,13 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
 
 use crate::combine::yield_now;
-use crate::conn::{CloseReason, Conn, Splicing};
+use crate::conn::{CloseReason, Splicing};
 use crate::ctx::ConnCtx;
 use crate::error::{NetError, Result};
 use crate::forward::{Direction, Turn, both};
 use crate::readiness::ReadyFd;
 use crate::runtime;
+use crate::sleeper::Sleeper;
 
 /// Bytes asked for in one call; a pipe takes 64 KiB of separate pages, and more of long pieces.
 const PIECE: usize = 256 << 10;
@@ -108,7 +109,7 @@ impl Lent {
                     return Poll::Ready(Ok(false));
                 }
                 if !still {
-                    conn.recv_waker = Some(cx.waker().clone());
+                    conn.recv_waker = Some(Sleeper::of(cx.waker()));
                 }
                 quiet &= still;
             }
@@ -271,7 +272,7 @@ impl Direction {
                 let Some(conn) = state.live(conn.key) else {
                     return Poll::Ready(NetError::Closed);
                 };
-                note_waker(conn, cx);
+                conn.note_event_waiter(cx.waker());
                 *count = conn.cancels;
             }
             match *cancels.get_or_insert(counts) == counts {
@@ -290,12 +291,6 @@ enum Taken {
     Nothing,
     End,
     Refused,
-}
-
-fn note_waker(conn: &mut Conn, cx: &Context<'_>) {
-    if !conn.event_wakers.iter().any(|known| known.will_wake(cx.waker())) {
-        conn.event_wakers.push(cx.waker().clone());
-    }
 }
 
 fn retried(

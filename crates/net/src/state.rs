@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::task::Waker;
 use std::time::Instant;
 
 use crate::clock::Clock;
@@ -15,6 +14,7 @@ use crate::ctx::ConnCtx;
 use crate::driver::RingSlice;
 use crate::recv_buf::{RecvBuf, RecvPool};
 use crate::send_queue::SendPool;
+use crate::sleeper::Sleeper;
 use crate::slots::{Key, Slots};
 use crate::task::LocalFuture;
 
@@ -39,7 +39,7 @@ pub(crate) struct Watch {
     pub(crate) fd: OwnedFd,
     pub(crate) write: bool,
     pub(crate) ready: bool,
-    pub(crate) waker: Option<Waker>,
+    pub(crate) waker: Option<Sleeper>,
     pub(crate) armed: bool,
     /// The source whose doorbell it is. Nobody reads from a doorbell: each write is an event.
     pub(crate) source: Option<Key>,
@@ -73,7 +73,7 @@ pub(crate) struct State {
     pub(crate) recv_pool: RecvPool,
     pub(crate) send_pool: SendPool,
     /// To be woken when nothing is borrowed any more: a waker may run any code.
-    pub(crate) wakes: VecDeque<Waker>,
+    pub(crate) wakes: VecDeque<Sleeper>,
     pub(crate) accepted: Vec<(Key, Key)>,
     pub(crate) dirty: Vec<Key>,
     /// Closed connections whose peer has ended too.

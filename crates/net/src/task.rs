@@ -10,30 +10,33 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use crate::remote::Remote;
 use crate::runtime;
+use crate::sleeper::Polling;
 use crate::slots::{Key, Slots};
 
 pub(crate) type LocalFuture = Pin<Box<dyn Future<Output = ()>>>;
 
 /// The name by which the future given to `run_local` is woken.
-pub(crate) const MAIN: u64 = u64::MAX;
+pub(crate) const MAIN: u64 = Key::FIRST.pack();
 
-/// Wakes one task: at once on its own thread, through [`Remote`] from any other.
+/// The waker of a task, for whoever may wake it from any thread. What waits in this thread's
+/// own tables knows the task by its name: see [`Sleeper`](crate::sleeper::Sleeper).
 pub(crate) struct TaskWaker {
     id: u64,
-    /// Whether the task is in line already; being in line twice is of no use.
-    queued: AtomicBool,
+    /// Whether it is on its way through [`Remote`] already.
+    away: AtomicBool,
     remote: Arc<Remote>,
 }
 
 impl TaskWaker {
     pub(crate) fn new(id: u64, remote: &Arc<Remote>) -> Arc<Self> {
-        Arc::new(Self { id, queued: AtomicBool::new(true), remote: Arc::clone(remote) })
+        Arc::new(Self { id, away: AtomicBool::new(false), remote: Arc::clone(remote) })
     }
 
-    /// To be called just before the task is polled: what comes later wakes it again.
-    pub(crate) fn taken_from_line(&self) {
+    /// It has come through [`Remote`]: to be called before the task is polled for that, so that
+    /// what comes later wakes it again.
+    fn arrived(&self) {
         // An RMW, so that what the waking thread wrote before its own swap is seen by the poll.
-        self.queued.swap(false, Ordering::AcqRel);
+        self.away.swap(false, Ordering::AcqRel);
     }
 }
 
@@ -43,20 +46,20 @@ impl Wake for TaskWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.queued.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        if !runtime::push_ready(&self.remote, self.id) {
+        if !runtime::wake_here(&self.remote, self.id) && !self.away.swap(true, Ordering::AcqRel) {
             self.remote.push(self.id);
         }
     }
 }
 
 struct Task {
-    /// `None` while it is being polled; so is its waker.
+    /// `None` while it is being polled; so is its waker. The main task has neither: it is
+    /// `run_local`'s.
     future: Option<LocalFuture>,
     waking: Arc<TaskWaker>,
     waker: Option<Waker>,
+    /// Being in line twice is of no use.
+    in_line: bool,
     aborted: bool,
 }
 
@@ -64,11 +67,22 @@ struct Task {
 #[derive(Default)]
 pub(crate) struct Tasks {
     slots: RefCell<Slots<Task>>,
-    pub(crate) ready: RefCell<VecDeque<u64>>,
+    ready: RefCell<VecDeque<u64>>,
     ended: Cell<bool>,
 }
 
 impl Tasks {
+    /// Puts the main task in line. To be called first, and once. Returns its waker.
+    pub(crate) fn begin(&self, remote: &Arc<Remote>) -> Waker {
+        let waking = TaskWaker::new(MAIN, remote);
+        let waker = Waker::from(Arc::clone(&waking));
+        let main = Task { future: None, waking, waker: None, in_line: false, aborted: false };
+        let key = self.slots.borrow_mut().insert(main);
+        debug_assert!(key.pack() == MAIN, "the main task is the first");
+        self.wake(MAIN);
+        waker
+    }
+
     /// Puts a task in line. After the end of the runtime the future is dropped instead.
     pub(crate) fn spawn(&self, remote: &Arc<Remote>, future: LocalFuture) -> u64 {
         if self.ended.get() {
@@ -78,18 +92,54 @@ impl Tasks {
         let key = self.slots.borrow_mut().insert_with(|key| {
             let waking = TaskWaker::new(key.pack(), remote);
             let waker = Some(Waker::from(Arc::clone(&waking)));
-            Task { future: Some(future), waking, waker, aborted: false }
+            Task { future: Some(future), waking, waker, in_line: false, aborted: false }
         });
-        self.ready.borrow_mut().push_back(key.pack());
+        self.wake(key.pack());
         key.pack()
+    }
+
+    /// Puts the task in line, if there still is one of that name.
+    pub(crate) fn wake(&self, id: u64) {
+        if let Some(task) = self.slots.borrow_mut().get_mut(Key::unpack(id))
+            && !std::mem::replace(&mut task.in_line, true)
+        {
+            self.ready.borrow_mut().push_back(id);
+        }
+    }
+
+    /// As [`wake`](Self::wake), for one that came through [`Remote`].
+    pub(crate) fn wake_arrived(&self, id: u64) {
+        if let Some(task) = self.slots.borrow().get(Key::unpack(id)) {
+            task.waking.arrived();
+        }
+        self.wake(id);
+    }
+
+    pub(crate) fn any_ready(&self) -> bool {
+        !self.ready.borrow().is_empty()
+    }
+
+    pub(crate) fn clear_line(&self) {
+        self.ready.borrow_mut().clear();
+    }
+
+    /// The next in line. What wakes it from now on puts it in line again.
+    pub(crate) fn next(&self) -> Option<u64> {
+        let id = self.ready.borrow_mut().pop_front()?;
+        if let Some(task) = self.slots.borrow_mut().get_mut(Key::unpack(id)) {
+            task.in_line = false;
+        }
+        Some(id)
     }
 
     /// Polls the task, if there still is one of that name.
     pub(crate) fn run(&self, id: u64) {
         let key = Key::unpack(id);
         let Some((mut future, waker)) = self.take(key) else { return };
-        let mut context = Context::from_waker(&waker);
+        let polling = Polling::begin(id, &waker);
+        let mut context = Context::from_waker(polling.waker());
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut context)));
+        drop(polling);
         if matches!(polled, Ok(Poll::Pending)) {
             let mut slots = self.slots.borrow_mut();
             if let Some(task) = slots.get_mut(key).filter(|task| !task.aborted) {
@@ -110,10 +160,7 @@ impl Tasks {
     fn take(&self, key: Key) -> Option<(LocalFuture, Waker)> {
         let mut slots = self.slots.borrow_mut();
         let task = slots.get_mut(key)?;
-        let future = task.future.take()?;
-        let waker = task.waker.take()?;
-        task.waking.taken_from_line();
-        Some((future, waker))
+        Some((task.future.take()?, task.waker.take()?))
     }
 
     /// Drops the task: at once, or when its poll is over if it is being polled.
@@ -135,6 +182,6 @@ impl Tasks {
         for key in keys {
             self.abort(key.pack());
         }
-        self.ready.borrow_mut().clear();
+        self.clear_line();
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Elapsed;
 use crate::runtime;
+use crate::sleeper::Sleeper;
 use crate::slots::Key;
 
 /// Resolves at a time. Dropping it takes the timer out.
@@ -29,8 +30,8 @@ impl Sleep {
 
     fn disarm(&mut self) {
         if let Some(key) = self.timer.take() {
-            let waker = runtime::with(|core| core.timers().borrow_mut().remove(key));
-            drop(waker);
+            let sleeper = runtime::with(|core| core.timers().borrow_mut().remove(key));
+            drop(sleeper);
         }
     }
 }
@@ -50,7 +51,7 @@ impl Future for Sleep {
             let mut timers = core.timers().borrow_mut();
             match timer {
                 Some(key) if timers.renew(key, cx.waker()) => Some(key),
-                _ => Some(timers.insert(deadline, cx.waker().clone())),
+                _ => Some(timers.insert(deadline, Sleeper::of(cx.waker()))),
             }
         });
         match registered {

@@ -5,11 +5,12 @@ use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Instant;
 
+use crate::sleeper::Sleeper;
 use crate::slots::{Key, Slots};
 
 struct Timer {
     deadline: Instant,
-    waker: Waker,
+    sleeper: Sleeper,
     place: usize,
 }
 
@@ -24,21 +25,21 @@ impl Timers {
         self.heap.first().map(|key| self.deadline(*key))
     }
 
-    pub(crate) fn insert(&mut self, deadline: Instant, waker: Waker) -> Key {
+    pub(crate) fn insert(&mut self, deadline: Instant, sleeper: Sleeper) -> Key {
         let place = self.heap.len();
-        let key = self.slots.insert(Timer { deadline, waker, place });
+        let key = self.slots.insert(Timer { deadline, sleeper, place });
         self.heap.push(key);
         self.rise(place);
         key
     }
 
-    /// Renews the waker; false if the timer fired already.
+    /// Notes anew who waits; false if the timer fired already.
     pub(crate) fn renew(&mut self, key: Key, waker: &Waker) -> bool {
         let timer = self.slots.get_mut(key);
-        timer.map(|timer| timer.waker.clone_from(waker)).is_some()
+        timer.map(|timer| timer.sleeper = Sleeper::of(waker)).is_some()
     }
 
-    pub(crate) fn remove(&mut self, key: Key) -> Option<Waker> {
+    pub(crate) fn remove(&mut self, key: Key) -> Option<Sleeper> {
         let timer = self.slots.remove(key)?;
         self.heap.swap_remove(timer.place);
         if timer.place < self.heap.len() {
@@ -46,11 +47,11 @@ impl Timers {
             self.rise(timer.place);
             self.sink(timer.place);
         }
-        Some(timer.waker)
+        Some(timer.sleeper)
     }
 
-    /// Moves the wakers of all timers that are due to `due`.
-    pub(crate) fn fire(&mut self, now: Instant, due: &mut VecDeque<Waker>) {
+    /// Moves who waits for a timer that is due to `due`.
+    pub(crate) fn fire(&mut self, now: Instant, due: &mut VecDeque<Sleeper>) {
         while let Some(&key) = self.heap.first() {
             if self.deadline(key) > now {
                 break;
@@ -123,7 +124,7 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let mut keys = Vec::new();
         for ms in [50, 10, 40, 20, 30, 5, 45, 15] {
-            keys.push(timers.insert(at(ms), Waker::noop().clone()));
+            keys.push(timers.insert(at(ms), Sleeper::Other(Waker::noop().clone())));
         }
         assert!(timers.remove(keys[1]).is_some());
         assert!(timers.remove(keys[1]).is_none());

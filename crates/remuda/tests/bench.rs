@@ -200,6 +200,7 @@ fn wrong_options_are_refused() {
     for (args, part) in [
         (&[][..], "no pool answers"),
         (&["-r", "0"], "no rate"),
+        (&["-d", "0"], "--duration 0 measures nothing"),
         (&["-r", "1e-300"], "no rate"),
         (&["--warmup=1e19"], "longer than a thousand years"),
         (&["-i", "2", "-c", "4"], "--in-flight 4"),

@@ -350,3 +350,33 @@ fn max_jobs_replaces_workers_and_ids_and_slots_tell() {
     assert!(last >= 3, "workers are replaced: {jobs:?}");
     assert!(jobs[1..last].iter().all(|jobs| *jobs >= 2), "but not before their time: {jobs:?}");
 }
+
+#[test]
+fn help_says_which_options_are_the_worker_s() {
+    for command in ["map", "serve"] {
+        let help = std::process::Command::new(map_runs::REMUDA).args([command, "-h"]).output();
+        let help = String::from_utf8(help.unwrap().stdout).unwrap();
+        let at = |words: &str| help.find(words).unwrap_or_else(|| panic!("no {words:?}: {help}"));
+        let (own, worker, pool) = (at("Options:\n"), at("Worker (one of):\n"), at("Pool:\n"));
+        assert!(own < at("  -j, --") && at("  -j, --") < worker, "{help}");
+        assert!(worker < at("--stdio") && at("[COMMAND]...  ") < pool, "{help}");
+    }
+}
+
+#[test]
+fn who_types_the_jobs_is_told_that_they_are_waited_for() {
+    if !has("script") {
+        return;
+    }
+    // It gives the command a terminal, which ends where this input does.
+    let command = format!("{} map --builtin echo", map_runs::REMUDA);
+    let ran = assert_cmd::Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .write_stdin("typed\n")
+        .timeout(map_runs::LONG)
+        .unwrap();
+    let shown = String::from_utf8(ran.stdout).unwrap();
+    assert!(shown.contains("jobs are read from the terminal, one a line"), "{shown}");
+    // Nobody is told who gives them in another way.
+    map(&["--builtin", "echo"], "a\n").quiet();
+}

@@ -90,6 +90,9 @@ fn the_log_says_why_no_worker_starts_and_does_not_repeat_it() {
     let log = serve.stderr();
     let told = log.matches("there is no file no_such_file.py").count();
     assert_eq!(told, 1, "{log}");
+    let table = text(&serve.run("status", &[]).stdout);
+    let why = table.lines().find(|line| line.starts_with("no worker is ready: ")).unwrap();
+    assert!(why.contains("starts in a row failed: ") && why.contains("no_such_file.py"), "{why}");
 }
 
 #[test]

@@ -138,6 +138,9 @@ fn table(status: &Value) -> String {
         number(&status["run_us"]["p50"]),
         number(&status["run_us"]["p99"]),
     ));
+    if let Some(why) = not_ready(status) {
+        line(why);
+    }
     line(String::new());
     line(format!(
         "{:>6} {:>4} {:>8} {:<9} {:>10} {:>9} {:>9} {:>5} {:>9}",
@@ -164,6 +167,17 @@ fn table(status: &Value) -> String {
         }
     }
     out
+}
+
+/// Why no worker is ready, where none can be started.
+fn not_ready(status: &Value) -> Option<String> {
+    let failed = status["starts_failed"].as_u64().filter(|failed| *failed > 0)?;
+    if status["ready"] != false || status["phase"] != "running" {
+        return None;
+    }
+    let last = status["events"].as_array().and_then(|events| events.last());
+    let what = last.and_then(|event| event["what"].as_str()).unwrap_or("nobody knows why");
+    Some(format!("no worker is ready: {} starts in a row failed: {what}", grouped(failed)))
 }
 
 /// Why there is no link to a peer, and what follows.

@@ -166,6 +166,9 @@ fn plan(args: &BenchArgs) -> Result<Plan, String> {
         Some(calls) => End::Calls(calls),
         None => End::After(args.duration.unwrap_or(DURATION)),
     };
+    if end == End::After(Duration::ZERO) {
+        return Err("--duration 0 measures nothing: give a time".into());
+    }
     let timeout_ms = args.timeout.map(|time| time.as_millis() as u64);
     Ok(Plan { pace, end, warmup: args.warmup, body, timeout_ms, in_flight_max: IN_FLIGHT_MAX })
 }

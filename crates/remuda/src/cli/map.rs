@@ -16,9 +16,6 @@ use crate::map::{self, Halt, MapConfig, OnError};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct MapArgs {
-    #[command(flatten)]
-    worker: WorkerArgs,
-
     /// How many workers run at once [default: the number of cores]
     #[arg(short = 'j', long, value_name = "N", allow_negative_numbers = true, env = "REMUDA_JOBS",
           value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -101,6 +98,10 @@ pub(crate) struct MapArgs {
     /// Show no progress
     #[arg(long)]
     no_bar: bool,
+
+    // Behind the options of its own, which would stand under its heading.
+    #[command(flatten)]
+    worker: WorkerArgs,
 
     #[command(flatten)]
     pool: PoolArgs,

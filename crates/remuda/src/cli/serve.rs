@@ -24,9 +24,6 @@ use crate::http::{Http, HttpAddress, HttpOptions};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
-    #[command(flatten)]
-    pub(crate) worker: WorkerArgs,
-
     /// Where to listen; may be given several times [default: the socket of this user]
     #[arg(short = 'l', long, value_name = "ADDR")]
     pub(crate) listen: Vec<String>,
@@ -86,6 +83,10 @@ pub(crate) struct ServeArgs {
     /// Check the options, print the configuration that holds, and end
     #[arg(long)]
     pub(crate) check: bool,
+
+    // Behind the options of its own, which would stand under its heading.
+    #[command(flatten)]
+    pub(crate) worker: WorkerArgs,
 
     #[command(flatten)]
     pub(crate) pool: PoolArgs,

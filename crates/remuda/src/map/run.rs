@@ -1,7 +1,7 @@
 //! The run itself: hands in jobs as there is room for them, and writes what has ended.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ use super::lines::Lines;
 use super::progress::Progress;
 use super::results::Results;
 use super::resume::Plan;
-use crate::cli::exit;
+use crate::cli::{exit, say};
 
 /// How many jobs may be on their way: handed in and not written yet.
 const WINDOW_JOBS: u64 = 16 << 10;
@@ -47,9 +47,11 @@ pub(crate) fn run(mut config: MapConfig) -> Result<u8, MapError> {
     let (input, input_name) = open_input(&config)?;
     clash::check(&config, &input, &input_name)?;
     let plan = Plan::make(&config)?;
+    if input.is_terminal() {
+        say::line("remuda: jobs are read from the terminal, one a line; Ctrl-D ends them");
+    }
     let shown = config.bar.unwrap_or_else(|| {
-        std::io::IsTerminal::is_terminal(&io::stderr())
-            && (config.output.is_some() || !std::io::IsTerminal::is_terminal(&io::stdout()))
+        io::stderr().is_terminal() && (config.output.is_some() || !io::stdout().is_terminal())
     });
     let progress = Arc::new(Progress::new(shown));
     config.pool.dispatch.max_queue_size = WINDOW_JOBS as usize;

@@ -51,7 +51,7 @@ pub(super) enum Pace {
 }
 
 /// When the measurement ends.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     Calls(u64),
     After(Duration),

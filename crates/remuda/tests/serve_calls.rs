@@ -4,6 +4,7 @@
 #[path = "support/serve.rs"]
 mod serve;
 
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -254,4 +255,17 @@ fn running_out_of_descriptors_does_not_spin_and_passes() {
     }
     drop(crowd);
     assert_eq!(serve.client().ask(r#"{"op":"call","id":1,"body":1}"#)["ok"], true);
+}
+
+#[test]
+fn who_calls_a_pool_without_workers_is_told_why_the_job_waits() {
+    let serve = Serve::start(&["-j1", "--python", "no_such_file.py:f"]);
+    serve.status_when("a start failed", |status| status["starts_failed"] != 0);
+    let mut call = serve.command("call").arg("abc").stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    BufReader::new(call.stderr.take().unwrap()).read_line(&mut told).unwrap();
+    assert!(told.starts_with("remuda: the job waits: no worker is ready: "), "{told}");
+    assert!(told.contains("no_such_file.py"), "{told}");
+    call.kill().unwrap();
+    call.wait().unwrap();
 }

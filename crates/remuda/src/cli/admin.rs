@@ -6,7 +6,7 @@ use clap::Args;
 use remuda_protocol::{Answer, Id, Reply, encode};
 use serde_json::Value;
 
-use crate::cli::connection::Connection;
+use crate::cli::connection::{Connection, ConnectionError};
 use crate::cli::number::grouped;
 use crate::cli::{exit, say};
 
@@ -84,9 +84,7 @@ fn finish(args: &AdminArgs, done: &str, answer: Result<Value, ExitCode>) -> Exit
 fn ask(args: &AdminArgs, write: impl FnOnce(&mut Vec<u8>)) -> Result<Value, ExitCode> {
     let mut request = Vec::new();
     write(&mut request);
-    let line = Connection::open(args.to.as_deref())
-        .and_then(|mut connection| connection.ask(&request))
-        .map_err(exit::error)?;
+    let line = asked(args.to.as_deref(), &request).map_err(exit::error)?;
     match Reply::parse(&line).map(|reply| reply.answer) {
         Ok(Answer::Status(data) | Answer::Other { data, .. }) => {
             data.parse().map_err(|error| exit::error(format!("the pool's answer: {error}")))
@@ -98,6 +96,22 @@ fn ask(args: &AdminArgs, write: impl FnOnce(&mut Vec<u8>)) -> Result<Value, Exit
         }
         Ok(_) => Err(exit::error("the pool answered with something else")),
         Err(error) => Err(exit::error(format!("the pool's answer can't be read: {error}"))),
+    }
+}
+
+/// The line that a pool answers a request with.
+fn asked(to: Option<&str>, request: &[u8]) -> Result<Vec<u8>, ConnectionError> {
+    Connection::open(to)?.ask(request)
+}
+
+/// Why a pool runs no job at the moment, if it can be asked and no worker can be started.
+pub(crate) fn why_nothing_runs(to: Option<&str>) -> Option<String> {
+    let mut request = Vec::new();
+    encode::status(&mut request, ID);
+    let line = asked(to, &request).ok()?;
+    match Reply::parse(&line).ok()?.answer {
+        Answer::Status(data) => not_ready(&data.parse().ok()?),
+        _ => None,
     }
 }
 
@@ -176,8 +190,9 @@ fn not_ready(status: &Value) -> Option<String> {
         return None;
     }
     let last = status["events"].as_array().and_then(|events| events.last());
-    let what = last.and_then(|event| event["what"].as_str()).unwrap_or("nobody knows why");
-    Some(format!("no worker is ready: {} starts in a row failed: {what}", grouped(failed)))
+    let what = last.and_then(|event| event["what"].as_str());
+    let what = what.map(|what| format!(": {what}")).unwrap_or_default();
+    Some(format!("no worker is ready: {} starts in a row failed{what}", grouped(failed)))
 }
 
 /// Why there is no link to a peer, and what follows.

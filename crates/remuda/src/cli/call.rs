@@ -9,7 +9,7 @@ use remuda_protocol::encode::{self, CallFields};
 use remuda_protocol::{Answer, Id, Raw, Reply, json_string, unescape};
 
 use crate::cli::connection::Connection;
-use crate::cli::{exit, number, say};
+use crate::cli::{admin, exit, number, say};
 
 /// Send one job to a running pool, and print its result.
 #[derive(Debug, Args)]
@@ -43,6 +43,8 @@ Exit status: 0 the result was printed, 1 the job failed, 255 any other error.";
 
 /// The status for a job that failed.
 const JOB_FAILED: u8 = 1;
+/// After so long without an answer, it is looked whether the pool can run a job at all.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs the command.
 pub(crate) fn run(args: &CallArgs) -> ExitCode {
@@ -51,6 +53,7 @@ pub(crate) fn run(args: &CallArgs) -> ExitCode {
         Err(message) => return exit::error(message),
     };
     let answer = Connection::open(args.to.as_deref()).and_then(|mut connection| {
+        tell_if_nothing_runs(args.to.clone());
         let mut request = Vec::new();
         let timeout_ms = args.timeout.map(|time| time.as_millis() as u64);
         let fields = CallFields { timeout_ms, hops: 0 };
@@ -75,6 +78,19 @@ pub(crate) fn run(args: &CallArgs) -> ExitCode {
         Ok(_) => exit::error("the pool answered with something else than a result"),
         Err(error) => exit::error(format!("the pool's answer can't be read: {error}")),
     }
+}
+
+/// Says why the job waits, if after a while it does because no worker can be started. The thread
+/// ends with the command.
+fn tell_if_nothing_runs(to: Option<String>) {
+    let look = move || {
+        std::thread::sleep(PATIENCE);
+        if let Some(why) = admin::why_nothing_runs(to.as_deref()) {
+            say::line(format_args!("remuda: the job waits: {why}"));
+        }
+    };
+    // Without a thread to spare, nothing is said.
+    let _ = std::thread::Builder::new().name("remuda-call".into()).spawn(look);
 }
 
 /// The body as JSON.

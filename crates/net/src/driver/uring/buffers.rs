@@ -42,6 +42,8 @@ pub(super) struct Buffers {
     memory: Mapping,
     count: u16,
     size: u32,
+    /// From the start of a buffer to that of the next.
+    stride: usize,
     tail: u16,
     /// Buffers that the kernel has.
     provided: u16,
@@ -52,6 +54,10 @@ pub(super) struct Buffers {
     reserve: Vec<u16>,
 }
 
+/// What lies between two buffers, so that their first lines, which is all that short messages
+/// use, don't fall into the same few places of the processor's caches.
+const GAP: usize = 3 * 64;
+
 /// How wide the window is at first.
 const FIRST_WINDOW: u16 = 8;
 
@@ -59,13 +65,14 @@ impl Buffers {
     /// Makes the buffers and provides all of them.
     pub(super) fn new(submitter: &Submitter<'_>, count: u16, size: u32) -> io::Result<Self> {
         let entries = Mapping::new(usize::from(count) * size_of::<BufRingEntry>())?;
-        let memory = Mapping::new(usize::from(count) * size as usize)?;
+        let stride = size as usize + GAP;
+        let memory = Mapping::new(usize::from(count) * stride)?;
         // SAFETY: the entries are page-aligned, zeroed memory for `count` of them, which is a
         // power of two, and live until the group was unregistered or the ring is gone.
         unsafe { submitter.register_buf_ring_with_flags(entries.start as u64, count, GROUP, 0) }?;
         let (window, reserve) = (FIRST_WINDOW.min(count), (0..count).rev().collect());
         let mut buffers =
-            Self { entries, memory, count, size, tail: 0, provided: 0, window, reserve };
+            Self { entries, memory, count, size, stride, tail: 0, provided: 0, window, reserve };
         buffers.give_back(&mut Vec::new());
         Ok(buffers)
     }
@@ -89,7 +96,7 @@ impl Buffers {
     pub(super) fn taken(&mut self, buffer: u16, len: usize) -> RingSlice {
         debug_assert!(buffer < self.count && len <= self.size as usize);
         self.provided = self.provided.saturating_sub(1);
-        let offset = usize::from(buffer % self.count) * self.size as usize;
+        let offset = usize::from(buffer % self.count) * self.stride;
         // SAFETY: the offset of a buffer is inside the memory. The kernel filled `len` bytes and
         // doesn't write there again before the buffer is provided again, which takes this slice.
         unsafe { RingSlice::new(self.memory.start.add(offset), len, buffer) }
@@ -122,7 +129,7 @@ impl Buffers {
         // only, and this one is above: at most `count` buffers exist. The first entry's last
         // field is the tail itself, which the setters leave alone.
         let entry = unsafe { &mut *self.entries.start.cast::<BufRingEntry>().add(place) };
-        entry.set_addr(self.memory.start as u64 + u64::from(buffer) * u64::from(self.size));
+        entry.set_addr(self.memory.start as u64 + u64::from(buffer) * self.stride as u64);
         entry.set_len(self.size);
         entry.set_bid(buffer);
         self.tail = self.tail.wrapping_add(1);

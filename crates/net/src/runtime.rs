@@ -152,6 +152,7 @@ pub fn run_local<T>(config: Config, main: impl Future<Output = T>) -> Result<T> 
     let waker = core.tasks.begin(&core.remote);
     loop {
         if let Some(output) = core.run_tasks(|| {
+            core.tasks.main_left_line();
             let polling = Polling::begin(MAIN, &waker);
             match main.as_mut().poll(&mut Context::from_waker(polling.waker())) {
                 Poll::Ready(output) => Some(output),
@@ -234,13 +235,19 @@ impl Core {
     }
 
     fn flush(&self) {
-        self.io.borrow_mut().flush_dirty();
-        self.wake_noted();
+        let wakes = {
+            let mut io = self.io.borrow_mut();
+            io.flush_dirty();
+            !io.state.wakes.is_empty()
+        };
+        if wakes {
+            self.wake_noted();
+        }
     }
 
     /// Waits for events and notes what they bring. `until` bounds the wait besides the timers.
     fn wait(&self, until: Option<Instant>) -> Result<()> {
-        let accepted = {
+        let (accepted, other) = {
             let mut io = self.io.borrow_mut();
             let until = self.until(&mut io, until)?;
             let waited = io.driver_wait(until);
@@ -256,9 +263,12 @@ impl Core {
                 timers.fire(self.clock.now(), &mut io.state.wakes);
             }
             io.take_due();
-            std::mem::take(&mut io.state.accepted)
+            let other = self.line_up(&mut io.state);
+            (std::mem::take(&mut io.state.accepted), other)
         };
-        self.wake_noted();
+        if let Some(waker) = other {
+            self.wake_others(waker);
+        }
         if !accepted.is_empty() {
             self.start_accepted(accepted);
         }
@@ -321,23 +331,32 @@ impl Core {
         }
     }
 
-    /// Wakes what was noted to be woken, while nothing is borrowed.
-    fn wake_noted(&self) {
-        while let Some(waker) = self.next_noted() {
-            waker.wake();
-        }
-    }
-
-    /// The next that is no task of this thread; those before it are put in line.
-    fn next_noted(&self) -> Option<Waker> {
-        let mut io = self.io.borrow_mut();
-        while let Some(sleeper) = io.state.wakes.pop_front() {
+    /// Puts the tasks of this thread in line that were noted to be woken. Returns the first of
+    /// the others: their wakers may run any code, so they are for when nothing is borrowed.
+    fn line_up(&self, state: &mut State) -> Option<Waker> {
+        while let Some(sleeper) = state.wakes.pop_front() {
             match sleeper {
                 Sleeper::Task(id) => self.tasks.wake(id),
                 Sleeper::Other(waker) => return Some(waker),
             }
         }
         None
+    }
+
+    /// Wakes `first` and all that are noted after it, while nothing is borrowed.
+    fn wake_others(&self, first: Waker) {
+        first.wake();
+        self.wake_noted();
+    }
+
+    fn wake_noted(&self) {
+        while let Some(waker) = self.next_other() {
+            waker.wake();
+        }
+    }
+
+    fn next_other(&self) -> Option<Waker> {
+        self.line_up(&mut self.io.borrow_mut().state)
     }
 
     /// After the end of `main`: closes everything, and waits for what is still to be sent.

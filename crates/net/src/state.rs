@@ -179,8 +179,8 @@ impl State {
         }
         if slice.as_slice().is_empty() {
             self.recv_pool.returned.push(slice);
-        } else if conn.recv.is_empty() && plenty {
-            std::mem::replace(&mut conn.recv, RecvBuf::Ring(slice)).release(&mut self.recv_pool);
+        } else if matches!(conn.recv, RecvBuf::Empty) && plenty {
+            conn.recv = RecvBuf::Ring(slice);
         } else {
             conn.recv.append(slice.as_slice(), &mut self.recv_pool);
             self.recv_pool.returned.push(slice);
@@ -217,7 +217,10 @@ impl State {
 
     /// The kernel took `count` bytes more: tells those who waited for that.
     pub(crate) fn sent_further(&mut self, key: Key) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(conn) = self.conns.get_mut(key).filter(|conn| !conn.send_waiters.is_empty())
+        else {
+            return;
+        };
         let sent = conn.send.sent;
         let mut index = 0;
         while index < conn.send_waiters.len() {

@@ -123,13 +123,16 @@ impl Tasks {
         self.ready.borrow_mut().clear();
     }
 
-    /// The next in line. What wakes it from now on puts it in line again.
+    /// The next in line, to be polled.
     pub(crate) fn next(&self) -> Option<u64> {
-        let id = self.ready.borrow_mut().pop_front()?;
-        if let Some(task) = self.slots.borrow_mut().get_mut(Key::unpack(id)) {
-            task.in_line = false;
+        self.ready.borrow_mut().pop_front()
+    }
+
+    /// The main task is about to be polled: what wakes it from now on puts it in line again.
+    pub(crate) fn main_left_line(&self) {
+        if let Some(main) = self.slots.borrow_mut().get_mut(Key::FIRST) {
+            main.in_line = false;
         }
-        Some(id)
     }
 
     /// Polls the task, if there still is one of that name.
@@ -160,6 +163,7 @@ impl Tasks {
     fn take(&self, key: Key) -> Option<(LocalFuture, Waker)> {
         let mut slots = self.slots.borrow_mut();
         let task = slots.get_mut(key)?;
+        task.in_line = false;
         Some((task.future.take()?, task.waker.take()?))
     }
 

@@ -51,6 +51,8 @@ pub(crate) struct UringDriver {
     starved: Vec<Key>,
     /// Pieces that have gone, on their way back to the pools.
     done: Vec<crate::send_queue::Chunk>,
+    /// Completions that are being looked at: its memory serves again.
+    taken: Vec<cqueue::Entry>,
     timer: Timer,
     wake: i32,
     wake_armed: bool,
@@ -72,6 +74,7 @@ impl UringDriver {
             accepting: 0,
             starved: Vec::new(),
             done: Vec::new(),
+            taken: Vec::new(),
             timer: Timer::default(),
             wake: wake.as_raw_fd(),
             wake_armed: false,
@@ -276,14 +279,16 @@ impl UringDriver {
         let wait = self.bounded(state, until);
         self.ring.enter(wait)?;
         let certain = !self.silent.is_empty() && self.ring.is_settled();
-        // Those that come meanwhile are for the next turn.
-        for _ in 0..self.ring.ready() {
-            let Some(completion) = self.ring.next() else { break };
+        let mut taken = std::mem::take(&mut self.taken);
+        taken.extend(self.ring.completions());
+        if certain {
+            // First of all, so that what was received finds buffers that these were made of.
+            self.settle(state, &taken);
+        }
+        for completion in taken.drain(..) {
             self.complete(state, &completion);
         }
-        if certain {
-            self.settle(state);
-        }
+        self.taken = taken;
         Ok(())
     }
 
@@ -331,7 +336,7 @@ impl UringDriver {
                 let key = conn();
                 self.received(state, key, result, buffer, more);
             }
-            Kind::Silent => self.told(state, index, result),
+            Kind::Silent => self.told(state, completion),
             Kind::HangUp => {
                 let key = conn();
                 key.into_iter().for_each(|key| self.hung_up(state, key, result, more));
@@ -396,9 +401,8 @@ impl Drop for UringDriver {
             if self.ring.enter(Wait::For(LAST_WAIT)).is_err() {
                 break;
             }
-            while let Some(completion) = self.ring.next() {
-                self.last_completion(&completion);
-            }
+            let taken: Vec<_> = self.ring.completions().collect();
+            taken.iter().for_each(|completion| self.last_completion(completion));
             while self.ring.is_settled() && self.silent.next_settled().is_some() {}
         }
         let idle = self.in_flight.count + self.receiving == 0 && self.silent.is_empty();

@@ -100,14 +100,9 @@ impl Ring {
         self.entrance.close(&self.uring);
     }
 
-    /// How many completions are there.
-    pub(super) fn ready(&mut self) -> usize {
-        self.uring.completion().len()
-    }
-
-    /// Takes the next completion.
-    pub(super) fn next(&mut self) -> Option<cqueue::Entry> {
-        self.uring.completion().next()
+    /// Takes the completions that are there by now.
+    pub(super) fn completions(&mut self) -> impl Iterator<Item = cqueue::Entry> {
+        self.uring.completion()
     }
 }
 

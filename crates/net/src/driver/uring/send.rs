@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
+use io_uring::cqueue;
 use rustix::net::{Shutdown, shutdown};
 
 use crate::conn::{Conn, Phase};
@@ -12,7 +13,7 @@ use crate::send_queue::PIECES_PER_SEND;
 use crate::slots::Key;
 use crate::state::State;
 
-use super::name::Kind;
+use super::name::{self, Kind};
 use super::silent::SilentSend;
 use super::{UringDriver, make_blocking};
 
@@ -69,8 +70,12 @@ impl UringDriver {
         true
     }
 
-    /// All silent sends that are left went out whole.
-    pub(super) fn settle(&mut self, state: &mut State) {
+    /// Ends the silent sends: all of which `taken` doesn't tell went out whole. To be called when
+    /// it holds all completions that they made.
+    pub(super) fn settle(&mut self, state: &mut State, taken: &[cqueue::Entry]) {
+        for completion in taken {
+            self.told(state, completion);
+        }
         while let Some(send) = self.silent.next_settled() {
             let len = send.rest().len();
             match state.conns.get_mut(send.key) {
@@ -86,10 +91,12 @@ impl UringDriver {
         }
     }
 
-    /// A silent send's completion: it failed, or is short.
-    pub(super) fn told(&mut self, state: &mut State, place: u32, result: i32) {
-        if let Some(send) = self.silent.told(place) {
-            self.silent_over(state, send, result);
+    /// If this is a silent send's completion: it failed, or is short.
+    pub(super) fn told(&mut self, state: &mut State, completion: &cqueue::Entry) {
+        if let (Kind::Silent, place, _) = name::unpack(completion.user_data())
+            && let Some(send) = self.silent.told(place)
+        {
+            self.silent_over(state, send, completion.result());
         }
     }
 

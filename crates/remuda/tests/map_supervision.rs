@@ -156,7 +156,7 @@ fn a_worker_that_dies_of_every_job_is_replaced_until_each_is_given_up() {
     let worker = shell_worker(dir.path(), "w.sh", "exit 1");
     let script = format!("echo >>{}; . {worker}", starts.display());
     let began = Instant::now();
-    let run = map_runs::map(&["-j2", "--joblog", "log", "--", "sh", "-c", &script], numbers(12));
+    let run = map_runs::map(&["-j2", "--", "sh", "-c", &script], numbers(12));
     // Replacing those that never get to a job is held back for up to ten seconds each: thirty-four
     // times that took a minute. Here it is a quarter of a second at most.
     assert!(began.elapsed() < map_runs::LONG / 4, "{:?}", began.elapsed());

@@ -13,7 +13,8 @@ use crate::cli::{exit, say};
 /// Which pool is asked.
 #[derive(Debug, Args)]
 pub(crate) struct AdminArgs {
-    /// Where the pool is [default: REMUDA_ADDR, else the socket of this user]
+    /// Where the pool is: unix:PATH, tcp:HOST:PORT, tls:HOST:PORT or shm:NAME [default: REMUDA_ADDR,
+    /// else the socket of this user]
     #[arg(long, value_name = "ADDR")]
     to: Option<String>,
 

@@ -20,7 +20,8 @@ use load::{End, Load, Pace, Plan};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct BenchArgs {
-    /// Where the pool is [default: REMUDA_ADDR, else the socket of this user]
+    /// Where the pool is: unix:PATH, tcp:HOST:PORT, tls:HOST:PORT or shm:NAME [default: REMUDA_ADDR,
+    /// else the socket of this user]
     #[arg(long, value_name = "ADDR")]
     to: Option<String>,
 

@@ -19,7 +19,8 @@ pub(crate) struct CallArgs {
     #[arg(value_name = "BODY|-", allow_hyphen_values = true)]
     body: String,
 
-    /// Where the pool is [default: REMUDA_ADDR, else the socket of this user]
+    /// Where the pool is: unix:PATH, tcp:HOST:PORT, tls:HOST:PORT or shm:NAME [default: REMUDA_ADDR,
+    /// else the socket of this user]
     #[arg(long, value_name = "ADDR")]
     to: Option<String>,
 

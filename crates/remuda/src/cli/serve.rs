@@ -24,7 +24,8 @@ use crate::http::{Http, HttpAddress, HttpOptions};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeArgs {
-    /// Where to listen; may be given several times [default: the socket of this user]
+    /// Where to listen: unix:PATH, tcp:HOST:PORT, tls:HOST:PORT or shm:NAME, each with options after
+    /// commas; may be given several times [default: the socket of this user]
     #[arg(short = 'l', long, value_name = "ADDR")]
     pub(crate) listen: Vec<String>,
 

@@ -598,6 +598,15 @@ def _line_buffer_output():
         pass
 
 
+def _trace_crashes():
+    """A crash of the interpreter, as in a module written in C, leaves the lines it was at on stderr."""
+    import faulthandler
+    try:
+        faulthandler.enable()
+    except (AttributeError, OSError, RuntimeError, ValueError):
+        pass  # There is no stderr with a descriptor.
+
+
 def _pool_socket():
     """The connection that a pool left at descriptor REMUDA_FD, kept from this process's children; None without one."""
     text = os.environ.pop("REMUDA_FD", None)
@@ -1637,6 +1646,7 @@ def _shim(spec):
         os.environ.setdefault(name, "1")
     sock = None
     _line_buffer_output()
+    _trace_crashes()
     try:
         sock = _pool_socket()
         if sock is None:

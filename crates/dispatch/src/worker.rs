@@ -43,10 +43,28 @@ impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Exit::Status(status) => write!(f, "exited with status {status}"),
-            Exit::Signal(signal) => write!(f, "was killed by signal {signal}"),
+            Exit::Signal(signal) => {
+                write!(f, "was killed by signal {signal}")?;
+                signal_name(*signal).map_or(Ok(()), |name| write!(f, " ({name})"))
+            }
             Exit::Unknown => f.write_str("was lost"),
         }
     }
+}
+
+/// The name of a signal that ends workers and has the same number wherever Linux runs.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    Some(match signal {
+        2 => "SIGINT",
+        4 => "SIGILL",
+        6 => "SIGABRT",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        15 => "SIGTERM",
+        _ => return None,
+    })
 }
 
 /// Where a worker is in its life.

@@ -250,7 +250,7 @@ fn a_signal_stands_in_the_job_log() {
     let worker = shell_worker(dir.path(), "w.sh", "kill -9 $$");
     let log = dir.path().join("log");
     let args = ["-j1", "--at-most-once", "--joblog", log.to_str().unwrap(), "--", "sh", &worker];
-    map(&args, "a\n").expect(1).tells(&["worker_lost", "killed by signal 9"]);
+    map(&args, "a\n").expect(1).tells(&["worker_lost", "killed by signal 9 (SIGKILL)"]);
     let row = lines(dir.path(), "log")[1].clone();
     assert_eq!(row.split('\t').nth(7), Some("9"), "{row}");
 }

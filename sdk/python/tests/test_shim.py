@@ -1,6 +1,7 @@
 """What `--python SPEC` finds, and what it says when it doesn't."""
 
 import os
+import signal
 import sys
 import unittest
 
@@ -94,6 +95,15 @@ class Shim(unittest.TestCase):
     def test_a_capacity_that_a_plain_function_cannot_have(self):
         self.folder.write("wrong.py", "import remuda\n@remuda.capacity(3)\ndef f(s): return s")
         self.assertIn("async def", self.refused("wrong.py:f"))
+
+    def test_a_crash_leaves_its_lines_on_stderr(self):
+        self.folder.write("crash.py", "import os, signal\n\ndef f(s):\n    os.kill(os.getpid(), signal.SIGSEGV)")
+        with self.folder.shim("crash.py:f") as worker:
+            self.assertTrue(worker.handshake()["ok"])
+            self.assertIsNone(worker.call("a"))
+            status, _, err = worker.finish()
+        self.assertEqual(status, -signal.SIGSEGV)
+        self.assertIn("crash.py\", line 4 in f", err)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,9 @@ const CREDIT_MIN: i32 = -16;
 const LOOKS: u32 = 16;
 /// An offer that took longer was taken: the processor is needed by somebody else.
 const CROWDED: Duration = Duration::from_micros(25);
-/// How long there is no watching after that, at first and at most.
+/// How long there is no watching after that, at first and at most. It doubles where watching that
+/// was taken up again is disturbed before it went on for as long as the last rest was: a processor
+/// that others have now and then is not crowded.
 const REST_MIN: Duration = Duration::from_millis(1);
 const REST_MAX: Duration = Duration::from_millis(250);
 
@@ -28,6 +30,8 @@ pub(crate) struct Spin {
     /// Above zero: waits are mostly short.
     credit: Cell<i32>,
     rests_until: Cell<Option<Instant>>,
+    /// When the last rest was over.
+    rested: Cell<Option<Instant>>,
     rest: Cell<Duration>,
 }
 
@@ -39,6 +43,7 @@ impl Spin {
             limit: if alone { Duration::ZERO } else { limit },
             credit: Cell::new(0),
             rests_until: Cell::new(None),
+            rested: Cell::new(None),
             rest: Cell::new(REST_MIN),
         }
     }
@@ -76,8 +81,7 @@ impl Spin {
             rustix::thread::sched_yield();
             let now = Instant::now();
             if now - before > CROWDED {
-                self.rests_until.set(Some(now + self.rest.get()));
-                self.rest.set((self.rest.get() * 2).min(REST_MAX));
+                self.leave(now);
                 return found();
             }
             if now >= end {
@@ -87,6 +91,16 @@ impl Spin {
         }
     }
 
+    /// Somebody else needed the processor: leaves it to them for a while.
+    fn leave(&self, now: Instant) {
+        let last = self.rest.get();
+        let alone = self.rested.get().is_none_or(|rested| now - rested > last);
+        let rest = if alone { REST_MIN } else { (last * 2).min(REST_MAX) };
+        self.rest.set(rest);
+        self.rested.set(Some(now + rest));
+        self.rests_until.set(Some(now + rest));
+    }
+
     /// A wait is over that began at `from`.
     pub(crate) fn waited(&self, from: Instant, to: Instant) {
         let credit = self.credit.get();
@@ -94,9 +108,6 @@ impl Spin {
             self.credit.set((credit + EARNED).min(CREDIT_MAX));
         } else {
             self.credit.set((credit - LOST).max(CREDIT_MIN));
-            if to - from > REST_MAX {
-                self.rest.set(REST_MIN);
-            }
         }
     }
 }
@@ -138,6 +149,22 @@ mod tests {
         assert!(!spin.pays(&Clock::default()));
         std::thread::sleep(REST_MIN);
         assert!(spin.pays(&Clock::default()));
+    }
+
+    #[test]
+    fn rests_grow_where_they_did_not_help_and_only_there() {
+        let (spin, mut now) = (spin(), Instant::now());
+        for rest in [1, 2, 4, 8, 16, 32, 64, 128, 250, 250].map(Duration::from_millis) {
+            spin.leave(now);
+            assert_eq!(spin.rests_until.get(), Some(now + rest));
+            now += rest + CROWDED;
+        }
+        now += REST_MAX;
+        for _ in 0..100 {
+            spin.leave(now);
+            assert_eq!(spin.rests_until.get(), Some(now + REST_MIN));
+            now += 3 * REST_MIN;
+        }
     }
 
     #[test]

@@ -106,7 +106,7 @@ fn wait(mut bell: &File) -> io::Result<()> {
 }
 
 /// A process that does this for as long as its parent lives.
-fn child(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+pub fn child(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     // SAFETY: there is one thread, so that the child may do whatever this process may.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),

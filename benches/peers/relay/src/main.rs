@@ -1,11 +1,13 @@
 //! Measures what a hop costs: client -> relay -> worker -> relay -> client over Unix sockets, three
 //! processes, all asleep while they wait, nothing parsed. With `uring` the relay waits on io_uring,
 //! as a pool does, and with `epoll` on that, and not in a read. With `eventfds`, or `eventfds
-//! spinning`, there are only the wake-ups. With `client SOCKET` the same blocking client calls the pool at
-//! that socket instead, and with `rings NAME` the one at `shm:NAME`, without ever watching the ring
-//! before it sleeps. Prints the median round trip in microseconds. `RELAY_SECONDS` and
-//! `RELAY_WARMUP` are the seconds that are measured, and those before.
+//! spinning`, there are only the wake-ups; with `alone`, or `alone spinning`, rings with messages. With
+//! `client SOCKET` the same blocking client calls the pool at that socket instead, and with `rings
+//! NAME` the one at `shm:NAME`, without ever watching the ring before it sleeps. Prints the median
+//! round trip in microseconds. `RELAY_SECONDS` and `RELAY_WARMUP` are the seconds that are measured,
+//! and those before.
 
+mod alone;
 mod epoll;
 mod eventfds;
 mod rings;
@@ -30,6 +32,7 @@ fn main() -> std::io::Result<()> {
         (Some("client"), Some(pool), _) => client(UnixStream::connect(pool)?),
         (Some("rings"), Some(name), _) => client(rings::Rings::connect(&name)?),
         (Some("eventfds"), how, _) => eventfds::measure(how.as_deref() == Some("spinning")),
+        (Some("alone"), how, _) => alone::measure(how.as_deref() == Some("spinning")),
         (how, ..) => measure(how),
     }
 }

@@ -84,7 +84,12 @@ impl<J: Payload, R> Dispatch<J, R> {
         w.calls -= 1;
         w.jobs -= jobs.len;
         if started != NEVER {
-            w.service.sample(now.saturating_sub(started), jobs.len);
+            let took = now.saturating_sub(started);
+            w.service.sample(took, jobs.len);
+            if !w.is_attached() {
+                self.service.sample(self.ready_count, took, jobs.len, w.began_idle);
+            }
+            w.began_idle = false;
         }
         if w.offer.ordered && prev == NONE && next != NONE {
             self.start_call(next);

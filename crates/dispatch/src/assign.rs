@@ -119,7 +119,12 @@ impl<J: Payload, R> Dispatch<J, R> {
         if self.batch_limit(worker) >= 2 {
             w.calls < 2
         } else {
-            w.jobs - first.jobs.len < w.service.ahead()
+            let ahead = if w.is_attached() {
+                w.service.ahead()
+            } else {
+                self.service.ahead(self.ready_count, w.service)
+            };
+            w.jobs - first.jobs.len < ahead
         }
     }
 
@@ -202,6 +207,7 @@ impl<J: Payload, R> Dispatch<J, R> {
         let before = std::mem::replace(&mut w.last_call, call);
         if before == NONE {
             w.first_call = call;
+            w.began_idle = true;
         } else {
             self.calls[before].next = call;
             self.calls[call].prev = before;

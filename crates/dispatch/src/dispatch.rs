@@ -12,6 +12,7 @@ use crate::overload::OverloadWatch;
 use crate::poison::PoisonList;
 use crate::queue::JobList;
 use crate::replace::{Replacing, Rolling};
+use crate::service::PoolServiceTime;
 use crate::slab::{NONE, Slab};
 use crate::supervise::{Limits, Slot};
 use crate::worker::Worker;
@@ -54,6 +55,8 @@ pub struct Dispatch<J, R> {
     /// Workers that have jobs and may have room for more, the next in turn first.
     pub(crate) room: VecDeque<u32>,
     pub(crate) ready_count: u32,
+    /// How long a job takes on any of the pool's own workers.
+    pub(crate) service: PoolServiceTime,
 
     pub(crate) slots: Vec<Slot>,
     pub(crate) slot_due: Deadlines,
@@ -117,6 +120,7 @@ impl<J: Payload, R> Dispatch<J, R> {
             idle: Vec::new(),
             room: VecDeque::new(),
             ready_count: 0,
+            service: PoolServiceTime::unknown(),
             slots: Vec::new(),
             slot_due: Deadlines::default(),
             generation: 0,

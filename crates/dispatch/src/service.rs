@@ -9,11 +9,52 @@ const SERVICE_FLOOR: Nanos = 500;
 const HAND_AHEAD: Nanos = HAND_AHEAD_WORK.as_nanos() as Nanos;
 const BATCH: Nanos = BATCH_WORK.as_nanos() as Nanos;
 
+/// A sample moves a worker's mean by one part in so many of the difference.
+const PART: Nanos = 4;
+
 /// The mean time that a job takes, the recent ones counting most: each sample moves it by a
 /// quarter of the difference. The way there and back is part of a sample, so for tiny jobs it
 /// begins too high and comes down as batches grow.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ServiceTime(Nanos);
+
+/// The same over all workers of a pool, which run one program: each is a part of the mean.
+///
+/// Where workers wait for a processor, one that gets a job at a time seems slow, and by its own
+/// mean would never get more. A job that began behind another is the better measure: its worker
+/// ran already. The time of one that found its worker idle may be a wait, for as long as the others
+/// need for what they may have: up to there it makes the mean smaller, but never larger.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PoolServiceTime(ServiceTime);
+
+impl PoolServiceTime {
+    pub(crate) fn unknown() -> Self {
+        Self(ServiceTime::unknown())
+    }
+
+    /// One of so many workers, which was `idle` before, took so long for `jobs` jobs.
+    pub(crate) fn sample(&mut self, workers: u32, took: Nanos, jobs: u32, idle: bool) {
+        let sample = took / Nanos::from(jobs.max(1));
+        let may_be_wait = idle && took <= longest_wait(workers);
+        if !may_be_wait || self.0.mean().is_none_or(|mean| sample < mean) {
+            self.0.take(took, jobs, PART * Nanos::from(workers.max(1)));
+        }
+    }
+
+    /// How many jobs may be handed ahead to one of so many workers, whose own time is `own`: none
+    /// until that is known, since what its first job needs is no measure.
+    pub(crate) fn ahead(self, workers: u32, own: ServiceTime) -> u32 {
+        match own.mean() {
+            Some(mean) if mean <= longest_wait(workers) => own.ahead().max(self.0.ahead()),
+            _ => 0,
+        }
+    }
+}
+
+/// How long one of so many workers may wait for a processor that the others use.
+fn longest_wait(workers: u32) -> Nanos {
+    HAND_AHEAD * Nanos::from(workers)
+}
 
 impl ServiceTime {
     pub(crate) fn unknown() -> Self {
@@ -26,10 +67,15 @@ impl ServiceTime {
 
     /// `jobs` jobs took so long together.
     pub(crate) fn sample(&mut self, took: Nanos, jobs: u32) {
+        self.take(took, jobs, PART);
+    }
+
+    fn take(&mut self, took: Nanos, jobs: u32, part: Nanos) {
         let sample = took / Nanos::from(jobs.max(1));
         self.0 = match self.0 {
             NEVER => sample,
-            mean => mean - mean / 4 + sample / 4,
+            mean if sample > mean => mean + (sample - mean) / part,
+            mean => mean - (mean - sample) / part,
         };
     }
 
@@ -83,6 +129,32 @@ mod tests {
         assert_eq!(of(10 * US), 20);
         assert_eq!(of(150 * US), 1);
         assert_eq!(of(201 * US), 0);
+    }
+
+    #[test]
+    fn a_wait_for_a_processor_is_no_work() {
+        let (mut pool, mut own) = (PoolServiceTime::unknown(), ServiceTime::unknown());
+        assert_eq!(pool.ahead(4, own), 0, "nothing is known");
+        pool.sample(4, 5 * US, 1, false);
+        assert_eq!(pool.ahead(4, own), 0, "nothing is known of this worker");
+        own.sample(800 * US, 1);
+        for _ in 0..1000 {
+            pool.sample(4, 800 * US, 1, true);
+        }
+        assert_eq!((own.ahead(), pool.ahead(4, own)), (0, 32), "it waited for the three others");
+        assert_eq!(pool.ahead(3, own), 0, "that is no wait for two");
+        (0..5).for_each(|_| pool.sample(4, 801 * US, 1, true));
+        assert_eq!(pool.ahead(4, own), 0, "nor is this one for three");
+    }
+
+    #[test]
+    fn what_began_behind_another_is_work() {
+        let (mut pool, mut own) = (PoolServiceTime::unknown(), ServiceTime::unknown());
+        own.sample(300 * US, 1);
+        pool.sample(2, US, 1, true);
+        assert_eq!(pool.ahead(2, own), 32);
+        (0..9).for_each(|_| pool.sample(2, 300 * US, 1, false));
+        assert_eq!(pool.ahead(2, own), 0);
     }
 
     #[test]

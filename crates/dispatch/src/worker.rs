@@ -194,6 +194,8 @@ pub(crate) struct Worker {
     /// After so many jobs it is replaced.
     pub(crate) max_jobs: u64,
     pub(crate) service: ServiceTime,
+    /// It had no job before the one that it runs.
+    pub(crate) began_idle: bool,
     pub(crate) spawned: Nanos,
     pub(crate) idle_since: Nanos,
     /// By when it has to be ready, drained or gone.
@@ -226,6 +228,7 @@ impl Worker {
             answered: 0,
             max_jobs: u64::MAX,
             service: ServiceTime::unknown(),
+            began_idle: false,
             spawned: now,
             idle_since: now,
             stage_by: NEVER,

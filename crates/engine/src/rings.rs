@@ -38,6 +38,9 @@ const READS_IN_A_ROW: u32 = 8;
 /// Pieces that are sent in one turn are put together up to about so many bytes: each message costs
 /// more than the bytes of a short line, and the peer begins with the first ones meanwhile.
 const GATHER_BYTES: usize = 1024;
+/// As many for a worker where there are more of them than processors: one that is woken by its
+/// first calls takes the processor from the pool then, and sleeps again before the next come.
+const GATHER_BYTES_CROWDED: usize = 4096;
 /// How long what a closed connection still has to send waits for room; as on a socket.
 const CLOSE_LINGER: Duration = Duration::from_secs(5);
 
@@ -52,6 +55,12 @@ pub(crate) fn worker_options(workers: u32) -> Options {
     options_of((WORKERS_CAPACITY / workers.max(1)).clamp(WORKER_CAPACITY_MIN, RING_CAPACITY))
 }
 
+/// How many bytes are put together for a worker, one of so many.
+pub(crate) fn worker_gather(workers: u32) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if workers as usize > processors { GATHER_BYTES_CROWDED } else { GATHER_BYTES }
+}
+
 fn options_of(capacity: u32) -> Options {
     Options::new(capacity, RING_SLOT_SIZE).unwrap_or_default().touch(false).ask_for_peer(false)
 }
@@ -60,6 +69,8 @@ fn options_of(capacity: u32) -> Options {
 pub(crate) struct Rings {
     ring: Rc<Ring>,
     handle: SourceHandle,
+    /// What is gathered goes out once it is so much.
+    gather_bytes: usize,
 }
 
 /// What the runtime looks at.
@@ -116,7 +127,13 @@ impl Rings {
             reads: Cell::new(0),
         });
         let handle = remuda_net::watch_source(ring.clone(), &ring.ends.borrow().receiver)?;
-        Ok(Self { ring, handle })
+        Ok(Self { ring, handle, gather_bytes: GATHER_BYTES })
+    }
+
+    /// The same, of which so many bytes are gathered.
+    pub(crate) fn gathering(mut self, gather_bytes: usize) -> Self {
+        self.gather_bytes = gather_bytes;
+        self
     }
 
     /// Has the end of the peer noticed by the socket that both sides hold open.
@@ -254,7 +271,7 @@ impl Rings {
             }
             let before = ends.unsent.len();
             ends.keep(data)?;
-            if before + data.len() < GATHER_BYTES {
+            if before + data.len() < self.gather_bytes {
                 return Ok(before == 0);
             }
             before == 0

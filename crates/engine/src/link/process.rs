@@ -102,6 +102,7 @@ impl ProcessLink {
         let (face, worker_part) =
             SpscFace::pair(&rings::worker_options(workers)).map_err(|error| error.to_string())?;
         let rings = Rings::new(face.into_split()).map_err(|error| error.to_string())?;
+        let rings = rings.gathering(rings::worker_gather(workers));
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
         send(socket, SHM_LINE, flags).map_err(|error| error.to_string())?;
         if let Err(error) = worker_part.hand_over(socket) {

@@ -163,8 +163,9 @@ impl World {
             assert_eq!(self.pool.replied(self.now(), id, call, replies), Ok(()));
             return;
         }
-        // The pool may act on the answer at once: it is told what it means before that.
-        let sound = replies.len() == jobs.len() && call.number() >> 20 < 1 << 19;
+        // The pool may act on the answer at once: it is told what it means before that. A false
+        // number is one of a place's calls that is far from coming.
+        let sound = replies.len() == jobs.len() && call.number() & u64::from(u32::MAX) < 1 << 20;
         let before = self.pool.in_flight();
         match self.pool.replied(self.now(), id, call, replies) {
             // From a peer that the pool has let go meanwhile.

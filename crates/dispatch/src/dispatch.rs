@@ -423,6 +423,20 @@ impl<J: Payload, R> Dispatch<J, R> {
         })
     }
 
+    /// The worker that a job would go to at once if it came now; `None` if it would have to wait, or
+    /// would be handed out ahead of its turn. For a driver that can do something meanwhile.
+    pub fn next_idle(&self) -> Option<WorkerId> {
+        if self.queue.len > 0 || self.phase != Phase::Running {
+            return None;
+        }
+        // As `worker_for` does, which takes those off the list that are idle no longer.
+        let is_idle = |worker: &u32| {
+            let worker = &self.workers[*worker];
+            worker.is_ready() && worker.calls == 0
+        };
+        self.idle.iter().rev().copied().find(is_idle).map(|worker| self.worker_id(worker))
+    }
+
     /// A worker at this moment; `None` for one that is gone.
     pub fn view(&self, now: Duration, worker: WorkerId) -> Option<WorkerView> {
         self.find_worker(worker).map(|index| self.look_at(index, nanos(now).max(self.now)))

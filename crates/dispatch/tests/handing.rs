@@ -14,6 +14,19 @@ fn nothing_is_handed_ahead_before_the_service_time_is_known() {
 }
 
 #[test]
+fn the_worker_that_is_named_idle_gets_the_next_job() {
+    let (mut rig, _) = Rig::ready(config(3, Delivery::AtMostOnce), SINGLE);
+    for job in 1..=3 {
+        let named = rig.pool.next_idle();
+        rig.submit(job);
+        assert_eq!(rig.pool.next_idle(), None, "it is the job's that waits");
+        let (worker, _) = rig.sent_one();
+        assert_eq!(named, Some(worker));
+    }
+    assert_eq!(rig.pool.next_idle(), None, "all are busy");
+}
+
+#[test]
 fn at_most_two_hundred_microseconds_are_handed_ahead() {
     for (service, ahead) in [(US, 32), (10 * US, 20), (100 * US, 2), (201 * US, 0)] {
         let (mut rig, _) = Rig::ready(config(1, Delivery::AtMostOnce), SINGLE);

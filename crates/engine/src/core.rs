@@ -27,6 +27,11 @@ use crate::remote::RemoteJobs;
 use crate::timings::Timings;
 use crate::usage::Usage;
 
+/// What calls begin with, as clients mostly write them.
+const CALL_BEGINS: &[u8] = b"{\"op\":\"call\"";
+/// Peers that sleep are woken ahead of lines up to this length.
+const AHEAD_BYTES: usize = 512;
+
 /// All that a pool knows.
 pub(crate) struct Core {
     pub(crate) dispatch: Dispatch<Job, Answer>,
@@ -326,6 +331,30 @@ impl Core {
         self.answered.clear();
     }
 
+    /// A client sent `bytes`: if that is one call, the worker that it will go to wakes up while it is
+    /// read, queued and written.
+    pub(crate) fn wake_worker_ahead(&mut self, bytes: &[u8]) {
+        if is_short_line(bytes)
+            && bytes.starts_with(CALL_BEGINS)
+            && let Some(worker) = self.dispatch.next_idle()
+            && let Some(link) = self.links.of(worker)
+            && let Transport::Process(process) = &link.transport
+        {
+            process.wake_ahead();
+        }
+    }
+
+    /// Likewise with the client that waits for what a worker has answered.
+    pub(crate) fn wake_client_ahead(&mut self, worker: WorkerId, bytes: &[u8]) {
+        if is_short_line(bytes)
+            && let Some(job) = self.dispatch.jobs_of(worker).next()
+            && let Origin::Client { client, .. } = &job.origin
+            && let Some(client) = self.clients.of(*client)
+        {
+            client.wire.wake_ahead();
+        }
+    }
+
     fn cancel(&mut self, worker: WorkerId, call: CallId) {
         let Some(link) = self.links.of(worker) else { return };
         link.cancel(call, &mut self.scratch);
@@ -407,6 +436,11 @@ impl Core {
 pub(crate) struct Counted {
     /// Connections that were accepted.
     pub(crate) connections: u64,
+}
+
+/// Whether it takes no longer to pass on than a peer to wake up.
+fn is_short_line(bytes: &[u8]) -> bool {
+    bytes.len() <= AHEAD_BYTES && bytes.ends_with(b"\n")
 }
 
 /// Why a job failed, in words.

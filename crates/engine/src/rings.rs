@@ -294,6 +294,17 @@ impl Rings {
         }
     }
 
+    /// Something short is about to be sent: a peer that sleeps wakes up while it is made.
+    pub(crate) fn wake_ahead(&self) {
+        let ends = &mut *self.ring.ends.borrow_mut();
+        if let Some(sender) = &mut ends.sender
+            && ends.unsent.is_empty()
+            && !ends.ending
+        {
+            sender.wake_ahead();
+        }
+    }
+
     /// Bytes that wait for room in the ring.
     pub(crate) fn unsent(&self) -> usize {
         self.ring.ends.borrow().unsent.len()

@@ -44,6 +44,13 @@ impl Wire {
         }
     }
 
+    /// Something short is about to be sent: over rings, a peer that sleeps is woken at once.
+    pub(crate) fn wake_ahead(&self) {
+        if let Self::Rings(rings) = self {
+            rings.wake_ahead();
+        }
+    }
+
     /// Sends what was gathered.
     pub(crate) fn send_gathered(&self) {
         if let Self::Rings(rings) = self {

@@ -11,7 +11,13 @@
 //! passes a full fence between publishing and looking at that word. So one of the two always sees
 //! the other, and a wake-up costs a system call only when somebody sleeps. The ring itself calls
 //! nothing: it returns whether the other side must be woken.
+//!
+//! **Waking ahead.** To wake up across processors takes longer than to write a message, or to make
+//! a short one out of another. So a consumer that sleeps at each message may be woken before its
+//! message is there ([`Producer::wake_ahead`]): that takes back what it said, like any wake-up, and
+//! a consumer that looks too early says it again, and is woken again.
 
+mod ahead;
 mod consumer;
 mod producer;
 mod word;

@@ -151,3 +151,26 @@ fn nothing_of_a_run_is_seen_before_all_of_it_is_written() {
     producer.publish();
     assert!(consumer.look().unwrap().is_some());
 }
+
+#[test]
+fn a_consumer_that_slept_is_woken_ahead_once_and_again_only_if_it_slept_again() {
+    let (mut producer, mut consumer, _) = ring(16);
+    let take = |consumer: &mut Consumer<Counting>| {
+        assert!(consumer.pop(&mut Vec::new()).unwrap().is_some());
+        assert!(!consumer.park().unwrap(), "nothing is left");
+    };
+    assert!(!consumer.park().unwrap());
+    assert!(!producer.wake_ahead(), "nothing says yet that it sleeps at each message");
+    assert_eq!(producer.push(b"x"), Ok(true));
+    take(&mut consumer);
+    assert!(producer.wake_ahead());
+    assert!(!producer.wake_ahead(), "it was woken already");
+    assert_eq!(producer.push(b"x"), Ok(false));
+    take(&mut consumer);
+    assert!(producer.wake_ahead(), "it was worth while");
+    assert!(!consumer.park().unwrap());
+    assert_eq!(producer.push(b"x"), Ok(true), "it slept again before the message was there");
+    take(&mut consumer);
+    assert!(!producer.wake_ahead(), "which was in vain, and is not tried at once");
+    assert_eq!(producer.push(b"x"), Ok(true));
+}

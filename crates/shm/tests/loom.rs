@@ -167,6 +167,32 @@ fn messages_to_a_consumer_that_leaves_its_waking_to_the_producer() {
     send_one_by_one(2, 3, recv_lazily);
 }
 
+/// As a sender that wakes a consumer which sleeps before it writes.
+fn messages_that_the_consumer_is_woken_ahead_of(capacity: u32, count: u8) {
+    explore(move || {
+        let (mut producer, mut consumer, bells) = ring(capacity);
+        let theirs = bells.clone();
+        let sender = thread::spawn(move || {
+            for message in 0..count {
+                if producer.wake_ahead() {
+                    theirs.consumer.notify();
+                }
+                assert!(send(&mut producer, &theirs, message));
+            }
+        });
+        for message in 0..count {
+            assert_eq!(recv(&mut consumer, &bells), Some(message));
+        }
+        sender.join().unwrap();
+    });
+}
+
+#[test]
+fn a_consumer_that_was_woken_ahead_and_slept_again_is_woken_again() {
+    messages_that_the_consumer_is_woken_ahead_of(1, 2);
+    messages_that_the_consumer_is_woken_ahead_of(2, 3);
+}
+
 fn batch_larger_than_the_ring(capacity: u32) {
     explore(move || {
         let (mut producer, mut consumer, bells) = ring(capacity);

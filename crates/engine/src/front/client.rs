@@ -223,6 +223,7 @@ pub(crate) async fn serve(pool: Pool, wire: Wire, gate: Gate) {
 impl Core {
     /// Takes in the requests that are whole in `bytes`.
     fn read_client(&mut self, key: ClientKey, bytes: &[u8]) -> ParseResult {
+        self.wake_worker_ahead(bytes);
         let mut used = 0;
         loop {
             let Some(client) = self.clients.of(key) else {

@@ -162,6 +162,11 @@ impl ProcessLink {
         })
     }
 
+    /// A call is about to be handed over.
+    pub(crate) fn wake_ahead(&self) {
+        self.wire.wake_ahead();
+    }
+
     /// Sends the calls that were gathered.
     pub(crate) fn send_gathered(&self) {
         self.wire.send_gathered();
@@ -289,6 +294,7 @@ impl Core {
 
     /// Takes in the lines that are whole in `bytes`.
     fn read_worker(&mut self, worker: WorkerId, bytes: &[u8]) -> ParseResult {
+        self.wake_client_ahead(worker, bytes);
         self.sends_later = true;
         let parsed = self.read_worker_lines(worker, bytes);
         self.sends_later = false;

@@ -159,6 +159,11 @@ impl Link {
         self.spin.watch(limit, stream, ready)
     }
 
+    /// Watches for what the doorbell may have been rung ahead of.
+    pub(crate) fn expect(&self, ready: impl Fn() -> bool) {
+        self.spin.expect(ready);
+    }
+
     /// Watches for the short time that an asynchronous task may hold its thread.
     #[cfg(feature = "tokio")]
     pub(crate) fn watch_briefly(&mut self, ready: impl Fn() -> bool) -> bool {

@@ -60,7 +60,8 @@ impl Options {
     }
 
     /// How long a call that waits watches its ring before it sleeps, at most. Default
-    /// [`SPIN_DEFAULT`]; zero sleeps at once.
+    /// [`SPIN_DEFAULT`]; zero sleeps at once. A side that was woken and finds nothing watches for a
+    /// few microseconds in any case: it may have been woken ahead of what is on its way.
     ///
     /// Spinning saves the wake-up, which costs several microseconds on both sides, and burns this
     /// side's processor meanwhile. It adapts: where watching leads to nothing, as it does when the

@@ -289,6 +289,8 @@ impl Receiver {
                 None => self.link.sleep_long()?,
                 Some(_) => self.link.sleep(deadline)?,
             }
+            let ring = &self.ring;
+            self.link.expect(|| !matches!(ring.look(), Ok(None)));
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 self.ring.unpark();
                 break;

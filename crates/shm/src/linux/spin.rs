@@ -12,10 +12,16 @@ const PAUSES_STREAM: u32 = 32;
 /// After so many watches in vain in a row, one in 2^7 waits is watched.
 const MISSES_MAX: u32 = 7;
 
+/// How long a side watches that was woken and finds nothing: it may have been woken ahead of what
+/// is on its way.
+const EXPECTED: Duration = Duration::from_micros(3);
+
 /// How long to watch, and whether it has paid.
 #[derive(Debug)]
 pub(crate) struct Spin {
     limit: Duration,
+    /// There is one processor: nothing happens while it watches.
+    alone: bool,
     misses: u32,
     skip: u32,
 }
@@ -23,8 +29,9 @@ pub(crate) struct Spin {
 impl Spin {
     /// Watches for at most `limit` at a time; never, on a machine with one processor.
     pub(crate) fn new(limit: Duration) -> Self {
-        let limit = if has_one_processor() { Duration::ZERO } else { limit };
-        Self { limit, misses: 0, skip: 0 }
+        let alone = has_one_processor();
+        let limit = if alone { Duration::ZERO } else { limit };
+        Self { limit, alone, misses: 0, skip: 0 }
     }
 
     /// Watches until `ready`, and says whether it came to that. Looks less often at a `stream`,
@@ -65,6 +72,22 @@ impl Spin {
         }
     }
 
+    /// Watches after a wake-up, for what may be on its way.
+    pub(crate) fn expect(&self, ready: impl Fn() -> bool) {
+        if ready() || self.alone {
+            return;
+        }
+        let begun = Instant::now();
+        while begun.elapsed() < EXPECTED {
+            for _ in 0..LOOKS {
+                spin_loop();
+                if ready() {
+                    return;
+                }
+            }
+        }
+    }
+
     /// The whole limit.
     pub(crate) fn limit(&self) -> Duration {
         self.limit
@@ -87,7 +110,7 @@ mod tests {
 
     #[test]
     fn watching_in_vain_becomes_rare_and_success_revives_it() {
-        let mut spin = Spin { limit: Duration::from_nanos(1), misses: 0, skip: 0 };
+        let mut spin = Spin { limit: Duration::from_nanos(1), alone: false, misses: 0, skip: 0 };
         let looks = Cell::new(0);
         let waits = 1000;
         let limit = spin.limit();
@@ -104,7 +127,7 @@ mod tests {
 
     #[test]
     fn no_limit_means_no_look() {
-        let mut spin = Spin { limit: Duration::ZERO, misses: 0, skip: 0 };
+        let mut spin = Spin { limit: Duration::ZERO, alone: false, misses: 0, skip: 0 };
         assert!(!spin.watch(Duration::from_secs(1), false, || panic!("looked")));
     }
 }

@@ -133,6 +133,8 @@ impl Receiver {
             }
             // Who rings has taken back what `park` said.
             self.link.listen(None).await?;
+            let ring = &self.ring;
+            self.link.expect(|| !matches!(ring.look(), Ok(None)));
         }
         Ok(())
     }

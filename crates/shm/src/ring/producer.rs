@@ -1,5 +1,6 @@
 //! The side of a ring that writes messages and publishes them in runs.
 
+use super::ahead::Ahead;
 use super::{CLOSED, WAITING, word};
 use crate::error::Lie;
 use crate::geometry::{Geometry, Index};
@@ -28,6 +29,7 @@ pub struct Producer<S> {
     consumer_gone: bool,
     /// Whether the consumer slept at the last publication.
     consumer_slept: bool,
+    ahead: Ahead,
     /// `park` said that this side sleeps, and that was not taken back.
     parked: bool,
 }
@@ -67,6 +69,7 @@ impl<S: Storage> Producer<S> {
             head: 0,
             consumer_gone: false,
             consumer_slept: false,
+            ahead: Ahead::default(),
             parked: false,
         }
     }
@@ -157,8 +160,9 @@ impl<S: Storage> Producer<S> {
         self.room_known() > 0 || self.storage.load(Index::Head, Ordering::Acquire) != self.head
     }
 
+    /// How many messages may be staged, as far as this side has looked.
     #[inline]
-    fn room_known(&self) -> u32 {
+    pub(crate) fn room_known(&self) -> u32 {
         // At most `capacity`, since `refresh` checked the head.
         self.geometry.capacity() - (self.tail - self.head) as u32 - self.staged
     }
@@ -240,11 +244,32 @@ impl<S: Storage> Producer<S> {
         } else {
             self.storage.load(Index::Consumer, Ordering::Relaxed)
         };
+        // One that was woken for this message sleeps before the next one, too.
+        let was_asleep = self.ahead.end(state & WAITING != 0);
         if state & (WAITING | CLOSED) == 0 {
-            self.consumer_slept = false;
+            self.consumer_slept = was_asleep;
             return false;
         }
         self.wake_seen(state)
+    }
+
+    /// Takes note that a message is about to be published, within a microsecond or so. `true` means
+    /// that the consumer sleeps and is to be woken at once: it takes longer to wake up than the
+    /// message to be made. Should it sleep again before that, [`publish`](Self::publish) has it
+    /// woken again, and after a few of these it is rarely woken ahead.
+    ///
+    /// Where the consumer did not sleep at the last message, it is left alone.
+    #[inline]
+    pub fn wake_ahead(&mut self) -> bool {
+        if !self.consumer_slept || self.consumer_gone || !self.ahead.pays() {
+            return false;
+        }
+        let state = self.storage.clear(Index::Consumer, WAITING, Ordering::Relaxed);
+        let sleeps = state & WAITING != 0;
+        if sleeps {
+            self.ahead.begin();
+        }
+        sleeps
     }
 
     #[cold]

@@ -21,7 +21,7 @@ GROUPS = {
     "shm": ("Shared memory between two processes", "Each process has a core of its own."),
     "floor": ("What a hop and a copy cost at the least", "Programs that parse nothing and do nothing with what comes, beside the peers of "
               "the aims that they bound: the column *floor* above has these ratios. A message passes from a client by a relay or a middle "
-              "process to a worker and back; with eventfds it is only the wake-ups."),
+              "process to a worker and back; with eventfds it is only the wake-ups, and with rings alone those of Remuda without a pool."),
     "honest": ("Where every pool is as good as another", "Batches that the user tunes, and jobs that take long."),
 }
 MODES = {"quick": "`--quick`", "whole": "the whole run", "trial": "a trial, which says nothing"}

@@ -17,19 +17,19 @@ WHY_ASLEEP = (
     "the pool makes four system calls for a call, as the relay does (counted below), and sleeps as often. Of what it lacks, io_uring's "
     "wait, which wakes the thread before it receives, is about a quarter on one core and two thirds across cores: the rows of a bare "
     "relay on io_uring show it, and epoll's wait is no cheaper. The rest is mostly the pool's and its worker's own: a call and an answer that are parsed, queued, and "
-    "written anew, in 9,600 instructions of the pool, 5,400 of them its runtime's, and 1,500 of the worker (callgrind). Of the pool's "
+    "written anew, in 9,200 instructions of the pool, 5,000 of them its runtime's, and 1,500 of the worker (callgrind). Of the pool's "
     "time on one core 72 % is the kernel's, 17 % the runtime's, and 6 % what reads, queues and writes the lines (perf)."
 )
 WHY_RINGS_ASLEEP = (
-    "with all asleep a call is four wake-ups across cores, over rings as over sockets. Two round trips of bare eventfds, with nothing "
-    "done between them, are 0.8 of the bare relay: the aim leaves the pool 1 us to read, queue and write a call and its answer. A message "
-    "costs 0.4 us more than a bare eventfd (the rows of shared memory), and there are four: the rings alone come to about 0.88, with "
-    "nothing done between them."
+    "with all asleep a call is four wake-ups across cores, over rings as over sockets. Bare eventfds, with nothing done between their "
+    "wake-ups, leave the aim 1 us for a call and its answer to be read, queued and written; the rings alone, through which a middle "
+    "process passes on what it doesn't look into, leave it nothing. Who sleeps at each message is woken before it is written, and by the "
+    "pool before a call or an answer is read."
 )
 WHY_RINGS_SPINNING = (
-    "the client and the worker sleep, and to wake both across cores takes as long as a round trip of bare eventfds, 0.4 of the bare "
-    "relay. What is left to the aim is 2 us, for two writes to eventfds and for a call and an answer that are parsed, queued and written "
-    "anew, while the pool's cache lines travel to both."
+    "the client and the worker sleep, and to wake both across cores takes as long as a round trip of bare eventfds. The rings alone, "
+    "through which a middle process that spins passes on what it doesn't look into, are at the aim themselves: it leaves nothing for a "
+    "call and an answer to be parsed, queued and written anew."
 )
 WHY_RINGS_MANY = (
     "with 64 calls in flight a socket's system calls are shared by many jobs (a tenth of one a job in the pool, counted below). What "
@@ -142,9 +142,11 @@ def rows(places, has):
              rust(sockets=False, prefix=ONE_CORE, name="over a Unix socket, worker over rings"), bare(ONE_CORE), "us",
              ("at most", 1.2), less_is_better=True),
         Pair("rings-relay-asleep", "serve", f"{one}, all asleep, the same client", rings(asleep=True), bare(), "us", ("at most", 0.85),
-             there=has.rings, less_is_better=True, why=WHY_RINGS_ASLEEP, floors=("floor-eventfds",)),
+             there=has.rings, less_is_better=True, why=WHY_RINGS_ASLEEP,
+             floors=("floor-eventfds", "floor-rings")),
         Pair("rings-relay-spinning", "serve", f"{one}, the pool alone spinning, the same client", rings(dozing=True), bare(), "us",
-             ("at most", 0.5), there=has.rings, less_is_better=True, why=WHY_RINGS_SPINNING, floors=("floor-eventfds-spinning",)),
+             ("at most", 0.5), there=has.rings, less_is_better=True, why=WHY_RINGS_SPINNING,
+             floors=("floor-eventfds-spinning", "floor-rings-spinning")),
         Pair("rings-relay-default", "serve", f"{one}, as it is by default, the same client", rings(), bare(), "us",
              there=has.rings, less_is_better=True),
         Pair("rings-relay-one-core", "serve", f"{one}, all on one core, the same client", rings(asleep=True, prefix=ONE_CORE),
@@ -163,6 +165,8 @@ def rows(places, has):
         floor("epoll", "bare relay by epoll", "epoll"),
         floor("eventfds", "bare eventfds, four wake-ups", "eventfds"),
         floor("eventfds-spinning", "bare eventfds, two wake-ups", "eventfds", "spinning"),
+        floor("rings", "rings alone, four wake-ups", "alone"),
+        floor("rings-spinning", "rings alone, two wake-ups", "alone", "spinning"),
         floor("uring-one-core", "bare relay on io_uring", "uring", prefix=ONE_CORE),
         floor("epoll-one-core", "bare relay by epoll", "epoll", prefix=ONE_CORE),
     ]

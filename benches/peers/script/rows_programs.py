@@ -34,6 +34,10 @@ COPIES = (
     "bundles of receive buffers 0.94 to 1.07 times. Beside tokio's own copy loop, with its buffers of 8 KiB, the aim is met, and in "
     "forwarding, where the kernel splices. Next: buffers that are filled on (`IOU_PBUF_RING_INC`), so that fewer are in use at a time."
 )
+LARGE_BEYOND_BARE = (
+    "it is close to the limit, and met in other runs (0.93 and 1.07, with the same programs): nine tenths of the time are the kernel's, "
+    "most of it copies, whose speed differs from start to start. Next: which memory the buffers of a start lie in."
+)
 FORWARDED = (
     "the server's core is full, mostly with four system calls' work in the kernel: the bare loop, which does nothing else, needs "
     "about 0.87 of tokio's processor time, so that nothing on this path reaches 1.25 times its requests."
@@ -77,5 +81,6 @@ def whys():
         **{(what, "cpu_us", "ringline"): BEYOND_RINGLINE for what in beside_ringline},
         **{(what, "cpu_us", "tokio"): TURN for what in ("echo of 64 B on TCP, 1 connection", "echo of 64 B on a Unix socket")},
         **{(what, "per_second", "tokio"): COPIES for what in large},
+        **{(what, "cpu_us", "bare"): LARGE_BEYOND_BARE for what in large},
         ("forwarding of 64 B and its answer on TCP, 64 connections, 1 in flight each", "per_second", "tokio"): FORWARDED,
     }

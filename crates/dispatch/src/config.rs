@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// The most expected work that is handed to an ordered worker ahead of its turn.
+/// The most expected work that is handed to an ordered worker ahead of its turn: by its own mean, or
+/// by that of all the pool's own workers where that is shorter.
 pub const HAND_AHEAD_WORK: Duration = Duration::from_micros(200);
 /// The most jobs that are handed to an ordered worker ahead of their turn, batches apart.
 pub const HAND_AHEAD_JOBS: u32 = 32;

@@ -415,31 +415,40 @@ pub fn push_id(out: &mut Vec<u8>, id: Id<'_>) {
     }
 }
 
-/// The numbers 0 to 99, two digits each: half the divisions.
-const PAIRS: [[u8; 2]; 100] = {
-    let mut pairs = [[b'0'; 2]; 100];
-    let mut number = 0;
-    while number < 100 {
-        pairs[number] = [b'0' + number as u8 / 10, b'0' + number as u8 % 10];
-        number += 1;
-    }
-    pairs
-};
+/// The least number with more than eight digits.
+const EIGHT_DIGITS: u64 = 100_000_000;
 
-fn push_number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    while number >= 10 {
-        at -= 2;
-        digits[at..at + 2].copy_from_slice(&PAIRS[(number % 100) as usize]);
-        number /= 100;
+#[inline]
+fn push_number(out: &mut Vec<u8>, number: u64) {
+    if number >= EIGHT_DIGITS {
+        return push_large_number(out, number);
     }
-    // What is left is the first digit, or nothing behind a pair.
-    if number > 0 || at == digits.len() {
-        at -= 1;
-        digits[at] = b'0' + number as u8;
-    }
-    out.extend_from_slice(&digits[at..]);
+    let digits = eight_digits(number);
+    // A zero has a digit, too.
+    let leading = (digits.trailing_zeros() / 8).min(7);
+    // All eight bytes are written, since that takes no loop, and what is too much is taken off.
+    out.extend_from_slice(
+        &(digits + u64::MAX / 255 * u64::from(b'0') >> (leading * 8)).to_le_bytes(),
+    );
+    out.truncate(out.len() - leading as usize);
+}
+
+/// The digits of a number below [`EIGHT_DIGITS`], each in a byte, the first one lowest. Halved, and
+/// the halves halved, all of them at once: a division by a constant is a multiplication.
+#[inline]
+const fn eight_digits(number: u64) -> u64 {
+    let fours = number / 10_000 | (number % 10_000) << 32;
+    let tens = (fours * 10_486 >> 20) & 0x7f_0000_007f;
+    let twos = tens | (fours - tens * 100) << 16;
+    let ones = (twos * 103 >> 10) & 0x000f_000f_000f_000f;
+    ones | (twos - ones * 10) << 8
+}
+
+#[inline(never)]
+fn push_large_number(out: &mut Vec<u8>, number: u64) {
+    push_number(out, number / EIGHT_DIGITS);
+    let rest = eight_digits(number % EIGHT_DIGITS);
+    out.extend_from_slice(&(rest + u64::MAX / 255 * u64::from(b'0')).to_le_bytes());
 }
 
 #[cfg(test)]
@@ -456,6 +465,15 @@ mod tests {
                 push_number(&mut out, number);
                 assert_eq!(out, number.to_string().as_bytes());
             }
+        }
+    }
+
+    #[test]
+    fn numbers_of_four_digits_are_written_as_they_are() {
+        for number in (0..10_000).flat_map(|low| [low, low * 10_000, low * 10_001]) {
+            let mut out = Vec::new();
+            push_number(&mut out, number);
+            assert_eq!(out, number.to_string().as_bytes());
         }
     }
 

@@ -62,6 +62,10 @@ impl LineScan {
     #[inline]
     pub fn next(&mut self, buf: &[u8]) -> Result<Option<usize>, TooLong> {
         let from = self.looked.min(buf.len());
+        if from == 0 && is_one_short_line(buf) {
+            let end = buf.len() - 1;
+            return if end <= self.max_line { Ok(Some(end)) } else { Err(self.too_long()) };
+        }
         match memchr(b'\n', &buf[from..]) {
             Some(at) if from + at <= self.max_line => {
                 self.looked = 0;
@@ -71,8 +75,12 @@ impl LineScan {
                 self.looked = buf.len();
                 Ok(None)
             }
-            _ => Err(TooLong { max_line: self.max_line }),
+            _ => Err(self.too_long()),
         }
+    }
+
+    const fn too_long(&self) -> TooLong {
+        TooLong { max_line: self.max_line }
     }
 
     /// After [`TooLong`]: how many bytes of `buf` to throw away, and whether the line ended there.
@@ -90,6 +98,22 @@ impl LineScan {
     pub const fn reset(&mut self) {
         self.looked = 0;
     }
+}
+
+/// Up to here it pays to look first whether the only line end is the last byte.
+const SHORT_BYTES: usize = 256;
+
+/// Whether a line and its end is all that is there, as when one call is in flight. It takes half of
+/// what a search takes, which has to find out where the end is.
+#[inline]
+fn is_one_short_line(buf: &[u8]) -> bool {
+    let [line @ .., b'\n'] = buf else { return false };
+    let ends = |block: &[u8; 16]| block.iter().fold(false, |ends, byte| ends | (*byte == b'\n'));
+    let (blocks, _) = line.as_chunks::<16>();
+    // The last block overlaps the one before it.
+    line.len() <= SHORT_BYTES
+        && line.last_chunk().is_some_and(|last| !ends(last))
+        && !blocks.iter().any(ends)
 }
 
 /// How much room [`Framer::spare`] offers at least.
@@ -216,6 +240,20 @@ mod tests {
     #[test]
     fn an_empty_line_is_a_line() {
         assert_eq!(LineScan::new(4).next(b"\n"), Ok(Some(0)));
+    }
+
+    #[test]
+    fn the_first_line_end_counts_wherever_it_is() {
+        for length in 0..80 {
+            for at in 0..=length {
+                let mut buf = vec![b'x'; length];
+                buf.push(b'\n');
+                buf[at] = b'\n';
+                assert_eq!(LineScan::new(80).next(&buf), Ok(Some(at)));
+                let refused = LineScan::new(at.saturating_sub(1)).next(&buf);
+                assert_eq!(refused.is_err(), at > 0);
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::scan::{skip_space, skip_value, syntax};
+use crate::scan::{plain_ascii, skip_space, skip_value, syntax};
 
 /// Why some bytes are not one JSON value that may travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +57,9 @@ impl<'a> Raw<'a> {
     ///
     /// [`BadJson`] says what is wrong and where.
     pub fn new(bytes: &'a [u8]) -> Result<Raw<'a>, BadJson> {
+        if let Some(string) = Raw::if_plain_string(bytes) {
+            return Ok(string);
+        }
         check_utf8(bytes)?;
         let start = skip_space(bytes, 0);
         let end = skip_value(bytes, start)?;
@@ -70,6 +73,13 @@ impl<'a> Raw<'a> {
     /// Takes text that the scanner has checked.
     pub(crate) const fn checked(text: &'a str) -> Raw<'a> {
         Raw(text.as_bytes())
+    }
+
+    /// Takes a string of nothing but ASCII without escapes, as most bodies are.
+    #[inline]
+    pub(crate) fn if_plain_string(json: &'a [u8]) -> Option<Raw<'a>> {
+        let [b'"', text @ .., b'"'] = json else { return None };
+        (plain_ascii(text) == text.len()).then_some(Raw(json))
     }
 
     /// Takes bytes that the scanner has checked, if they are UTF-8.

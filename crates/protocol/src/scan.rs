@@ -150,6 +150,46 @@ pub(crate) fn plain_run(text: &[u8]) -> usize {
     at
 }
 
+/// How many bytes at the start are ASCII that stands for itself in a JSON string. It may say up to
+/// 15 too few, but never for a text that is such as a whole.
+///
+/// Nearly all strings are, and are so read in one pass that checks that they are UTF-8, too.
+#[inline]
+pub(crate) fn plain_ascii(text: &[u8]) -> usize {
+    // A wide block decides once for all of its bytes.
+    let mut at = 0;
+    while let Some(block) = text.get(at..).and_then(|rest| rest.first_chunk::<64>()) {
+        if !are_plain(block) {
+            break;
+        }
+        at += 64;
+    }
+    while let Some(block) = text.get(at..).and_then(|rest| rest.first_chunk::<16>()) {
+        if !are_plain(block) {
+            return at;
+        }
+        at += 16;
+    }
+    // The last block overlaps what is known to be plain.
+    let rest_is_plain = match text.last_chunk::<16>() {
+        Some(block) => are_plain(block),
+        None => text.iter().all(|byte| is_plain(*byte)),
+    };
+    if rest_is_plain { text.len() } else { at }
+}
+
+/// Without a branch, so that the compiler makes a few vector instructions of it.
+#[inline]
+fn are_plain<const N: usize>(block: &[u8; N]) -> bool {
+    block.iter().fold(true, |plain, byte| plain & is_plain(*byte))
+}
+
+#[inline]
+const fn is_plain(byte: u8) -> bool {
+    // As signed numbers, those that aren't ASCII are below the control characters.
+    (byte as i8 >= 0x20) & (byte != b'"') & (byte != b'\\')
+}
+
 #[inline]
 const fn is_special(byte: u8) -> bool {
     (byte == b'"') | (byte == b'\\') | (byte < 0x20)
@@ -253,4 +293,27 @@ fn skip_key(text: &[u8], at: usize) -> Result<usize, Stop> {
         return Err(syntax(at));
     }
     Ok(skip_space(text, at + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain_ascii;
+
+    #[test]
+    fn every_byte_that_is_not_plain_is_found_wherever_it_is() {
+        for length in [0, 1, 7, 15, 16, 17, 31, 48, 63, 64, 65, 80, 130] {
+            let mut text = vec![b'a'; length];
+            assert_eq!(plain_ascii(&text), length);
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    text[at] = byte;
+                    let is_plain = matches!(byte, 0x20..=0x7f) && byte != b'"' && byte != b'\\';
+                    let found = plain_ascii(&text);
+                    assert_eq!(found == length, is_plain, "{byte} at {at} of {length}");
+                    assert!(is_plain || (found <= at && at - found < 16), "{found} of {at}");
+                }
+                text[at] = b'a';
+            }
+        }
+    }
 }

@@ -17,7 +17,7 @@ pub(crate) fn call(line: &[u8]) -> Option<Request<'_>> {
     rest.expect(br#"{"op":"call","id":"#)?;
     let id = rest.id()?;
     rest.expect(br#","body":"#)?;
-    let body = rest.value()?;
+    let body = rest.value(b"}")?;
     let (mut timeout_ms, mut hops) = (None, 0);
     if !rest.is(b"}") {
         if rest.expect(br#","timeout_ms":"#).is_some() {
@@ -41,7 +41,7 @@ pub(crate) fn result(line: &[u8]) -> Option<Reply<'_>> {
     rest.expect(br#"{"id":"#)?;
     let id = rest.id()?;
     rest.expect(br#","ok":true,"data":{"kind":"result","body":"#)?;
-    let body = rest.value()?;
+    let body = rest.value(b"}}")?;
     rest.is(b"}}").then_some(Reply { id: Some(id), answer: Answer::Result(body) })
 }
 
@@ -78,9 +78,16 @@ impl<'a> Rest<'a> {
         self.number().filter(|_| self.line.get(self.at) == Some(&b',')).map(Id::Number)
     }
 
+    /// Reads a value. Mostly all that follows it is `end`, and it is a string of plain ASCII.
     #[inline]
-    fn value(&mut self) -> Option<Raw<'a>> {
+    fn value(&mut self, end: &[u8]) -> Option<Raw<'a>> {
         let start = self.at;
+        if let Some(text) = self.line[start..].strip_suffix(end)
+            && let Some(string) = Raw::if_plain_string(text)
+        {
+            self.at += text.len();
+            return Some(string);
+        }
         self.at = skip_value(self.line, start).ok()?;
         Raw::if_utf8(&self.line[start..self.at])
     }

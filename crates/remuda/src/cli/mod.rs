@@ -18,6 +18,7 @@ mod pool;
 mod rings;
 pub(crate) mod say;
 mod serve;
+mod stderr;
 mod systemd;
 mod worker;
 
@@ -92,7 +93,7 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
             return if failed { exit::ERROR.into() } else { ExitCode::SUCCESS };
         }
     };
-    match cli.command {
+    let status = match cli.command {
         Command::Map(args) => map::run(*args),
         Command::Serve(args) => match log::start(args.log_json) {
             Ok(()) => serve::run(*args),
@@ -103,5 +104,7 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
         Command::Reset(args) => admin::reset(&args),
         Command::Stop(args) => admin::stop(&args),
         Command::Bench(args) => bench::run(&args),
-    }
+    };
+    stderr::finish();
+    status
 }

@@ -5,7 +5,18 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use crate::cli::exit;
+use crate::cli::{exit, stderr};
+
+/// Has stderr written behind the program's back: see [`stderr`].
+pub(crate) fn behind() {
+    stderr::write_behind(|lines| line(format_args!("remuda: {}", dropped(lines))));
+}
+
+/// What is said of lines that nobody read.
+pub(crate) fn dropped(lines: u64) -> String {
+    let lines = crate::cli::number::grouped(lines);
+    format!("{lines} lines for stderr were dropped: its reader did not read")
+}
 
 /// Prints a line to stderr, or says nothing where nobody can be told: its reader has gone, or the
 /// disk below it is full.
@@ -16,8 +27,7 @@ pub(crate) fn line(text: impl Display) {
 
 /// The same without a line break.
 pub(crate) fn part(text: impl AsRef<[u8]>) {
-    // There is nowhere to tell of it.
-    let _ = io::stderr().write_all(text.as_ref());
+    stderr::write(text.as_ref());
 }
 
 /// Prints to stdout what was asked for. A reader that has gone wants no more.

@@ -17,7 +17,7 @@ use sd_notify::NotifyState;
 use crate::cli::pool::{PoolArgs, SPIN_DEFAULT};
 use crate::cli::systemd::Inherited;
 use crate::cli::worker::WorkerArgs;
-use crate::cli::{address, effective, exit, say, systemd};
+use crate::cli::{address, effective, exit, log, say, systemd};
 use crate::http::{Http, HttpAddress, HttpOptions};
 
 /// Serve a pool of warm workers to other programs, until it is stopped.
@@ -293,6 +293,8 @@ impl Serve {
             runtime_directory()?;
         }
         let pool = Pool::start(pool)?;
+        // The keeper is started before any thread.
+        log::behind();
         remuda_engine::raise_descriptor_limit();
         for listener in inherited {
             let address = match listener {

@@ -154,6 +154,10 @@ impl Run {
         let attached = !config.pool.attach.is_empty();
         let at_most_once = config.pool.dispatch.delivery == Delivery::AtMostOnce;
         let pool = Pool::start(config.pool)?;
+        if !progress.is_shown() {
+            // A progress line is drawn at once, and what is said has to stand above it.
+            say::behind();
+        }
         if attached {
             remuda_net::spawn(tell_of_absent(pool.clone(), progress.clone()));
         }

@@ -225,3 +225,58 @@ fn the_shells_streams_are_never_set_non_blocking() {
     let flags = u32::from_str_radix(text.trim().trim_start_matches("flags:").trim(), 8).unwrap();
     assert_eq!(flags & 0o4000, 0, "O_NONBLOCK was left on the shared stdin: {text}");
 }
+
+/// Workers that can't be had, each in its own way.
+const NO_WORKERS: [&[&str]; 4] = [
+    &["-j2", "--", "nosuch-command"],
+    &["-j2", "--stdio", "--", "nosuch-command"],
+    &["-j2", "--", "sh", "-c", "exit 78"],
+    &["-j2", "--attach", "unix:nosuch/socket"],
+];
+
+#[test]
+fn an_input_without_a_job_needs_no_worker() {
+    let dir = folder();
+    for args in NO_WORKERS {
+        // At once, and after the workers were found to be none.
+        map_runs::map_in(dir.path(), args, "").expect(0);
+        let mut run = start(dir.path(), args);
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(run.child.try_wait().unwrap().is_none(), "{args:?}: a job may still come");
+        let (status, stdout, _) = run.end();
+        assert_eq!((status.code(), stdout.as_str()), (Some(0), ""), "{args:?}");
+    }
+    if has("python3") {
+        let args = ["-j2", "--python", "nosuch.py:handle"];
+        map_runs::map_in(dir.path(), &args, "").expect(0);
+        map_runs::map_in(dir.path(), &args, "a\n").expect(255).tells(&["no worker can be started"]);
+    }
+}
+
+#[test]
+fn a_wrong_worker_is_told_of_once_there_is_a_job() {
+    let dir = folder();
+    for args in &NO_WORKERS[..3] {
+        let mut run = start(dir.path(), args);
+        std::thread::sleep(Duration::from_millis(50));
+        run.give("a\n", true);
+        run.hears("remuda: no worker can be started");
+        let (status, ..) = run.end();
+        assert_eq!(status.code(), Some(255), "{args:?}");
+    }
+    if has("script") {
+        // Who types jobs hears of it before the first.
+        let command = format!("{} map -- nosuch-command", map_runs::REMUDA);
+        let mut run = std::process::Command::new("script")
+            .args(["-qec", &command, "/dev/null"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut told = String::new();
+        run.stdout.take().unwrap().read_to_string(&mut told).unwrap();
+        assert!(told.contains("remuda: no worker can be started"), "{told}");
+        drop(run.stdin.take());
+        assert_eq!(run.wait().unwrap().code(), Some(255));
+    }
+}

@@ -61,6 +61,40 @@ fn failures_that_cannot_be_told_are_counted_all_the_same() {
     }
 }
 
+/// What `remuda map -j1 --builtin echo` says on stderr with such streams, and its status.
+fn map_with(streams: &str) -> (String, Option<i32>) {
+    let script = format!("echo a | {REMUDA} map -j1 --builtin echo {streams}");
+    let out = Command::new("sh").args(["-c", &script]).output().unwrap();
+    (String::from_utf8_lossy(&out.stderr).into_owned(), out.status.code())
+}
+
+#[test]
+fn streams_that_were_closed_are_told_of() {
+    let dir = folder();
+    let nowhere = "remuda: stdout was closed, or is /dev/null: results go nowhere";
+    let (told, status) = map_with(">&-");
+    assert!(told.starts_with(nowhere), "{told}");
+    assert_eq!((told.lines().count(), status), (1, Some(0)), "{told}");
+    let (told, _) = map_with("<&-");
+    assert!(told.starts_with("remuda: stdin was closed, or is /dev/null: there are no jobs"));
+    // What was meant is not spoken of.
+    let output = dir.path().join("out");
+    let input = dir.path().join("in");
+    std::fs::write(&input, "a\n").unwrap();
+    for streams in [
+        "> /dev/null",
+        "< /dev/null",
+        &format!(">&- -o {}", output.display()),
+        &format!("<&- -a {}", input.display()),
+    ] {
+        assert_eq!(map_with(streams), (String::new(), Some(0)), "{streams}");
+    }
+    // So does Python open its DEVNULL, and Node what it ignores: that may be no error.
+    let (told, status) = map_with("1<>/dev/null");
+    assert!(told.starts_with(nowhere), "{told}");
+    assert_eq!(status, Some(0));
+}
+
 #[test]
 fn wrong_options_are_no_failed_jobs_even_if_nobody_can_be_told() {
     let dir = folder();

@@ -13,6 +13,7 @@ mod hint;
 mod interpreter;
 mod log;
 mod map;
+pub(crate) mod nowhere;
 pub(crate) mod number;
 mod pool;
 mod rings;

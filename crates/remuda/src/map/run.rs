@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use remuda_engine::{
-    Delivery, Drain, End, Failed, Finished, FinishedJob, LogSink, NewJob, Pool, WorkerKind,
+    Delivery, Drain, End, Failed, Finished, FinishedJob, LogSink, NewJob, Pool, PoolError,
+    WorkerKind,
 };
 use remuda_net::{Config as NetConfig, Either, Either3, Signals, mpsc};
 
@@ -24,7 +25,7 @@ use super::lines::Lines;
 use super::progress::Progress;
 use super::results::Results;
 use super::resume::Plan;
-use crate::cli::{exit, say};
+use crate::cli::{exit, nowhere, say};
 
 /// How many jobs may be on their way: handed in and not written yet.
 const WINDOW_JOBS: u64 = 16 << 10;
@@ -47,6 +48,12 @@ pub(crate) fn run(mut config: MapConfig) -> Result<u8, MapError> {
     let (input, input_name) = open_input(&config)?;
     clash::check(&config, &input, &input_name)?;
     let plan = Plan::make(&config)?;
+    if config.output.is_none() {
+        nowhere::tell_of_stdout();
+    }
+    if is_stdin(&config) {
+        nowhere::tell_of_stdin();
+    }
     if input.is_terminal() {
         say::line("remuda: jobs are read from the terminal, one a line; Ctrl-D ends them");
     }
@@ -74,9 +81,14 @@ pub(crate) fn run(mut config: MapConfig) -> Result<u8, MapError> {
     ended?
 }
 
+/// Whether the jobs come from stdin.
+fn is_stdin(config: &MapConfig) -> bool {
+    config.input.as_ref().is_none_or(|path| path.as_os_str() == "-")
+}
+
 fn open_input(config: &MapConfig) -> Result<(File, std::path::PathBuf), MapError> {
     let (name, opened) = match &config.input {
-        Some(path) if path.as_os_str() != "-" => (path.clone(), File::open(path)),
+        Some(path) if !is_stdin(config) => (path.clone(), File::open(path)),
         _ => ("stdin".into(), io::stdin().as_fd().try_clone_to_owned().map(File::from)),
     };
     let checked = opened.and_then(|file| match file.metadata()?.is_dir() {
@@ -133,6 +145,10 @@ struct Run {
     /// A job that may have run is never run again.
     at_most_once: bool,
     interrupted: bool,
+    /// Why no worker can be had, as long as it isn't known whether one is needed.
+    no_worker: Option<PoolError>,
+    /// Somebody sits there and waits for the first result: a wrong worker is told of at once.
+    is_typed: bool,
     progress_at: Instant,
 }
 
@@ -150,6 +166,7 @@ impl Run {
             max_len: config.pool.max_body_bytes,
             takes_bytes: matches!(config.pool.kind, WorkerKind::Filter { .. }),
         };
+        let is_typed = input.is_terminal();
         let signals = remuda_net::signals(&[SIGINT, SIGTERM])?;
         let attached = !config.pool.attach.is_empty();
         let at_most_once = config.pool.dispatch.delivery == Delivery::AtMostOnce;
@@ -197,6 +214,8 @@ impl Run {
             stop: Stop::No,
             at_most_once,
             interrupted: false,
+            no_worker: None,
+            is_typed,
             progress_at: remuda_net::now(),
         })
     }
@@ -295,17 +314,23 @@ impl Run {
                 false => std::future::pending().await,
             }
         };
-        let jobs = self.pool.finished(&mut self.finished);
+        let failed = self.no_worker.is_some();
+        let (pool, finished) = (&self.pool, &mut self.finished);
+        let jobs = async {
+            match failed {
+                false => pool.finished(finished).await,
+                true => std::future::pending().await,
+            }
+        };
         let others = remuda_net::select(self.signals.recv(), self.results.written());
         match remuda_net::select3(jobs, input, others).await {
-            Either3::First(any) => {
-                if any? {
-                    self.take_finished();
-                } else {
-                    // The pool ended by itself, with all its jobs: nothing more will run.
-                    self.stop = Stop::Now;
-                }
+            Either3::First(Ok(true)) => self.take_finished(),
+            // The pool ended by itself, with all its jobs: nothing more will run.
+            Either3::First(Ok(false)) => self.stop = Stop::Now,
+            Either3::First(Err(error)) if self.may_be_empty() && is_of_a_worker(&error) => {
+                self.no_worker = Some(error);
             }
+            Either3::First(Err(error)) => return Err(error.into()),
             Either3::Second(piece) => self.take_piece(piece)?,
             Either3::Third(Either::First(_signal)) => self.interrupt(),
             Either3::Third(Either::Second(written)) => {
@@ -317,7 +342,17 @@ impl Run {
         Ok(())
     }
 
+    /// Whether the input may turn out to hold no job: then it doesn't matter that none could run.
+    fn may_be_empty(&self) -> bool {
+        self.next == 1 && self.piece.is_empty() && !self.input_ended && !self.is_typed
+    }
+
     fn take_piece(&mut self, piece: Option<Piece>) -> Result<(), MapError> {
+        if matches!(piece, Some(Piece::Lines(_) | Piece::TooLong(_)))
+            && let Some(error) = self.no_worker.take()
+        {
+            return Err(error.into());
+        }
         match piece {
             Some(Piece::Lines(bytes)) => self.piece = bytes,
             Some(Piece::TooLong(bytes)) => {
@@ -435,9 +470,22 @@ impl Run {
         self.pool.drain(Drain { queued: true, within: Some(END_GRACE) });
         let pool = self.pool.clone();
         let finished = &mut self.finished;
-        while pool.finished(finished).await? {}
-        Ok(())
+        loop {
+            match pool.finished(finished).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                // There was no job: a worker is not missed.
+                Err(error) if self.next == 1 && is_of_a_worker(&error) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
+}
+
+/// Whether it is the workers that are no use, and not the pool.
+fn is_of_a_worker(error: &PoolError) -> bool {
+    use PoolError::{Attach, Filter, Hopeless, NoWorker};
+    matches!(error, NoWorker { .. } | Hopeless { .. } | Filter(_) | Attach { .. })
 }
 
 /// True for a job that the end of the run kept from running, or stopped: it is as if it had never

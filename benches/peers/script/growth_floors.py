@@ -17,13 +17,18 @@ def echo(places, kind, in_flight, calls, shown):
                  [*server, *beside("--connections", "N", "--in-flight", shown, "--calls", calls)])
 
 
-def fanout(places, in_flight, calls, shown):
-    """A process that hands lines to children by rings and eventfds."""
-    def server(count):
-        return [places.peer("fanout"), SOCKET, str(count)]
+def fanout(places, children, in_flight, calls, shown, count=None):
+    """A process that hands lines to children by rings and eventfds, at most so many at a time as a pool does.
+    `children`, `in_flight` and `count` (of connections) are functions of what grows; `shown` is the words for the
+    first two, and for the third if it isn't one."""
+    server = [places.peer("fanout"), SOCKET]
+    shown_children, shown_in_flight, *connections = shown
+    load = [*(["--connections", *connections] if connections else []), "--in-flight", shown_in_flight, "--calls", calls]
 
-    return Floor("a bare fan-out by rings", lambda count: measured(places, server(count), calls, in_flight(count)),
-                 [*server("N"), *beside("--in-flight", shown, "--calls", calls)])
+    def point(x):
+        return measured(places, [*server, str(children(x))], calls, in_flight(x), count(x) if count else 1)
+
+    return Floor("a bare fan-out by rings", point, [*server, shown_children, *beside(*load)])
 
 
 def beside(*load):

@@ -84,23 +84,28 @@ def rows(places):
         return command([*QUEUE, "-j", "2", "--", "echo-worker"],
                        ["--connections", "N", "--in-flight", in_flight, "--calls", str(CALLS)])
 
-    def echoes(in_flight, shown):
-        return [growth_floors.echo(places, kind, in_flight, CALLS, shown) for kind in ("bare", "tokio")]
+    def fanout_workers(in_flight, shown):
+        return [growth_floors.fanout(places, lambda count: count, in_flight, CALLS, ("N", shown))]
+
+    def fronts(in_flight, shown):
+        """What has the pool's rings, too, comes first: the aim is judged beside it."""
+        return [growth_floors.fanout(places, lambda _: 2, in_flight, CALLS, ("2", shown, "N"), lambda count: count),
+                *(growth_floors.echo(places, kind, in_flight, CALLS, shown) for kind in ("bare", "tokio"))]
 
     counts, numbers = [1, 2, 4, 8, 16, 32, 64], [1, 2, 4, 10, 30, 100, 300, 1000]
     return [
         Growth("grow-workers-each", f"Workers, {EACH_WORKER} calls in flight for each", "workers", counts,
                workers(lambda count: EACH_WORKER * count), command_workers(f"{EACH_WORKER}N"), why=WORKERS_EACH,
-               floors=[growth_floors.fanout(places, lambda count: EACH_WORKER * count, CALLS, f"{EACH_WORKER}N")]),
+               floors=fanout_workers(lambda count: EACH_WORKER * count, f"{EACH_WORKER}N")),
         Growth("grow-workers", "Workers, 256 calls in flight in all", "workers", counts, workers(lambda count: 256),
                command_workers("256"), why=WORKERS, with_row="grow-workers-each",
-               floors=[growth_floors.fanout(places, lambda count: 256, CALLS, "256")]),
+               floors=fanout_workers(lambda count: 256, "256")),
         Growth("grow-connections-each", f"Connections, {EACH_CONNECTION} calls in flight on each", "connections", numbers,
                connections(lambda count: EACH_CONNECTION * count), command_connections(f"{EACH_CONNECTION}N"),
-               why=CONNECTIONS_EACH, floors=echoes(lambda count: EACH_CONNECTION * count, f"{EACH_CONNECTION}N")),
+               why=CONNECTIONS_EACH, floors=fronts(lambda count: EACH_CONNECTION * count, f"{EACH_CONNECTION}N")),
         Growth("grow-connections", "Connections, 1,000 calls in flight in all", "connections", numbers,
                connections(lambda count: 1000), command_connections("1000"), why=CONNECTIONS, with_row="grow-connections-each",
-               floors=echoes(lambda count: 1000, "1000")),
+               floors=fronts(lambda count: 1000, "1000")),
         Growth("grow-bodies", "Bodies, 64 calls in flight", "bytes", [64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10,
                256 << 10, 1 << 20], bodies,
                command(["-j", "2", "--", "echo-worker"], ["--in-flight", "64", "--bytes", "N", "--calls", f"{CALLS} and fewer"]), bounded=False),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 /// Messages that fit into a ring.
 pub const SLOTS: usize = 64;
-const SLOT_BYTES: usize = 252;
+const SLOT_BYTES: usize = 248;
 
 /// A ring each way.
 #[repr(C)]
@@ -37,29 +37,31 @@ struct OwnLine(AtomicU32);
 #[repr(C, align(64))]
 struct Slot {
     len: u32,
+    /// Whose message it is.
+    of: u32,
     bytes: [u8; SLOT_BYTES],
 }
 
 impl Ring {
     /// Puts a message into a ring that has room.
-    pub fn put(&self, message: &[u8]) {
+    pub fn put(&self, of: u32, message: &[u8]) {
         let tail = self.tail.0.load(Ordering::Relaxed);
         // SAFETY: what is above the tail is the writer's, and the caller knows that there is room.
         let slot = unsafe { &mut *self.slots[tail as usize % SLOTS].get() };
         slot.bytes[..message.len()].copy_from_slice(message);
-        slot.len = message.len() as u32;
+        (slot.len, slot.of) = (message.len() as u32, of);
         self.tail.0.store(tail.wrapping_add(1), Ordering::Release);
     }
 
     /// Takes a message, if there is one.
-    pub fn take(&self, read: impl FnOnce(&[u8])) -> bool {
+    pub fn take(&self, read: impl FnOnce(u32, &[u8])) -> bool {
         let head = self.head.0.load(Ordering::Relaxed);
         if head == self.tail.0.load(Ordering::Acquire) {
             return false;
         }
         // SAFETY: what is between head and tail is the reader's.
         let slot = unsafe { &*self.slots[head as usize % SLOTS].get() };
-        read(&slot.bytes[..slot.len as usize]);
+        read(slot.of, &slot.bytes[..slot.len as usize]);
         self.head.0.store(head.wrapping_add(1), Ordering::Release);
         true
     }
@@ -96,26 +98,31 @@ impl Bell {
         }
     }
 
-    /// Sleeps if there is nothing, until the bell rings or `also` has something.
-    pub fn sleep(&self, nothing: impl Fn() -> bool, also: Option<RawFd>) {
-        self.asleep.0.store(1, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        if nothing() && self.rang(also) {
+    /// Sleeps if there is nothing, until the bell rings.
+    pub fn sleep(&self, nothing: impl Fn() -> bool) {
+        if self.lie_down(nothing) {
             let mut count = 0_u64;
             // SAFETY: eight bytes of this stack.
             unsafe { libc::read(self.fd, (&raw mut count).cast(), 8) };
         }
+        self.get_up();
+    }
+
+    /// Says that this process is about to sleep; false if it must not, as there is something.
+    pub fn lie_down(&self, nothing: impl Fn() -> bool) -> bool {
+        self.asleep.0.store(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        nothing()
+    }
+
+    /// Takes back what `lie_down` said.
+    pub fn get_up(&self) {
         self.asleep.0.store(0, Ordering::Relaxed);
     }
 
-    /// Whether a read of the bell is due, which may be what waits.
-    fn rang(&self, also: Option<RawFd>) -> bool {
-        let Some(also) = also else { return true };
-        let mut fds =
-            [self.fd, also].map(|fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 });
-        // SAFETY: an array of two.
-        unsafe { libc::poll(fds.as_mut_ptr(), 2, -1) };
-        fds[0].revents != 0
+    /// What is readable once it rang.
+    pub fn fd(&self) -> RawFd {
+        self.fd
     }
 }
 

@@ -1,12 +1,14 @@
 //! A connection's state, as the worker's table holds it.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::task::Waker;
 
-use crate::recv_buf::RecvBuf;
+use crate::recv_buf::{RecvBuf, RecvPool};
 use crate::send_queue::SendQueue;
 use crate::sleeper::Sleeper;
+use crate::slots::Key;
 use crate::tls::Tls;
 
 /// Why nothing more will be received on a connection.
@@ -124,8 +126,10 @@ pub(crate) struct Conn {
 /// What the drivers note about a connection.
 #[derive(Default)]
 pub(crate) struct DriverPart {
-    /// mio: there may be something to read. io_uring: a receive is armed.
+    /// mio: there may be something to read.
     pub(crate) recv_ready: bool,
+    /// io_uring: a receive is armed, which brings what arrives by itself.
+    pub(crate) receiving: bool,
     /// mio: it is in the list of those to read. io_uring: of those that wait for a buffer.
     pub(crate) listed: bool,
     /// mio: the end of the stream was announced, so a short read is not the last one.
@@ -186,6 +190,46 @@ impl Conn {
         self.phase == Phase::Open
     }
 
+    /// So many bytes arrived, which are in `recv` or the sink: wakes whoever waits for them.
+    #[inline]
+    pub(crate) fn note_arrived(
+        &mut self,
+        count: usize,
+        pool: &mut RecvPool,
+        wakes: &mut VecDeque<Sleeper>,
+    ) {
+        self.arrived += count as u64;
+        if self.discards {
+            self.recv.consume(self.recv.len(), pool);
+        }
+        if let Some(waiter) = self.recv_waker.take() {
+            self.recv_mark = self.recv.len();
+            wakes.push_back(waiter);
+        }
+    }
+
+    /// The kernel took more bytes: wakes those who waited for that.
+    #[inline]
+    pub(crate) fn note_sent(&mut self, wakes: &mut VecDeque<Sleeper>) {
+        let sent = self.send.sent;
+        let mut index = 0;
+        while index < self.send_waiters.len() {
+            if self.send_waiters[index].0 <= sent {
+                wakes.push_back(self.send_waiters.swap_remove(index).1);
+            } else {
+                index += 1;
+            }
+        }
+    }
+
+    /// Has what is queued be flushed when this turn's tasks have run. `key` names this.
+    #[inline]
+    pub(crate) fn mark_dirty(&mut self, key: Key, dirty: &mut Vec<Key>) {
+        if !std::mem::replace(&mut self.dirty, true) {
+            dirty.push(key);
+        }
+    }
+
     /// Has whoever waits be woken when both halves are over, or at a `cancel`.
     pub(crate) fn note_event_waiter(&mut self, waker: &Waker) {
         let sleeper = Sleeper::of(waker);
@@ -208,7 +252,14 @@ impl Conn {
         self.send_error.is_none() && (self.send.unsent() > 0 || self.discards)
     }
 
+    /// Whether the driver has nothing to decide when more is wanted: it comes by itself.
+    #[inline]
+    pub(crate) fn receives(&self) -> bool {
+        self.driver.receiving && self.recv.is_empty()
+    }
+
     /// Whether the driver should read: somebody waits, or there is room to read ahead.
+    #[inline]
     pub(crate) fn wants_recv(&self, limit: usize) -> bool {
         (self.phase == Phase::Open || self.discards)
             && self.recv_end.is_none()

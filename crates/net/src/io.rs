@@ -39,6 +39,7 @@ impl Io {
     }
 
     /// Gives the kernel what this turn's tasks sent.
+    #[inline]
     pub(crate) fn flush_dirty(&mut self) {
         let several = self.state.dirty.len() > 1;
         let mut at = 0;

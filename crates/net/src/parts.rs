@@ -92,7 +92,8 @@ impl AsyncSendBuilder {
         let copies = self.parts.iter().filter(|part| matches!(part, Part::Copied(_))).count();
         let copied = self.copied.len();
         let checked = runtime::with_io(|state, _| {
-            let end = sendable(state, key, len)?.send.queued;
+            let conn = sendable(&mut state.conns, state.limits, key, len)?;
+            let end = conn.send.queued;
             // Each copied part may need a piece of its own, so that none fails half-way.
             if state.send_pool.has_room_for(copied, copies) {
                 Ok(end)

@@ -41,30 +41,34 @@ impl Waiting {
     }
 
     /// Lends the connection's buffer if `f` has not seen all of it; else notes who waits.
+    #[inline]
     fn begin(&mut self, loan: &mut Loan, waker: &Waker) -> Step {
         let key = self.key;
         let step = runtime::with_io(|state, driver| {
-            let Some(conn) = state.live(key) else { return Step::Done(0) };
+            let Some(conn) = state.conns.live(key) else { return Step::Done(0) };
             if *self.cancels.get_or_insert(conn.cancels) != conn.cancels {
                 return Step::Done(0);
             }
             conn.recv_mark = 0;
             let offer = (conn.arrived, conn.recv_end.is_some());
             if !conn.recv.is_empty() && self.offered != Some(offer) {
-                loan.take(state);
+                loan.take(conn, &mut state.lent);
                 return Step::Parse;
             }
             if conn.recv_end.is_some() {
                 return Step::Done(0);
             }
             park(conn, waker);
-            driver.update_recv(state, key);
+            if !conn.receives() {
+                driver.update_recv(state, key);
+            }
             Step::Wait
         });
         step.unwrap_or(Step::Done(0))
     }
 
     /// Gives the buffer back after a parse.
+    #[inline]
     fn end(&mut self, loan: &mut Loan, parsed: ParseResult, waker: &Waker) -> Poll<usize> {
         let key = self.key;
         let consumed = match parsed {
@@ -75,7 +79,9 @@ impl Waiting {
             loan.settle(consumed, state);
             let Some(conn) = state.live(key) else { return Poll::Ready(consumed) };
             if consumed > 0 {
-                driver.update_recv(state, key);
+                if !conn.receives() {
+                    driver.update_recv(state, key);
+                }
                 return Poll::Ready(consumed);
             }
             conn.recv.thaw();
@@ -114,13 +120,13 @@ impl Loan {
         Self { key, data: RecvBuf::Empty, in_ring: false }
     }
 
-    fn take(&mut self, state: &mut State) {
-        let Some(conn) = state.conns.get_mut(self.key) else { return };
+    #[inline]
+    fn take(&mut self, conn: &mut Conn, lent: &mut Vec<Lent>) {
         self.data = std::mem::take(&mut conn.recv);
         if let RecvBuf::Ring(slice) = &self.data {
             let bytes = slice.as_slice();
             let (start, len, buffer) = (bytes.as_ptr(), bytes.len(), slice.buffer);
-            state.lent.push(Lent { start, len, buffer, forwarded: false });
+            lent.push(Lent { start, len, buffer, forwarded: false });
             self.in_ring = true;
         }
     }
@@ -140,7 +146,7 @@ impl Loan {
         } else {
             data.consume(consumed, &mut state.recv_pool);
         }
-        if matches!(data, RecvBuf::Empty) {
+        if data.is_empty() {
             return;
         }
         match state.conns.get_mut(self.key) {
@@ -151,8 +157,9 @@ impl Loan {
 }
 
 impl Drop for Loan {
+    #[inline]
     fn drop(&mut self) {
-        if self.in_ring || !matches!(self.data, RecvBuf::Empty) {
+        if self.in_ring || !self.data.is_empty() {
             runtime::with_io(|state, _| self.settle(0, state));
         }
     }
@@ -231,11 +238,11 @@ where
 {
     let mut loan = Loan::none(key);
     let lent = runtime::with_io(|state, _| {
-        let lent = state.live(key).is_some_and(|conn| !conn.recv.is_empty());
-        if lent {
-            loan.take(state);
-        }
-        lent
+        let Some(conn) = state.conns.live(key).filter(|conn| !conn.recv.is_empty()) else {
+            return false;
+        };
+        loan.take(conn, &mut state.lent);
+        true
     });
     if lent != Some(true) {
         return None;

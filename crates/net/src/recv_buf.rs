@@ -5,7 +5,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::driver::RingSlice;
 
 /// Received bytes: in memory that grows, in memory that slices of [`Bytes`] share, or in
-/// place, in a buffer of the kernel's ring.
+/// place, in a buffer of the kernel's ring. Without bytes it is `Empty`, but for the moment
+/// between [`growing`](Self::growing) and what is put there.
 #[derive(Default)]
 pub(crate) enum RecvBuf {
     #[default]
@@ -58,10 +59,12 @@ impl RecvBuf {
         self.as_slice().len()
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+        matches!(self, Self::Empty)
     }
 
+    #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
             Self::Empty => &[],
@@ -104,6 +107,7 @@ impl RecvBuf {
     }
 
     /// Drops the first `count` bytes; memory that is empty goes back to the pool.
+    #[inline]
     pub(crate) fn consume(&mut self, count: usize, pool: &mut RecvPool) {
         match self {
             Self::Empty => {}
@@ -111,11 +115,12 @@ impl RecvBuf {
             Self::Frozen(bytes) => bytes.advance(count.min(bytes.len())),
             Self::Ring(slice) => slice.advance(count),
         }
-        if self.is_empty() {
+        if self.as_slice().is_empty() {
             std::mem::take(self).release(pool);
         }
     }
 
+    #[inline]
     pub(crate) fn release(self, pool: &mut RecvPool) {
         match self {
             Self::Growing(buffer) => pool.give(buffer),

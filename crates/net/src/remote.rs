@@ -41,12 +41,14 @@ impl Remote {
     }
 
     /// Says that the runtime's thread is about to sleep; false if there is work for it.
+    #[inline]
     pub(crate) fn fall_asleep(&self) -> bool {
         let (from, to) = (AWAKE, ASLEEP);
         self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
     /// Says that it is awake, and hands the tasks woken meanwhile to `wake`.
+    #[inline]
     pub(crate) fn wake_up(&self, wake: impl FnMut(u64)) {
         if self.state.load(Ordering::Relaxed) == AWAKE {
             return;

@@ -1,8 +1,9 @@
 //! The runtime of a thread: its turn, and the way in for everything that runs on it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -40,29 +41,30 @@ pub(crate) struct Core {
 }
 
 thread_local! {
-    static CURRENT: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
+    /// This thread's runtime, which [`Entered`] holds. A bare pointer: it is asked for several
+    /// times a message, and needs neither a borrow nor a destructor of the thread's.
+    static CURRENT: Cell<Option<NonNull<Core>>> = const { Cell::new(None) };
 }
 
 /// Puts a task in line if this is the thread of the runtime that `remote` belongs to.
 pub(crate) fn wake_here(remote: &Arc<Remote>, id: u64) -> bool {
-    let woken = CURRENT.try_with(|current| {
-        let Ok(current) = current.try_borrow() else { return false };
-        let Some(core) = current.as_ref().filter(|core| Arc::ptr_eq(&core.remote, remote)) else {
-            return false;
-        };
-        core.tasks.wake(id);
-        true
+    let woken = with(|core| {
+        let here = Arc::ptr_eq(&core.remote, remote);
+        if here {
+            core.tasks.wake(id);
+        }
+        here
     });
-    woken.unwrap_or(false)
+    woken == Some(true)
 }
 
 /// Runs `f` with this thread's runtime, if there is one.
+#[inline]
 pub(crate) fn with<R>(f: impl FnOnce(&Core) -> R) -> Option<R> {
-    let called = CURRENT.try_with(|current| {
-        let current = current.try_borrow().ok()?;
-        current.as_ref().map(|core| f(core))
-    });
-    called.ok().flatten()
+    // SAFETY: `Entered` holds the core for as long as the pointer is here. It belongs to a
+    // `run_local` of this thread; whatever calls this is called by that, so that `f` is over
+    // before it is.
+    CURRENT.get().map(|core| f(unsafe { core.as_ref() }))
 }
 
 /// As [`with`], for what can't go on without a runtime.
@@ -75,6 +77,7 @@ pub(crate) fn must<R>(f: impl FnOnce(&Core) -> R) -> R {
 }
 
 /// Runs `f` with the connections and the driver. What it wakes is woken afterwards.
+#[inline]
 pub(crate) fn with_io<R>(f: impl FnOnce(&mut State, &mut Driver) -> R) -> Option<R> {
     with(|core| {
         let (result, wakes) = {
@@ -102,18 +105,14 @@ struct Entered(Rc<Core>);
 
 impl Entered {
     fn new(core: Core) -> Result<Self> {
+        if CURRENT.get().is_some() {
+            return Err(NetError::Io {
+                what: "starting a runtime",
+                source: std::io::Error::other("this thread runs one already"),
+            });
+        }
         let core = Rc::new(core);
-        CURRENT.with(|current| {
-            let mut current = current.borrow_mut();
-            if current.is_some() {
-                return Err(NetError::Io {
-                    what: "starting a runtime",
-                    source: std::io::Error::other("this thread runs one already"),
-                });
-            }
-            *current = Some(Rc::clone(&core));
-            Ok(())
-        })?;
+        CURRENT.set(Some(NonNull::from(&*core)));
         Ok(Self(core))
     }
 }
@@ -123,8 +122,8 @@ impl Drop for Entered {
         // Futures may use the runtime while they are dropped, so it is still there.
         self.0.tasks.end();
         self.0.drain();
-        let core = CURRENT.with(|current| current.borrow_mut().take());
-        drop(core);
+        // What the core still owns finds no runtime as it is dropped.
+        CURRENT.set(None);
     }
 }
 
@@ -236,7 +235,7 @@ impl Core {
 
     fn flush(&self) {
         let wakes = {
-            let mut io = self.io.borrow_mut();
+            let io = &mut *self.io.borrow_mut();
             io.flush_dirty();
             !io.state.wakes.is_empty()
         };
@@ -262,15 +261,17 @@ impl Core {
             if timers.next_deadline().is_some() {
                 timers.fire(self.clock.now(), &mut io.state.wakes);
             }
-            io.take_due();
+            if io.state.has_chores() {
+                io.take_due();
+            }
             let other = self.line_up(&mut io.state);
-            (std::mem::take(&mut io.state.accepted), other)
+            (!io.state.accepted.is_empty(), other)
         };
         if let Some(waker) = other {
             self.wake_others(waker);
         }
-        if !accepted.is_empty() {
-            self.start_accepted(accepted);
+        if accepted {
+            self.start_accepted();
         }
         Ok(())
     }
@@ -290,8 +291,10 @@ impl Core {
         if io.driver_has_work() || self.tasks.any_ready() {
             return Ok(Until::Now);
         }
-        let timer = self.timers.borrow().next_deadline();
-        let deadline = sooner(sooner(timer, io.state.next_deadline()), until);
+        let mut deadline = sooner(self.timers.borrow().next_deadline(), until);
+        if io.state.has_chores() {
+            deadline = sooner(deadline, io.state.next_deadline());
+        }
         let found = self.spin.pays(&self.clock) && self.watch(io, deadline)?;
         if found || !self.remote.fall_asleep() || !self.sources.park(&mut io.state.wakes) {
             return Ok(Until::Now);
@@ -311,7 +314,9 @@ impl Core {
         &self.sources
     }
 
-    fn start_accepted(&self, mut accepted: Vec<(crate::slots::Key, crate::slots::Key)>) {
+    #[cold]
+    fn start_accepted(&self) {
+        let mut accepted = std::mem::take(&mut self.io.borrow_mut().state.accepted);
         for (listener, conn) in accepted.drain(..) {
             let start = self.io.borrow().on_accept(listener);
             let Some((on_accept, task_ends_with_conn)) = start else {
@@ -333,6 +338,7 @@ impl Core {
 
     /// Puts the tasks of this thread in line that were noted to be woken. Returns the first of
     /// the others: their wakers may run any code, so they are for when nothing is borrowed.
+    #[inline]
     fn line_up(&self, state: &mut State) -> Option<Waker> {
         while let Some(sleeper) = state.wakes.pop_front() {
             match sleeper {
@@ -349,6 +355,7 @@ impl Core {
         self.wake_noted();
     }
 
+    #[cold]
     fn wake_noted(&self) {
         while let Some(waker) = self.next_other() {
             waker.wake();

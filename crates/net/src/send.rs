@@ -8,18 +8,24 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use crate::conn::{Conn, Splicing};
-use crate::driver::RingSlice;
+use crate::driver::{DIRECT_BYTES, Driver, RingSlice};
 use crate::error::{NetError, Result};
 use crate::runtime;
 use crate::send_queue::Chunk;
 use crate::sleeper::Sleeper;
-use crate::slots::Key;
-use crate::state::{Lent, State};
+use crate::slots::{Key, Slots};
+use crate::state::{Lent, Limits, State};
 
 /// The connection, if it can take `len` bytes more for sending.
-pub(crate) fn sendable(state: &mut State, key: Key, len: usize) -> Result<&mut Conn> {
-    let limit = state.limits.send;
-    let Some(conn) = state.live(key) else { return Err(NetError::Closed) };
+#[inline]
+pub(crate) fn sendable(
+    conns: &mut Slots<Conn>,
+    limits: Limits,
+    key: Key,
+    len: usize,
+) -> Result<&mut Conn> {
+    let limit = limits.send;
+    let Some(conn) = conns.live(key) else { return Err(NetError::Closed) };
     if let Some(kind) = conn.send_error {
         return Err(NetError::PeerGone(kind));
     }
@@ -39,43 +45,51 @@ pub(crate) fn sendable(state: &mut State, key: Key, len: usize) -> Result<&mut C
 /// Accepts a copy; returns how far the stream will be when it has gone out.
 pub(crate) fn copied(key: Key, data: &[u8]) -> Result<u64> {
     let accepted = runtime::with_io(|state, driver| {
-        let conn = sendable(state, key, data.len())?;
-        let (encrypts, fits) = (conn.tls.is_some(), conn.send.fits_in_last(data.len()));
-        if !fits && !state.send_pool.has_room(data.len()) {
-            return Err(state.send_pool.exhausted());
+        let conn = sendable(&mut state.conns, state.limits, key, data.len())?;
+        if data.len() >= DIRECT_BYTES || conn.tls.is_some() {
+            return long_or_encrypted(state, driver, key, data);
         }
-        if encrypts {
-            state.with_tls(key, |tls, queue| tls.send(data, queue)).unwrap_or(Ok(()))?;
-            return state.conns.get(key).map(|conn| conn.send.queued).ok_or(NetError::Closed);
-        }
-        let gone = driver.send_directly(state, key, data);
-        let Some(conn) = state.conns.get_mut(key) else { return Err(NetError::Closed) };
-        // There is room for it: that was looked at before anything was sent.
-        conn.send.push_copied(&data[gone..], &mut state.send_pool)?;
-        let end = conn.send.queued;
-        if conn.send.has_chunks() {
-            state.mark_dirty(key);
-        }
-        Ok(end)
+        conn.send.push_copied(data, &mut state.send_pool)?;
+        conn.mark_dirty(key, &mut state.dirty);
+        Ok(conn.send.queued)
     });
     let Some(accepted) = accepted else { return Err(NetError::NoRuntime) };
     accepted
 }
 
+/// The part of [`copied`] for what is not just put in the queue.
+fn long_or_encrypted(state: &mut State, driver: &mut Driver, key: Key, data: &[u8]) -> Result<u64> {
+    let Some(conn) = state.conns.get_mut(key) else { return Err(NetError::Closed) };
+    if !conn.send.fits_in_last(data.len()) && !state.send_pool.has_room(data.len()) {
+        return Err(state.send_pool.exhausted());
+    }
+    if conn.tls.is_some() {
+        state.with_tls(key, |tls, queue| tls.send(data, queue)).unwrap_or(Ok(()))?;
+        return state.conns.get(key).map(|conn| conn.send.queued).ok_or(NetError::Closed);
+    }
+    let gone = driver.send_directly(state, key, data);
+    let Some(conn) = state.conns.get_mut(key) else { return Err(NetError::Closed) };
+    // There is room for it: that was looked at before anything was sent.
+    conn.send.push_copied(&data[gone..], &mut state.send_pool)?;
+    if conn.send.has_chunks() {
+        conn.mark_dirty(key, &mut state.dirty);
+    }
+    Ok(conn.send.queued)
+}
+
 /// Accepts shared memory; returns as [`copied`].
 pub(crate) fn shared(key: Key, data: Bytes) -> Result<u64> {
     let accepted = runtime::with_io(|state, _| {
-        if sendable(state, key, data.len())?.tls.is_some() {
+        let conn = sendable(&mut state.conns, state.limits, key, data.len())?;
+        if conn.tls.is_some() {
             state.with_tls(key, |tls, queue| tls.send(&data, queue)).unwrap_or(Ok(()))?;
             return state.conns.get(key).map(|conn| conn.send.queued).ok_or(NetError::Closed);
         }
-        let Some(conn) = state.conns.get_mut(key) else { return Err(NetError::Closed) };
         if !data.is_empty() {
             conn.send.push(Chunk::Shared(data));
         }
-        let end = conn.send.queued;
-        state.mark_dirty(key);
-        Ok(end)
+        conn.mark_dirty(key, &mut state.dirty);
+        Ok(conn.send.queued)
     });
     let Some(accepted) = accepted else { return Err(NetError::NoRuntime) };
     accepted
@@ -84,14 +98,13 @@ pub(crate) fn shared(key: Key, data: Bytes) -> Result<u64> {
 /// Accepts a part of the ring buffer that a closure has before it, or copies.
 pub(crate) fn forwarded(key: Key, data: &[u8]) -> Result<u64> {
     let accepted = runtime::with_io(|state, driver| {
-        if sendable(state, key, data.len())?.tls.is_some() {
-            return Ok(None);
-        }
+        let plenty = driver.can_spare_buffer(state);
+        let conn = sendable(&mut state.conns, state.limits, key, data.len())?;
         let inside = |lent: &&mut Lent| {
             let end = lent.start.wrapping_add(lent.len);
             !lent.forwarded && data.as_ptr() >= lent.start && data.as_ptr_range().end <= end
         };
-        if data.is_empty() || !driver.can_spare_buffer(state) {
+        if data.is_empty() || !plenty || conn.tls.is_some() {
             return Ok(None);
         }
         let Some(lent) = state.lent.iter_mut().rev().find(inside) else { return Ok(None) };
@@ -99,11 +112,9 @@ pub(crate) fn forwarded(key: Key, data: &[u8]) -> Result<u64> {
         // SAFETY: `data` is inside the lent buffer's initialized bytes. As `forwarded` is set,
         // the loan doesn't hand the buffer back: this slice alone does, when it was sent.
         let slice = unsafe { RingSlice::new(data.as_ptr(), data.len(), lent.buffer) };
-        let Some(conn) = state.conns.get_mut(key) else { return Err(NetError::Closed) };
         conn.send.push(Chunk::Ring(slice));
-        let end = conn.send.queued;
-        state.mark_dirty(key);
-        Ok(Some(end))
+        conn.mark_dirty(key, &mut state.dirty);
+        Ok(Some(conn.send.queued))
     });
     let Some(accepted) = accepted else { return Err(NetError::NoRuntime) };
     match accepted? {

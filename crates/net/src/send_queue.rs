@@ -77,6 +77,7 @@ pub(crate) enum Chunk {
 }
 
 impl Chunk {
+    #[inline]
     pub(crate) fn as_slice(&self) -> &[u8] {
         match self {
             Self::Copied(memory) => memory,
@@ -85,6 +86,7 @@ impl Chunk {
         }
     }
 
+    #[inline]
     pub(crate) fn release(self, pool: &mut SendPool, recv_pool: &mut RecvPool) {
         match self {
             Self::Copied(memory) => pool.give(memory),
@@ -128,6 +130,7 @@ impl SendQueue {
     }
 
     /// What is unsent, if that is one piece, as it mostly is.
+    #[inline]
     pub(crate) fn only_piece(&self) -> Option<&[u8]> {
         let first = self.chunks.front().filter(|_| self.chunks.len() == 1)?;
         first.as_slice().get(self.offset..)
@@ -213,6 +216,7 @@ impl SendQueue {
     }
 
     /// The kernel took `count` bytes of the pieces that are here.
+    #[inline]
     pub(crate) fn advance(&mut self, count: usize, pool: &mut SendPool, recv: &mut RecvPool) {
         self.sent += count as u64;
         self.offset += count;

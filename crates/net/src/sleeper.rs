@@ -53,6 +53,7 @@ impl Drop for Polling<'_> {
 
 impl Sleeper {
     /// Whom this waker wakes.
+    #[inline]
     pub(crate) fn of(waker: &Waker) -> Self {
         let polled = POLLED.get();
         if polled.data == waker.data() && ptr::eq(polled.vtable, waker.vtable()) {

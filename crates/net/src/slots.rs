@@ -59,11 +59,13 @@ impl<T> Slots<T> {
         key
     }
 
+    #[inline]
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
         let place = self.places.get(key.index as usize)?;
         if place.serial == key.serial { place.value.as_ref() } else { None }
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let place = self.places.get_mut(key.index as usize)?;
         if place.serial == key.serial { place.value.as_mut() } else { None }
@@ -82,6 +84,7 @@ impl<T> Slots<T> {
     }
 
     /// The key of the entry in a place.
+    #[inline]
     pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
         let place = self.places.get(index as usize).filter(|place| place.value.is_some())?;
         Some(Key { index, serial: place.serial })

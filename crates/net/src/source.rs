@@ -63,6 +63,7 @@ impl Sources {
     }
 
     /// Wakes the tasks whose source is ready.
+    #[inline]
     pub(crate) fn wake_ready(&self, wakes: &mut VecDeque<Sleeper>) {
         self.keep_active(|entry| {
             let ready = entry.source.is_ready();
@@ -76,6 +77,7 @@ impl Sources {
 
     /// Parks what is looked at. Returns false if something came meanwhile: its task is in
     /// `wakes` then, and the thread must not sleep.
+    #[inline]
     pub(crate) fn park(&self, wakes: &mut VecDeque<Sleeper>) -> bool {
         let mut quiet = true;
         self.keep_active(|entry| {
@@ -104,6 +106,7 @@ impl Sources {
         }
     }
 
+    #[inline]
     fn keep_active(&self, mut keep: impl FnMut(&mut Entry) -> bool) {
         let mut active = self.active.borrow_mut();
         if !active.is_empty() {

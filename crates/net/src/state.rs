@@ -128,8 +128,9 @@ impl State {
     }
 
     /// The connection, unless its owner closed it.
+    #[inline]
     pub(crate) fn live(&mut self, key: Key) -> Option<&mut Conn> {
-        self.conns.get_mut(key).filter(|conn| conn.phase != Phase::Closing)
+        self.conns.live(key)
     }
 
     /// A watched descriptor is ready.
@@ -146,15 +147,8 @@ impl State {
 
     /// Bytes arrived that a driver put in the connection's memory.
     pub(crate) fn arrived(&mut self, key: Key, count: usize) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        conn.arrived += count as u64;
-        if conn.discards {
-            let len = conn.recv.len();
-            conn.recv.consume(len, &mut self.recv_pool);
-        }
-        if let Some(waker) = conn.recv_waker.take() {
-            conn.recv_mark = conn.recv.len();
-            self.wakes.push_back(waker);
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.note_arrived(count, &mut self.recv_pool, &mut self.wakes);
         }
     }
 
@@ -179,13 +173,13 @@ impl State {
         }
         if slice.as_slice().is_empty() {
             self.recv_pool.returned.push(slice);
-        } else if matches!(conn.recv, RecvBuf::Empty) && plenty {
+        } else if conn.recv.is_empty() && plenty {
             conn.recv = RecvBuf::Ring(slice);
         } else {
             conn.recv.append(slice.as_slice(), &mut self.recv_pool);
             self.recv_pool.returned.push(slice);
         }
-        self.arrived(key, count);
+        conn.note_arrived(count, &mut self.recv_pool, &mut self.wakes);
     }
 
     /// Nothing more will be received.
@@ -215,20 +209,10 @@ impl State {
         self.wakes.extend(conn.event_wakers.drain(..));
     }
 
-    /// The kernel took `count` bytes more: tells those who waited for that.
+    /// The kernel took more bytes: tells those who waited for that.
     pub(crate) fn sent_further(&mut self, key: Key) {
-        let Some(conn) = self.conns.get_mut(key).filter(|conn| !conn.send_waiters.is_empty())
-        else {
-            return;
-        };
-        let sent = conn.send.sent;
-        let mut index = 0;
-        while index < conn.send_waiters.len() {
-            if conn.send_waiters[index].0 <= sent {
-                self.wakes.push_back(conn.send_waiters.swap_remove(index).1);
-            } else {
-                index += 1;
-            }
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.note_sent(&mut self.wakes);
         }
     }
 
@@ -243,10 +227,8 @@ impl State {
 
     /// Puts the connection in the list of those to flush when this turn's tasks have run.
     pub(crate) fn mark_dirty(&mut self, key: Key) {
-        if let Some(conn) = self.conns.get_mut(key)
-            && !std::mem::replace(&mut conn.dirty, true)
-        {
-            self.dirty.push(key);
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.mark_dirty(key, &mut self.dirty);
         }
     }
 
@@ -293,6 +275,12 @@ impl State {
         None
     }
 
+    /// Whether the state itself has something to do, or will have.
+    #[inline]
+    pub(crate) fn has_chores(&self) -> bool {
+        !self.lingering.is_empty() || self.accept_again.is_some() || !self.ended.is_empty()
+    }
+
     /// The earliest time at which the state itself needs a turn.
     pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
         while let Some(&(_, key)) = self.lingering.front() {
@@ -327,5 +315,13 @@ impl State {
             return None;
         }
         Some(self.conns.insert(conn))
+    }
+}
+
+impl Slots<Conn> {
+    /// The connection, unless its owner closed it.
+    #[inline]
+    pub(crate) fn live(&mut self, key: Key) -> Option<&mut Conn> {
+        self.get_mut(key).filter(|conn| conn.phase != Phase::Closing)
     }
 }

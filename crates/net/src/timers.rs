@@ -9,26 +9,27 @@ use crate::sleeper::Sleeper;
 use crate::slots::{Key, Slots};
 
 struct Timer {
-    deadline: Instant,
     sleeper: Sleeper,
+    /// Where it is in the heap.
     place: usize,
 }
 
 #[derive(Default)]
 pub(crate) struct Timers {
     slots: Slots<Timer>,
-    heap: Vec<Key>,
+    heap: Vec<(Instant, Key)>,
 }
 
 impl Timers {
+    #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.heap.first().map(|key| self.deadline(*key))
+        self.heap.first().map(|(deadline, _)| *deadline)
     }
 
     pub(crate) fn insert(&mut self, deadline: Instant, sleeper: Sleeper) -> Key {
         let place = self.heap.len();
-        let key = self.slots.insert(Timer { deadline, sleeper, place });
-        self.heap.push(key);
+        let key = self.slots.insert(Timer { sleeper, place });
+        self.heap.push((deadline, key));
         self.rise(place);
         key
     }
@@ -52,21 +53,16 @@ impl Timers {
 
     /// Moves who waits for a timer that is due to `due`.
     pub(crate) fn fire(&mut self, now: Instant, due: &mut VecDeque<Sleeper>) {
-        while let Some(&key) = self.heap.first() {
-            if self.deadline(key) > now {
+        while let Some(&(deadline, key)) = self.heap.first() {
+            if deadline > now {
                 break;
             }
             due.extend(self.remove(key));
         }
     }
 
-    fn deadline(&self, key: Key) -> Instant {
-        // A key in the heap is a key of the table; were it not, its timer would be due.
-        self.slots.get(key).map_or_else(Instant::now, |timer| timer.deadline)
-    }
-
     fn settle(&mut self, place: usize) {
-        let key = self.heap[place];
+        let (_, key) = self.heap[place];
         if let Some(timer) = self.slots.get_mut(key) {
             timer.place = place;
         }
@@ -79,7 +75,7 @@ impl Timers {
     }
 
     fn before(&self, a: usize, b: usize) -> bool {
-        self.deadline(self.heap[a]) < self.deadline(self.heap[b])
+        self.heap[a].0 < self.heap[b].0
     }
 
     fn rise(&mut self, mut place: usize) {

@@ -6,6 +6,8 @@ mod mio;
 mod ring_slice;
 mod uring;
 
+pub(crate) use direct::DIRECT_BYTES;
+
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -82,6 +84,7 @@ impl Driver {
     }
 
     /// Whether the connection wants to be read may have changed.
+    #[inline]
     pub(crate) fn update_recv(&mut self, state: &mut State, key: Key) {
         each!(self, driver => driver.update_recv(state, key));
     }
@@ -105,7 +108,8 @@ impl Driver {
         }
     }
 
-    /// Has the kernel take a large `data` at once, as far as it does; returns how far.
+    /// Has the kernel take a `data` of at least [`DIRECT_BYTES`] at once, as far as it does;
+    /// returns how far.
     pub(crate) fn send_directly(&mut self, state: &mut State, key: Key, data: &[u8]) -> usize {
         direct::send(state, key, data)
     }
@@ -154,6 +158,7 @@ impl Driver {
     }
 
     /// Whether there is work that doesn't come from the kernel.
+    #[inline]
     pub(crate) fn has_work(&self) -> bool {
         each!(self, driver => driver.has_work())
     }

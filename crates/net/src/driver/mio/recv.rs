@@ -120,9 +120,8 @@ fn read(conn: &mut Conn, pool: &mut RecvPool) -> Outcome {
             let result = into_memory(&conn.fd, memory);
             // SAFETY: the kernel initialized that many bytes from where the buffer ended.
             unsafe { buffer.advance_mut(*result.as_ref().unwrap_or(&0)) };
-            if conn.recv.is_empty() {
-                conn.recv.consume(0, pool);
-            }
+            // Nothing came perhaps: then the memory goes back.
+            conn.recv.consume(0, pool);
             (result, room)
         }
     };

@@ -20,7 +20,9 @@ impl MioDriver {
         if conn.phase == Phase::Connecting || conn.driver.send_blocked {
             return;
         }
-        let written = match direct::write_all(state, key) {
+        let written = direct::write_all(conn, &mut state.send_pool, &mut state.recv_pool);
+        conn.note_sent(&mut state.wakes);
+        let written = match written {
             Ok(true) => Ok(()),
             Ok(false) => self.wait_writable(state, key),
             Err(errno) => Err(errno),

@@ -93,6 +93,7 @@ impl Buffers {
     }
 
     /// The bytes that a completion brought. The buffer is ours until it is given back.
+    #[inline]
     pub(super) fn taken(&mut self, buffer: u16, len: usize) -> RingSlice {
         debug_assert!(buffer < self.count && len <= self.size as usize);
         self.provided = self.provided.saturating_sub(1);
@@ -103,6 +104,7 @@ impl Buffers {
     }
 
     /// Hands buffers back to the kernel, as many as it may have.
+    #[inline]
     pub(super) fn give_back(&mut self, slices: &mut Vec<RingSlice>) {
         let before = self.tail;
         while let Some(slice) = slices.pop() {

@@ -51,7 +51,7 @@ pub(crate) struct UringDriver {
     starved: Vec<Key>,
     /// Pieces that have gone, on their way back to the pools.
     done: Vec<crate::send_queue::Chunk>,
-    /// Completions that are being looked at: its memory serves again.
+    /// Completions of a turn with silent sends: its memory serves again.
     taken: Vec<cqueue::Entry>,
     timer: Timer,
     wake: i32,
@@ -136,7 +136,7 @@ impl UringDriver {
         let Some(conn) = state.conns.get_mut(key) else { return };
         let (stays, reads) = (!abandon && conn.must_stay(), !abandon && conn.discards);
         let part = &mut conn.driver;
-        if !reads && part.recv_ready && !std::mem::replace(&mut part.recv_stopping, true) {
+        if !reads && part.receiving && !std::mem::replace(&mut part.recv_stopping, true) {
             self.cancel(Kind::Recv, key);
         }
         if stays {
@@ -228,7 +228,7 @@ impl UringDriver {
 
     /// Whether no operation is on the connection that reads or writes.
     pub(crate) fn is_quiet(&self, state: &State, key: Key) -> bool {
-        let quiet = |conn: &Conn| !conn.driver.recv_ready && !conn.driver.send_blocked;
+        let quiet = |conn: &Conn| !conn.driver.receiving && !conn.driver.send_blocked;
         state.conns.get(key).is_none_or(quiet)
     }
 
@@ -252,13 +252,20 @@ impl UringDriver {
     }
 
     /// What a turn has to say to the kernel besides its tasks' operations.
+    #[inline]
     fn prepare(&mut self, state: &mut State) {
-        if !std::mem::replace(&mut self.wake_armed, true) {
-            let none = Key { index: 0, serial: 0 };
-            let poll = opcode::PollAdd::new(Fd(self.wake), libc::POLLIN as u32);
-            self.push(Kind::Wake, none, poll.multi(true).build());
+        if !self.wake_armed {
+            self.arm_wake();
         }
         self.refill(state);
+    }
+
+    #[cold]
+    fn arm_wake(&mut self) {
+        self.wake_armed = true;
+        let none = Key { index: 0, serial: 0 };
+        let poll = opcode::PollAdd::new(Fd(self.wake), libc::POLLIN as u32);
+        self.push(Kind::Wake, none, poll.multi(true).build());
     }
 
     pub(crate) fn submit(&mut self, state: &mut State) -> Result<()> {
@@ -278,7 +285,22 @@ impl UringDriver {
         self.prepare(state);
         let wait = self.bounded(state, until);
         self.ring.enter(wait)?;
-        let certain = !self.silent.is_empty() && self.ring.is_settled();
+        if !self.silent.is_empty() {
+            self.complete_with_silent(state);
+            return Ok(());
+        }
+        // Those that come meanwhile, of entering for want of room, are for the next turn.
+        let count = self.ring.completions().len();
+        for _ in 0..count {
+            let Some(completion) = self.ring.next_completion() else { break };
+            self.complete(state, &completion);
+        }
+        Ok(())
+    }
+
+    /// Looks at all completions, of which those of silent sends come first.
+    fn complete_with_silent(&mut self, state: &mut State) {
+        let certain = self.ring.is_settled();
         let mut taken = std::mem::take(&mut self.taken);
         taken.extend(self.ring.completions());
         if certain {
@@ -289,7 +311,6 @@ impl UringDriver {
             self.complete(state, &completion);
         }
         self.taken = taken;
-        Ok(())
     }
 
     /// The wait that ends by then.
@@ -315,6 +336,7 @@ impl UringDriver {
         }
     }
 
+    #[inline]
     fn complete(&mut self, state: &mut State, completion: &cqueue::Entry) {
         let (kind, index, serial) = name::unpack(completion.user_data());
         let (result, flags) = (completion.result(), completion.flags());
@@ -333,8 +355,10 @@ impl UringDriver {
             }
             Kind::Recv => {
                 let buffer = cqueue::buffer_select(flags);
-                let key = conn();
-                self.received(state, key, result, buffer, more);
+                match conn() {
+                    Some(key) => self.received(state, key, result, buffer, more),
+                    None => self.received_late(state, buffer, more),
+                }
             }
             Kind::Silent => self.told(state, completion),
             Kind::HangUp => {

@@ -21,7 +21,7 @@ impl UringDriver {
         let limit = state.limits.recv;
         let Some(conn) = state.conns.get_mut(key) else { return };
         let wants = conn.wants_recv(limit);
-        if wants != conn.driver.recv_ready {
+        if wants != conn.driver.receiving {
             self.change_recv(state, key, wants);
         }
     }
@@ -31,7 +31,7 @@ impl UringDriver {
         let Some(conn) = state.conns.get_mut(key) else { return };
         let part = &mut conn.driver;
         if wants && !part.listed {
-            part.recv_ready = true;
+            part.receiving = true;
             part.in_flight += 1;
             self.receiving += 1;
             let entry = opcode::RecvMulti::new(Fd(conn.fd.as_raw_fd()), GROUP).build();
@@ -63,26 +63,22 @@ impl UringDriver {
     pub(super) fn received(
         &mut self,
         state: &mut State,
-        key: Option<Key>,
+        key: Key,
         result: i32,
         buffer: Option<u16>,
         more: bool,
     ) {
-        let plenty = self.can_spare_buffer(state);
-        let len = usize::try_from(result).unwrap_or(0);
-        let slice = buffer.map(|buffer| self.buffers.taken(buffer, len));
+        if let Some(buffer) = buffer {
+            let plenty = self.can_spare_buffer(state);
+            let len = usize::try_from(result).unwrap_or(0);
+            let slice = self.buffers.taken(buffer, len);
+            match len {
+                0 => state.recv_pool.returned.push(slice),
+                _ => state.arrived_in_ring(key, slice, plenty),
+            }
+        }
         if !more {
             self.receiving = self.receiving.saturating_sub(1);
-        }
-        let Some(key) = key else {
-            state.recv_pool.returned.extend(slice);
-            return;
-        };
-        match slice {
-            Some(slice) if len > 0 => state.arrived_in_ring(key, slice, plenty),
-            slice => state.recv_pool.returned.extend(slice),
-        }
-        if !more {
             self.receive_is_over(state, key, result);
             if !self.over(state, key) {
                 return;
@@ -92,10 +88,21 @@ impl UringDriver {
         self.update_recv(state, key);
     }
 
+    /// A receive's completion, of a connection that is gone.
+    #[cold]
+    pub(super) fn received_late(&mut self, state: &mut State, buffer: Option<u16>, more: bool) {
+        let slice = buffer.map(|buffer| self.buffers.taken(buffer, 0));
+        state.recv_pool.returned.extend(slice);
+        if !more {
+            self.receiving = self.receiving.saturating_sub(1);
+        }
+    }
+
     /// The multishot operation has ended; why, decides what comes next.
+    #[cold]
     fn receive_is_over(&mut self, state: &mut State, key: Key, result: i32) {
         let Some(conn) = state.conns.get_mut(key) else { return };
-        conn.driver.recv_ready = false;
+        conn.driver.receiving = false;
         conn.driver.recv_stopping = false;
         if conn.splicing == Splicing::Draining {
             state.wakes.extend(conn.recv_waker.take());

@@ -45,6 +45,7 @@ impl Ring {
         unsafe { self.uring.submission().push(entry) }.is_ok()
     }
 
+    #[cold]
     fn push_backlog(&mut self) {
         while let Some(entry) = self.backlog.pop_front() {
             if !self.try_push(&entry) {
@@ -65,8 +66,11 @@ impl Ring {
     }
 
     /// Submits, and waits for a completion.
+    #[inline]
     pub(super) fn enter(&mut self, wait: Wait) -> Result<()> {
-        self.push_backlog();
+        if !self.backlog.is_empty() {
+            self.push_backlog();
+        }
         let wait = match wait {
             // What is there already is looked at first, and no entry stays behind for a wait.
             _ if !self.backlog.is_empty() || !self.uring.completion().is_empty() => Wait::No,
@@ -100,8 +104,14 @@ impl Ring {
         self.entrance.close(&self.uring);
     }
 
+    #[inline]
+    pub(super) fn next_completion(&mut self) -> Option<cqueue::Entry> {
+        self.uring.completion().next()
+    }
+
     /// Takes the completions that are there by now.
-    pub(super) fn completions(&mut self) -> impl Iterator<Item = cqueue::Entry> {
+    #[inline]
+    pub(super) fn completions(&mut self) -> impl ExactSizeIterator<Item = cqueue::Entry> {
         self.uring.completion()
     }
 }

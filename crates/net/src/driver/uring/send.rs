@@ -27,14 +27,15 @@ impl UringDriver {
         if conn.phase == Phase::Connecting || conn.driver.send_blocked {
             return;
         }
-        if conn.send.has_chunks() && conn.send_error.is_none() {
-            match direct::write_all(state, key) {
-                Ok(_) => {}
-                Err(errno) => state.send_failed(key, io::Error::from(errno).kind()),
-            }
+        if conn.send_error.is_some() {
+            return;
         }
-        let Some(conn) = state.conns.get_mut(key) else { return };
-        if conn.send.has_chunks() && conn.send_error.is_none() {
+        let written = direct::write_all(conn, &mut state.send_pool, &mut state.recv_pool);
+        conn.note_sent(&mut state.wakes);
+        if let Err(errno) = written {
+            return state.send_failed(key, io::Error::from(errno).kind());
+        }
+        if conn.send.has_chunks() {
             // The socket is full: the kernel goes on with the rest as it empties.
             let mut send = self.in_flight.spare();
             send.offset = conn.send.take_front(PIECES_PER_SEND, &mut send.chunks);

@@ -53,11 +53,10 @@ impl Wake for TaskWaker {
 }
 
 struct Task {
-    /// `None` while it is being polled; so is its waker. The main task has neither: it is
-    /// `run_local`'s.
-    future: Option<LocalFuture>,
+    /// What is polled, and with which waker: `None` while that happens, and of the main task,
+    /// which is `run_local`'s.
+    idle: Option<(LocalFuture, Waker)>,
     waking: Arc<TaskWaker>,
-    waker: Option<Waker>,
     /// Being in line twice is of no use.
     in_line: bool,
     aborted: bool,
@@ -76,7 +75,7 @@ impl Tasks {
     pub(crate) fn begin(&self, remote: &Arc<Remote>) -> Waker {
         let waking = TaskWaker::new(MAIN, remote);
         let waker = Waker::from(Arc::clone(&waking));
-        let main = Task { future: None, waking, waker: None, in_line: false, aborted: false };
+        let main = Task { idle: None, waking, in_line: false, aborted: false };
         let key = self.slots.borrow_mut().insert(main);
         debug_assert!(key.pack() == MAIN, "the main task is the first");
         self.wake(MAIN);
@@ -91,14 +90,15 @@ impl Tasks {
         }
         let key = self.slots.borrow_mut().insert_with(|key| {
             let waking = TaskWaker::new(key.pack(), remote);
-            let waker = Some(Waker::from(Arc::clone(&waking)));
-            Task { future: Some(future), waking, waker, in_line: false, aborted: false }
+            let idle = Some((future, Waker::from(Arc::clone(&waking))));
+            Task { idle, waking, in_line: false, aborted: false }
         });
         self.wake(key.pack());
         key.pack()
     }
 
     /// Puts the task in line, if there still is one of that name.
+    #[inline]
     pub(crate) fn wake(&self, id: u64) {
         if let Some(task) = self.slots.borrow_mut().get_mut(Key::unpack(id))
             && !std::mem::replace(&mut task.in_line, true)
@@ -115,6 +115,7 @@ impl Tasks {
         self.wake(id);
     }
 
+    #[inline]
     pub(crate) fn any_ready(&self) -> bool {
         !self.ready.borrow().is_empty()
     }
@@ -124,6 +125,7 @@ impl Tasks {
     }
 
     /// The next in line, to be polled.
+    #[inline]
     pub(crate) fn next(&self) -> Option<u64> {
         self.ready.borrow_mut().pop_front()
     }
@@ -146,8 +148,7 @@ impl Tasks {
         if matches!(polled, Ok(Poll::Pending)) {
             let mut slots = self.slots.borrow_mut();
             if let Some(task) = slots.get_mut(key).filter(|task| !task.aborted) {
-                task.future = Some(future);
-                task.waker = Some(waker);
+                task.idle = Some((future, waker));
                 return;
             }
         } else if polled.is_err() {
@@ -160,11 +161,12 @@ impl Tasks {
         drop(task);
     }
 
+    #[inline]
     fn take(&self, key: Key) -> Option<(LocalFuture, Waker)> {
         let mut slots = self.slots.borrow_mut();
         let task = slots.get_mut(key)?;
         task.in_line = false;
-        Some((task.future.take()?, task.waker.take()?))
+        task.idle.take()
     }
 
     /// Drops the task: at once, or when its poll is over if it is being polled.
@@ -174,7 +176,7 @@ impl Tasks {
             let mut slots = self.slots.borrow_mut();
             let Some(task) = slots.get_mut(key) else { return };
             task.aborted = true;
-            if task.future.is_some() { slots.remove(key) } else { None }
+            if task.idle.is_some() { slots.remove(key) } else { None }
         };
         drop(dropped);
     }

@@ -66,20 +66,31 @@ impl Entrance {
     /// Submits `count` entries and runs the kernel's part of completions. With a [`Wait`], it ends
     /// when there is one, or the time is over (`ETIME`).
     pub(super) fn enter(&self, uring: &IoUring, count: u32, wait: Wait) -> io::Result<()> {
-        let mut flags = EnterFlags::GETEVENTS;
-        let limit = match wait {
-            Wait::For(limit) => limit,
-            Wait::No | Wait::Forever => Duration::ZERO,
-        };
-        let seconds = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
-        let limit = Time { seconds, nanoseconds: i64::from(limit.subsec_nanos()) };
-        let time = (&raw const limit).expose_provenance() as u64;
-        let argument = Argument { signals: 0, signals_len: 0, min_wait_us: 0, time };
-        let (mut address, mut size) = (std::ptr::null(), 0);
-        if matches!(wait, Wait::For(_)) {
-            (address, size) = (&raw const argument, size_of::<Argument>());
-            flags |= EnterFlags::EXT_ARG;
+        let (flags, none) = (EnterFlags::GETEVENTS, std::ptr::null());
+        match wait {
+            Wait::No => self.call(uring, count, 0, flags, none),
+            Wait::Forever => self.call(uring, count, 1, flags, none),
+            Wait::For(limit) => {
+                let seconds = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
+                let limit = Time { seconds, nanoseconds: i64::from(limit.subsec_nanos()) };
+                let time = (&raw const limit).expose_provenance() as u64;
+                let argument = Argument { signals: 0, signals_len: 0, min_wait_us: 0, time };
+                self.call(uring, count, 1, flags | EnterFlags::EXT_ARG, &raw const argument)
+            }
         }
+    }
+
+    /// The argument, if there is one, and the limit that it points to live until this is over.
+    #[inline]
+    fn call(
+        &self,
+        uring: &IoUring,
+        count: u32,
+        least: u32,
+        mut flags: EnterFlags,
+        argument: *const Argument,
+    ) -> io::Result<()> {
+        let size = if argument.is_null() { 0 } else { size_of::<Argument>() };
         let fd = match self.registered {
             Some(name) => {
                 flags |= EnterFlags::REGISTERED_RING;
@@ -87,11 +98,11 @@ impl Entrance {
             }
             None => uring.as_raw_fd(),
         };
-        let least = u32::from(!matches!(wait, Wait::No));
         let call = libc::SYS_io_uring_enter;
         // SAFETY: argument and limit live until the call is over. What the entries point to lives
         // until their completions came: see `Ring::try_push`.
-        let entered = unsafe { libc::syscall(call, fd, count, least, flags.bits(), address, size) };
+        let entered =
+            unsafe { libc::syscall(call, fd, count, least, flags.bits(), argument, size) };
         if entered < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }

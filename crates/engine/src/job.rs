@@ -74,8 +74,10 @@ impl std::ops::Deref for Body {
     }
 }
 
-/// How many buffers are kept for the next bodies.
-const SPARE_BUFFERS: usize = 1024;
+/// How many buffers are kept for the next bodies at most, and how many bytes they may take together:
+/// as many as a pool with many workers has in flight, where bodies are short.
+const SPARE_BUFFERS: usize = 16 << 10;
+const SPARE_BYTES: usize = 16 << 20;
 /// A buffer that has grown larger is given back to the system.
 const SPARE_CAPACITY: usize = 64 << 10;
 
@@ -83,12 +85,15 @@ const SPARE_CAPACITY: usize = 64 << 10;
 #[derive(Debug, Default)]
 pub(crate) struct Bodies {
     spare: Vec<Vec<u8>>,
+    /// What they could hold together.
+    bytes: usize,
 }
 
 impl Bodies {
     /// A copy of `bytes`.
     pub(crate) fn copy(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut buffer = self.spare.pop().unwrap_or_default();
+        self.bytes -= buffer.capacity();
         buffer.extend_from_slice(bytes);
         buffer
     }
@@ -98,8 +103,10 @@ impl Bodies {
         if let Body::Own(mut buffer) = body
             && self.spare.len() < SPARE_BUFFERS
             && buffer.capacity() <= SPARE_CAPACITY
+            && self.bytes + buffer.capacity() <= SPARE_BYTES
         {
             buffer.clear();
+            self.bytes += buffer.capacity();
             self.spare.push(buffer);
         }
     }
@@ -164,4 +171,31 @@ pub enum Form {
     Json,
     /// Plain bytes, as a filter gives them.
     Text,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_kept_up_to_so_many_bytes_and_used_again() {
+        let mut bodies = Bodies::default();
+        let body = vec![1; SPARE_CAPACITY];
+        let most = SPARE_BYTES / SPARE_CAPACITY;
+        let bodies_out: Vec<_> = (0..most + 2).map(|_| bodies.copy(&body)).collect();
+        bodies_out.into_iter().for_each(|body| bodies.take_back(Body::Own(body)));
+        assert_eq!((bodies.spare.len(), bodies.bytes), (most, SPARE_BYTES));
+        let used_again = bodies.copy(b"short");
+        assert_eq!((&used_again[..], used_again.capacity()), (&b"short"[..], SPARE_CAPACITY));
+        bodies.take_back(Body::Own(used_again));
+        assert_eq!((bodies.spare.len(), bodies.bytes), (most, SPARE_BYTES));
+    }
+
+    #[test]
+    fn a_buffer_that_has_grown_large_is_not_kept() {
+        let mut bodies = Bodies::default();
+        let body = bodies.copy(&vec![1; SPARE_CAPACITY + 1]);
+        bodies.take_back(Body::Own(body));
+        assert_eq!((bodies.spare.len(), bodies.bytes), (0, 0));
+    }
 }

@@ -6,6 +6,7 @@ pub(crate) mod client;
 mod farewell;
 pub(crate) mod limits;
 pub(crate) mod listener;
+mod places;
 pub(crate) mod reply;
 mod rings;
 mod tls;
@@ -22,10 +23,17 @@ pub(crate) struct ClientKey {
 /// The clients of a pool.
 #[derive(Default)]
 pub(crate) struct Clients {
-    places: Vec<(u32, Option<Client>)>,
+    places: Vec<Place>,
     free: Vec<u32>,
     count: usize,
     descriptors: usize,
+}
+
+/// In this order: what every job looks at lies together.
+#[repr(C)]
+struct Place {
+    generation: u32,
+    client: Option<Client>,
 }
 
 impl Clients {
@@ -33,21 +41,21 @@ impl Clients {
         self.count += 1;
         self.descriptors += client.wire.descriptors();
         let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push((0, None));
+            self.places.push(Place { generation: 0, client: None });
             (self.places.len() - 1) as u32
         });
         let place = &mut self.places[index as usize];
-        place.1 = Some(client);
-        ClientKey { index, generation: place.0 }
+        place.client = Some(client);
+        ClientKey { index, generation: place.generation }
     }
 
     pub(crate) fn of(&mut self, key: ClientKey) -> Option<&mut Client> {
-        let (generation, client) = self.places.get_mut(key.index as usize)?;
+        let Place { generation, client } = self.places.get_mut(key.index as usize)?;
         if *generation == key.generation { client.as_mut() } else { None }
     }
 
     pub(crate) fn remove(&mut self, key: ClientKey) -> Option<Client> {
-        let (generation, client) = self.places.get_mut(key.index as usize)?;
+        let Place { generation, client } = self.places.get_mut(key.index as usize)?;
         if *generation != key.generation {
             return None;
         }
@@ -70,7 +78,7 @@ impl Clients {
 
     /// All of them, with their names.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (ClientKey, &mut Client)> {
-        self.places.iter_mut().enumerate().filter_map(|(index, (generation, client))| {
+        self.places.iter_mut().enumerate().filter_map(|(index, Place { generation, client })| {
             let key = ClientKey { index: index as u32, generation: *generation };
             Some((key, client.as_mut()?))
         })

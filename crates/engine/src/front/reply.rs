@@ -12,12 +12,13 @@ use crate::job::{Answer, Form, Job, Origin};
 
 /// Replies without an id go out in the order of their requests: one that is early waits here.
 #[derive(Default)]
+#[repr(C)] // What the end of every job looks at comes first.
 pub(crate) struct Unnamed {
+    answered: Option<Waker>,
     first: u64,
     waiting: VecDeque<Option<Vec<u8>>>,
     /// Bytes of those that wait.
     held: usize,
-    answered: Option<Waker>,
 }
 
 impl Unnamed {
@@ -59,8 +60,8 @@ impl Core {
         self.scratch.clear();
         write_outcome(&mut self.scratch, id.as_ref().map(IdBuf::as_id), outcome, line);
         let Some(client) = self.clients.of(*key) else { return };
-        client.release(*place);
-        let done = client.pending == 0;
+        client.places.release(*place);
+        let done = client.places.count() == 0;
         let is_gathered = if let Some(number) = order {
             let mut ready = Vec::new();
             client.unnamed.answer(*number, &self.scratch, &mut ready);
@@ -132,7 +133,7 @@ impl Core {
     pub(crate) fn poll_answered(&mut self, key: ClientKey, waker: &Waker) -> Poll<()> {
         let resets = self.reset_waiters.iter().any(|waiter| waiter.is_of(key));
         match self.clients.of(key) {
-            Some(client) if client.pending > 0 || resets => {
+            Some(client) if client.places.count() > 0 || resets => {
                 client.unnamed.answered = Some(waker.clone());
                 Poll::Pending
             }

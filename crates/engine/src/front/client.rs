@@ -337,6 +337,10 @@ impl Core {
             Op::Reset => self.client_reset(key, id),
             Op::Shutdown => self.client_shutdown(key, id),
             Op::Handshake { .. } => {
+                // Only a pool asks again: calls that come through it are passed on.
+                if let Some(client) = self.clients.of(key) {
+                    client.relays = true;
+                }
                 let offer = self.offer();
                 self.reply(key, None, |out| encode::offer(out, id, &offer));
             }

@@ -86,12 +86,11 @@ impl Core {
         is_peer
     }
 
-    /// Asks a peer what it offers by now.
-    pub(crate) fn ask_offer(&mut self, worker: WorkerId) {
-        if let Some(link) = self.links.of(worker)
-            && let Transport::Process(process) = &mut link.transport
-        {
-            process.ask_offer(&mut self.scratch);
+    /// Asks a peer what it offers by now; false if it hasn't answered the last time.
+    pub(crate) fn ask_offer(&mut self, worker: WorkerId) -> bool {
+        match self.links.of(worker).map(|link| &mut link.transport) {
+            Some(Transport::Process(process)) => process.ask_offer(&mut self.scratch),
+            _ => true,
         }
     }
 

@@ -3,7 +3,7 @@
 //! The pool neither starts nor ends such a peer, and never tells it to shut down. While it is
 //! away, it takes no job and costs nothing.
 
-use std::convert::Infallible;
+use std::cell::Cell;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use remuda_backoff::Backoff;
 use remuda_dispatch::{Exit, WorkerId};
-use remuda_net::{ConnCtx, ConnectFuture, Either3, NetError, Notifier};
+use remuda_net::{ConnCtx, ConnectFuture, Either, Either3, NetError, Notifier};
 use remuda_protocol::Address;
 use remuda_reconnect::{ConnResult, LinkState, LocalConnector, Retry, RunResult, Sleep, Watch};
 use remuda_shm::ShmError;
@@ -29,6 +29,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often a peer is asked how many jobs it runs at once by now, if it can be asked.
 const OFFER_EVERY: Duration = Duration::from_secs(2);
+
+/// A peer that was asked, and of which for so many times [`OFFER_EVERY`] nothing at all was seen,
+/// is taken as away: its process is stopped, its machine hangs, or it is in an endless loop.
+const SILENCE_LIMIT: u32 = 5;
 
 /// A peer, as the pool's status tells of it.
 pub(crate) struct Peer {
@@ -145,21 +149,30 @@ impl LocalConnector for Attached {
             self.failed(error);
             return RunResult::Reconnect;
         }
-        let mut read = pin!(process::read_attached(pool.clone(), self.worker, wire.clone()));
+        let heard = Cell::new(false);
+        let read = process::read_attached(pool.clone(), self.worker, wire.clone(), &heard);
+        let mut read = pin!(read);
+        let mut was_silent = false;
         let silence = remuda_net::sleep(CONNECT_TIMEOUT);
         let because = match remuda_net::select3(shaken.notified(), silence, &mut read).await {
             Either3::First(()) => {
                 self.retry.connected();
                 self.told = false;
                 tracing::info!("attached to {}", self.name);
-                remuda_net::select(read, ask_offers(&pool, self.worker)).await;
+                let silent = ask_offers(&pool, self.worker, &wire, &heard);
+                let ended = remuda_net::select(read, silent).await;
+                was_silent = matches!(ended, Either::Second(()));
                 "the link is down"
             }
             Either3::Second(()) => "it did not answer the handshake",
             Either3::Third(()) => "it closed the connection before hands were shaken",
         };
         wire.close();
-        self.ended(&pool, because)
+        let next = self.ended(&pool, because);
+        if was_silent {
+            self.went_silent();
+        }
+        next
     }
 
     async fn retry_delay(&mut self) -> RunResult<PoolError> {
@@ -184,6 +197,14 @@ impl Attached {
         if !std::mem::replace(&mut self.told, true) {
             tracing::warn!("cannot attach to {}: {because}; it is tried again", self.name);
         }
+        self.retry.failed(because);
+    }
+
+    /// The link stood, and nobody was heard.
+    fn went_silent(&mut self) {
+        let because =
+            format!("it was silent for {:?}, though it was asked", OFFER_EVERY * SILENCE_LIMIT);
+        tracing::warn!("{} counts as away: {because}; it is tried again", self.name);
         self.retry.failed(because);
     }
 
@@ -218,11 +239,16 @@ impl Attached {
     }
 }
 
-/// Asks a peer now and then what it offers by now, for as long as it is polled.
-async fn ask_offers(pool: &Pool, worker: WorkerId) -> Infallible {
-    loop {
+/// Asks a peer now and then what it offers by now, until it is silent. Part of a long answer, or
+/// of a long call that it takes, is a sign of life too; so a slow network is none of silence.
+async fn ask_offers(pool: &Pool, worker: WorkerId, wire: &Wire, heard: &Cell<bool>) {
+    let (mut silent, mut unsent) = (0, 0);
+    while silent < SILENCE_LIMIT {
         remuda_net::sleep(OFFER_EVERY).await;
-        pool.0.core.borrow_mut().ask_offer(worker);
+        let has_answered = pool.0.core.borrow_mut().ask_offer(worker);
+        let was_unsent = std::mem::replace(&mut unsent, wire.unsent());
+        let shows_life = heard.take() || unsent != was_unsent;
+        silent = if has_answered || shows_life { 0 } else { silent + 1 };
     }
 }
 

@@ -1,5 +1,6 @@
 //! The link to a worker process, or to a peer: the protocol's lines on a socket, or over rings.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -187,14 +188,17 @@ impl ProcessLink {
         was_asked
     }
 
-    /// Asks a peer what it offers by now, if it can be asked and has answered the last time.
-    pub(super) fn ask_offer(&mut self, scratch: &mut Vec<u8>) {
+    /// Asks a peer what it offers by now, if it can be asked and has answered the last time; false
+    /// if it hasn't.
+    pub(super) fn ask_offer(&mut self, scratch: &mut Vec<u8>) -> bool {
         if self.asking == Asking::Possible {
             self.asking = Asking::Asked;
             scratch.clear();
             encode::handshake(scratch, PROTOCOL_VERSION, None);
             self.transmit(scratch);
+            return true;
         }
+        self.asking == Asking::Never
     }
 
     pub(crate) fn stop(&self) {
@@ -213,7 +217,7 @@ impl ProcessLink {
         }
     }
 
-    #[cold]
+    #[cold] // The end of a link: kept out of the way of each call.
     fn not_sent(&self, error: &NetError) {
         match (error, &self.wire) {
             // What such a worker answered before it went is in the rings.
@@ -243,7 +247,7 @@ pub(crate) async fn read(pool: Pool, worker: WorkerId, conn: ConnCtx) {
             let mut core = |bytes: &[u8]| pool.0.core.borrow_mut().read_worker(worker, bytes);
             while rings.with_data(&mut core).await != 0 {}
         }
-        None => read_attached(pool.clone(), worker, Wire::Socket(conn)).await,
+        None => read_attached(pool.clone(), worker, Wire::Socket(conn), &Cell::default()).await,
     }
     conn.close();
     pool.0.core.borrow_mut().worker_read_to_end(worker);
@@ -274,10 +278,13 @@ async fn await_end(pool: Pool, worker: WorkerId, conn: ConnCtx, rings: Rc<Rings>
     rings.hang_up();
 }
 
-/// Reads what a peer sends, until the link is down.
-pub(crate) async fn read_attached(pool: Pool, worker: WorkerId, wire: Wire) {
+/// Reads what a peer sends, until the link is down, and takes note of it that something came.
+pub(crate) async fn read_attached(pool: Pool, worker: WorkerId, wire: Wire, heard: &Cell<bool>) {
     loop {
-        let mut core = |bytes: &[u8]| pool.0.core.borrow_mut().read_worker(worker, bytes);
+        let mut core = |bytes: &[u8]| {
+            heard.set(true);
+            pool.0.core.borrow_mut().read_worker(worker, bytes)
+        };
         if wire.with_data(&mut core).await == 0 {
             return;
         }
@@ -356,7 +363,7 @@ impl Core {
         }
     }
 
-    #[cold]
+    #[cold] // Once a link: kept out of the way of each answer.
     fn handshake_answered(&mut self, worker: WorkerId, line: &[u8]) {
         let now = self.now();
         let max_line = self.config.max_body_bytes.saturating_add(MAX_ENVELOPE_BYTES);
@@ -381,7 +388,10 @@ impl Core {
                 if let Transport::Process(process) = &mut link.transport {
                     process.scan.set_max_line(max_line);
                     if process.attached && offer.takes_offer() {
+                        // At once, before any call: so it knows a pool in this one, and says
+                        // goodbye to it even if it ends before it has read the first call.
                         process.asking = Asking::Possible;
+                        process.ask_offer(&mut self.scratch);
                     }
                     if let Some(socket) = process.rendezvous.take()
                         && offer.takes_shm()
@@ -420,7 +430,7 @@ impl Core {
         }
     }
 
-    #[cold]
+    #[cold] // What a worker that works never gets: kept out of the way of its answers.
     fn worker_garbage(&mut self, worker: WorkerId, line: &[u8], what: &str) {
         let now = self.now();
         let Some(link) = self.links.of(worker) else { return };

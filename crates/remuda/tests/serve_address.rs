@@ -186,6 +186,12 @@ fn a_directory_of_another_user_is_refused() {
     std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
     let output = echo_at_default(dir.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(255), "{}", text(&output.stderr));
+    // Nor is a job sent to who listens there.
+    let _listener = std::os::unix::net::UnixListener::bind(folder.join("default.sock")).unwrap();
+    let output = call(dir.path(), &["abc"]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(255), "{told}");
+    assert!(told.contains("belongs to user 65534, who would get the jobs"), "{told}");
 }
 
 #[test]

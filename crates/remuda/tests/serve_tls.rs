@@ -132,3 +132,49 @@ fn a_file_of_the_address_that_is_missing_is_named() {
         assert!(told.starts_with(wanted), "{told}");
     }
 }
+
+#[test]
+fn what_is_wrong_with_tls_is_told_with_what_to_do() {
+    // A listener that speaks something else.
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = other.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for socket in other.incoming() {
+            let _ = socket.unwrap().write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |port: u16, options: &str, advice: &str| {
+        let to = format!("tls:localhost:{port}{options}");
+        for command in [&["call", "abc"][..], &["status"], &["bench", "-n1"]] {
+            let out = Command::new(REMUDA)
+                .args([command[0], "--to", &to])
+                .args(&command[1..])
+                .current_dir(folder.path())
+                .output()
+                .unwrap();
+            let told = String::from_utf8_lossy(&out.stderr);
+            assert_eq!(out.status.code(), Some(255), "{told}");
+            assert!(told.contains(advice), "{command:?}: {told}");
+        }
+    };
+    refused(port, "", "it speaks no TLS: say tcp:");
+    if !has_openssl() {
+        return;
+    }
+    certificate(folder.path(), "cert.pem", "key.pem");
+    let served = Served::start(folder.path(), &[]);
+    refused(served.port, "", "add ca=FILE to the address");
+    refused(served.port, ",ca=cert.pem,name=elsewhere.test", "add name=HOST to the address");
+    // What openssl makes unless it is told otherwise.
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-nodes", "-subj", "/CN=localhost", "-keyout", "key.pem", "-out", "cert.pem"])
+        .args(["-addext", "subjectAltName=DNS:localhost"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success());
+    let served = Served::start(folder.path(), &[]);
+    refused(served.port, ",ca=cert.pem", "basicConstraints=CA:FALSE");
+}

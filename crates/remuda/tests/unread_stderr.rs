@@ -72,11 +72,8 @@ fn a_run_ends_though_nobody_reads_what_it_says() {
     std::fs::write(dir.path().join("input"), numbers(JOBS)).unwrap();
     let worker = loud(dir.path());
     let args = ["-j1", "-k", "-a", "input", "--", "sh", &worker];
-    let mut run = command(dir.path(), &args)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut run =
+        command(dir.path(), &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut results = String::new();
     run.stdout.take().unwrap().read_to_string(&mut results).unwrap();
     assert_eq!(results, numbers(JOBS));

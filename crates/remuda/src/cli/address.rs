@@ -1,5 +1,8 @@
 //! Where a pool is, if nobody says.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use remuda_engine::runtime_directory_path;
 use remuda_protocol::{Access, Address};
 
@@ -11,20 +14,40 @@ pub(crate) fn default_unix() -> Address {
     Address::Unix { path: runtime_directory_path().join("default.sock"), access: Access::default() }
 }
 
-/// Where a pool listens that was not told where.
-pub(crate) fn to_listen() -> Result<Address, String> {
+/// Where a pool listens, and is looked for, if nobody says: the one place that knows it.
+pub(crate) fn default_address() -> Result<Address, String> {
     match std::env::var(ENV).ok().filter(|text| !text.is_empty()) {
         Some(text) => text.parse().map_err(|error| format!("{ENV}={text}: {error}")),
         None => Ok(default_unix()),
     }
 }
 
-/// The addresses to try, in order, for a command that was told `to` or nothing.
-pub(crate) fn to_try(to: Option<&str>) -> Result<Vec<Address>, String> {
-    let env = std::env::var(ENV).ok().filter(|text| !text.is_empty());
-    match (to, env) {
-        (Some(text), _) => Ok(vec![text.parse().map_err(|e| format!("--to {text}: {e}"))?]),
-        (None, Some(text)) => Ok(vec![text.parse().map_err(|e| format!("{ENV}={text}: {e}"))?]),
-        (None, None) => Ok(vec![default_unix()]),
+/// Where a command finds the pool that was told `to`, or nothing.
+pub(crate) fn to_call(to: Option<&str>) -> Result<Address, String> {
+    match to {
+        Some(text) => text.parse().map_err(|error| format!("--to {text}: {error}")),
+        None => default_address(),
     }
+}
+
+/// Refuses the default socket if its folder is another user's: anybody can make one in /tmp, and
+/// would be handed the jobs.
+pub(crate) fn check_owner(address: &Address) -> Result<(), String> {
+    let folder = runtime_directory_path();
+    if *address != default_unix() {
+        return Ok(());
+    }
+    // What isn't there is nobody's; the connection tells of it.
+    let uid = |path: &Path| std::fs::symlink_metadata(path).ok().map(|meta| meta.uid());
+    let (Some(owner), Some(own)) = (uid(&folder), uid(Path::new("/proc/self"))) else {
+        return Ok(());
+    };
+    if owner == own || owner == 0 {
+        return Ok(());
+    }
+    Err(format!(
+        "{} belongs to user {owner}, who would get the jobs: remove it, or say with --to where the \
+         pool is",
+        folder.display()
+    ))
 }

@@ -13,6 +13,7 @@ use rustls::{ClientConnection, StreamOwned};
 
 use crate::cli::address;
 use crate::cli::rings::Rings;
+use crate::cli::tls_trouble;
 
 /// How long a pool may take to be reached and to shake hands.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,6 +38,8 @@ pub(crate) enum ConnectionError {
     NoPool { tried: String },
     #[error("{address}: {source}")]
     Handshake { address: String, source: HandshakeError },
+    #[error("{address}: {source}; {advice}")]
+    Tls { address: String, source: io::Error, advice: &'static str },
     #[error("{address}: {source}")]
     Io { address: String, source: io::Error },
     #[error(
@@ -62,24 +65,30 @@ pub(crate) enum Stream {
 impl Connection {
     /// Reaches the pool at `to`, or where pools are by default.
     pub(crate) fn open(to: Option<&str>) -> Result<Self, ConnectionError> {
-        let addresses = address::to_try(to).map_err(ConnectionError::Address)?;
-        let mut tried = Vec::new();
-        for address in &addresses {
-            match Stream::open(address) {
-                Ok(stream) => return Self::greet(stream, address),
-                // No pool would change that.
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                    return Err(ConnectionError::Address(format!("{address}: {error}")));
-                }
-                Err(error) => tried.push(format!("{address} ({})", plain(&error))),
+        let address = address::to_call(to).map_err(ConnectionError::Address)?;
+        address::check_owner(&address).map_err(ConnectionError::Address)?;
+        match Stream::open(&address) {
+            Ok(stream) => Self::greet(stream, &address),
+            // No pool would change that.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                Err(ConnectionError::Address(format!("{address}: {error}")))
+            }
+            Err(error) => {
+                let tried = format!("{address} ({})", plain(&error));
+                Err(ConnectionError::NoPool { tried })
             }
         }
-        Err(ConnectionError::NoPool { tried: tried.join(", ") })
     }
 
     fn greet(stream: Stream, address: &Address) -> Result<Self, ConnectionError> {
         let name = address.to_string();
-        let io = |source| ConnectionError::Io { address: name.clone(), source };
+        let io = |source: io::Error| {
+            let address = name.clone();
+            match tls_trouble::advice(&source) {
+                Some(advice) => ConnectionError::Tls { address, source, advice },
+                None => ConnectionError::Io { address, source },
+            }
+        };
         let token = token(address)?;
         let mut first = Vec::new();
         let connecting = Connecting::start(token.as_deref(), &mut first);

@@ -21,6 +21,7 @@ pub(crate) mod say;
 mod serve;
 mod stderr;
 mod systemd;
+mod tls_trouble;
 mod worker;
 
 use std::ffi::OsString;

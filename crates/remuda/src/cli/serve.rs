@@ -231,7 +231,7 @@ fn configure(args: &ServeArgs) -> Result<Serve, String> {
     }
     let at_default = listen.is_empty();
     if at_default {
-        let mut one = guarded(address::to_listen()?);
+        let mut one = guarded(address::default_address()?);
         // The owner's own socket is the one by which the pool is administered.
         one.admin = matches!(one.address, Address::Unix { .. });
         listen.push(one);

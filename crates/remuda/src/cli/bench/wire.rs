@@ -29,9 +29,13 @@ pub(super) enum Wire {
 
 /// Reaches the pool at `to`, or where pools are by default.
 pub(super) async fn open(to: Option<&str>) -> Result<(Wire, Offer), ConnectionError> {
-    let addresses = address::to_try(to).map_err(ConnectionError::Address)?;
-    if let [address @ Address::Tls { .. }] = &addresses[..] {
-        return open_tls(address).await;
+    let address = address::to_call(to).map_err(ConnectionError::Address)?;
+    if matches!(address, Address::Tls { .. }) {
+        // Where that fails, the way of the other commands tells more of it.
+        return match open_tls(&address).await {
+            Err(error) => Err(Connection::open(to).err().unwrap_or(error)),
+            opened => opened,
+        };
     }
     let connection = Connection::open(to)?;
     let offer = connection.offer.clone();
@@ -42,10 +46,10 @@ pub(super) async fn open(to: Option<&str>) -> Result<(Wire, Offer), ConnectionEr
             let (sender, receiver) = rings.into_split();
             Rings::new(sender, receiver).map(|rings| Wire::Rings(Rc::new(rings)))
         }
-        // Addresses that are tried by default are of Unix sockets.
-        Stream::Tls(_) => Err(NetError::Tls("give the tls: address by --to".into())),
+        // Such an address went another way above.
+        Stream::Tls(_) => Err(NetError::Tls("the session is the command's own".into())),
     };
-    Ok((adopted.map_err(|error| failed(&addresses[0], error))?, offer))
+    Ok((adopted.map_err(|error| failed(&address, error))?, offer))
 }
 
 fn failed(address: &Address, error: NetError) -> ConnectionError {

@@ -68,17 +68,22 @@ fn a_log_for_programs_tells_of_lines_that_nobody_read() {
 
 #[test]
 fn a_run_ends_though_nobody_reads_what_it_says() {
-    let dir = folder();
-    std::fs::write(dir.path().join("input"), numbers(JOBS)).unwrap();
-    let worker = loud(dir.path());
-    let args = ["-j1", "-k", "-a", "input", "--", "sh", &worker];
-    let mut run =
-        command(dir.path(), &args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut results = String::new();
-    run.stdout.take().unwrap().read_to_string(&mut results).unwrap();
-    assert_eq!(results, numbers(JOBS));
-    assert_eq!(run.wait().unwrap().code(), Some(0));
-    let mut told = String::new();
-    run.stderr.take().unwrap().read_to_string(&mut told).unwrap();
-    assert!(told.starts_with("[worker 1] 0"), "{told:.80}");
+    for bar in ["--no-bar", "--bar"] {
+        let dir = folder();
+        std::fs::write(dir.path().join("input"), numbers(JOBS)).unwrap();
+        let worker = loud(dir.path());
+        let args = ["-j1", "-k", bar, "-a", "input", "--", "sh", &worker];
+        let mut run = command(dir.path(), &args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut results = String::new();
+        run.stdout.take().unwrap().read_to_string(&mut results).unwrap();
+        assert_eq!(results, numbers(JOBS));
+        assert_eq!(run.wait().unwrap().code(), Some(0));
+        let mut told = String::new();
+        run.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+        assert!(told.starts_with("[worker 1] 0"), "{told:.80}");
+    }
 }

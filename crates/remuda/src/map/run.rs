@@ -171,7 +171,7 @@ impl Run {
         let attached = !config.pool.attach.is_empty();
         let at_most_once = config.pool.dispatch.delivery == Delivery::AtMostOnce;
         let pool = Pool::start(config.pool)?;
-        if !progress.is_shown() {
+        if !progress.is_shown() || !io::stderr().is_terminal() {
             // A progress line is drawn at once, and what is said has to stand above it.
             say::behind();
         }

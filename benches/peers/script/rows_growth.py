@@ -18,10 +18,10 @@ EACH_WORKER, EACH_CONNECTION = 64, 16
 # What perf showed at the last line of each table.
 WORKERS_EACH = (
     "the bare fan-out, which hands a child no more messages at once than the pool does jobs, needs little more time with 64 children than "
-    "with 32, so that this is mostly the pool's own. It wakes its workers with 0.08 system calls a job where the fan-out needs 0.03: a worker that waits "
-    "for a processor seems slow, and so has some 17 jobs at a time where it may have 33. Of what 64 workers cost it more than 32, about a seventh is "
+    "with 32, so that this is mostly the pool's own. It needs 0.03 system calls a message, and the pool more than twice as many to wake its workers: one "
+    "that waits for a processor may seem slow, and is then handed fewer jobs at a time. Of what 64 workers cost it more than 32, about a seventh is "
     "the kernel's; the rest is in all that takes up a job again after a while, its place in the queue, its start, its body (perf): "
-    "64 more processes use the caches meanwhile. Tried and not kept, as the time was the same: workers that don't preempt who wakes them "
+    "the processes of the workers use the caches meanwhile. Tried and not kept, as the time was the same: workers that don't preempt who wakes them "
     "(`SCHED_BATCH`), twice as many jobs handed ahead, rings of half as many slots, and slots of an eighth. Next: what a job's way looks at "
     "in fewer lines of memory."
 )

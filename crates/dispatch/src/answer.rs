@@ -87,7 +87,8 @@ impl<J: Payload, R> Dispatch<J, R> {
             let took = now.saturating_sub(started);
             w.service.sample(took, jobs.len);
             if !w.is_attached() {
-                self.service.sample(self.ready_count, took, jobs.len, w.began_idle);
+                let answer = (took, jobs.len, w.began_idle);
+                self.service.answered(self.ready_count, &mut w.last_answer, answer);
             }
             w.began_idle = false;
         }

@@ -9,6 +9,10 @@ const SERVICE_FLOOR: Nanos = 500;
 const HAND_AHEAD: Nanos = HAND_AHEAD_WORK.as_nanos() as Nanos;
 const BATCH: Nanos = BATCH_WORK.as_nanos() as Nanos;
 
+/// So many answers that come at once are a worker's that did its jobs one behind the other while it
+/// had a processor.
+const AT_ONCE: u32 = 8;
+
 /// A sample moves a worker's mean by one part in so many of the difference.
 const PART: Nanos = 4;
 
@@ -23,17 +27,51 @@ pub(crate) struct ServiceTime(Nanos);
 /// Where workers wait for a processor, one that gets a job at a time seems slow, and by its own
 /// mean would never get more. A job that began behind another is the better measure: its worker
 /// ran already. The time of one that found its worker idle may be a wait, for as long as the others
-/// need for what they may have: up to there it makes the mean smaller, but never larger.
+/// need for what they may have: up to there it makes the mean smaller, but never larger. So may that
+/// of one whose worker lost its processor meanwhile, which [`LastAnswer`] tells.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolServiceTime(ServiceTime);
+
+/// What a worker's last answer that took its time says of a job's: judged by those that follow.
+///
+/// A worker that waits for a processor in the midst of its jobs seems slow, too. If the answers to
+/// many that stood behind come together with the one that took long, it was a wait, as jobs that take
+/// long end one by one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LastAnswer {
+    took: Nanos,
+    jobs: u32,
+    idle: bool,
+    /// Answers that came together with it.
+    behind: u32,
+}
 
 impl PoolServiceTime {
     pub(crate) fn unknown() -> Self {
         Self(ServiceTime::unknown())
     }
 
+    /// One of so many workers answered: what its answer before said is judged.
+    pub(crate) fn answered(
+        &mut self,
+        workers: u32,
+        last: &mut LastAnswer,
+        (took, jobs, idle): (Nanos, u32, bool),
+    ) {
+        if took == 0 {
+            last.behind += 1;
+            self.sample(workers, took, jobs, idle);
+            return;
+        }
+        let before = std::mem::replace(last, LastAnswer { took, jobs, idle, behind: 0 });
+        let may_be_wait = before.behind >= AT_ONCE && before.took <= longest_wait(workers);
+        if before.took > 0 && !may_be_wait {
+            self.sample(workers, before.took, before.jobs, before.idle);
+        }
+    }
+
     /// One of so many workers, which was `idle` before, took so long for `jobs` jobs.
-    pub(crate) fn sample(&mut self, workers: u32, took: Nanos, jobs: u32, idle: bool) {
+    fn sample(&mut self, workers: u32, took: Nanos, jobs: u32, idle: bool) {
         let sample = took / Nanos::from(jobs.max(1));
         let may_be_wait = idle && took <= longest_wait(workers);
         if !may_be_wait || self.0.mean().is_none_or(|mean| sample < mean) {
@@ -155,6 +193,26 @@ mod tests {
         assert_eq!(pool.ahead(2, own), 32);
         (0..9).for_each(|_| pool.sample(2, 300 * US, 1, false));
         assert_eq!(pool.ahead(2, own), 0);
+    }
+
+    #[test]
+    fn a_wait_in_the_midst_of_jobs_is_no_work() {
+        let (mut pool, mut own) = (PoolServiceTime::unknown(), ServiceTime::unknown());
+        own.sample(US, 1);
+        let mut last = LastAnswer::default();
+        let mut burst = |answers: u32, took| {
+            for answer in 0..answers {
+                let took = if answer == 0 { took } else { 0 };
+                pool.answered(4, &mut last, (took, 1, false));
+            }
+            pool
+        };
+        burst(1, US);
+        (0..1000).for_each(|_| _ = burst(9, 700 * US));
+        own.sample(800 * US, 1);
+        assert_eq!(burst(1, US).ahead(4, own), 32, "the three others had the processor");
+        (0..50).for_each(|_| _ = burst(1, 700 * US));
+        assert_eq!(burst(1, 700 * US).ahead(4, own), 0, "each of them took so long");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::KillReason;
 use crate::deadline::{NEVER, Nanos};
-use crate::service::ServiceTime;
+use crate::service::{LastAnswer, ServiceTime};
 use crate::slab::NONE;
 
 /// What a worker declared in its handshake.
@@ -194,6 +194,7 @@ pub(crate) struct Worker {
     /// After so many jobs it is replaced.
     pub(crate) max_jobs: u64,
     pub(crate) service: ServiceTime,
+    pub(crate) last_answer: LastAnswer,
     /// It had no job before the one that it runs.
     pub(crate) began_idle: bool,
     pub(crate) spawned: Nanos,
@@ -228,6 +229,7 @@ impl Worker {
             answered: 0,
             max_jobs: u64::MAX,
             service: ServiceTime::unknown(),
+            last_answer: LastAnswer::default(),
             began_idle: false,
             spawned: now,
             idle_since: now,

@@ -196,8 +196,11 @@ fn not_ready(status: &Value) -> Option<String> {
     Some(format!("no worker is ready: {} starts in a row failed{what}", grouped(failed)))
 }
 
-/// Why there is no link to a peer, and what follows.
+/// Why there is no link to a peer, and what follows; or that one is being made.
 fn link(link: &Value) -> Option<String> {
+    if link["state"] == "connecting" {
+        return Some("being reached: it has not answered yet".to_owned());
+    }
     let because = link["because"].as_str()?;
     Some(match link["due_ms"].as_u64() {
         Some(_) => format!("tried again in {}: {because}", seconds(&link["due_ms"])),

@@ -58,7 +58,8 @@ impl PoolServiceTime {
         last: &mut LastAnswer,
         (took, jobs, idle): (Nanos, u32, bool),
     ) {
-        if took == 0 {
+        // The first that is known counts at once: nothing is to be handed ahead by its followers alone.
+        if took == 0 || self.0.mean().is_none() {
             last.behind += 1;
             self.sample(workers, took, jobs, idle);
             return;
@@ -207,7 +208,8 @@ mod tests {
             }
             pool
         };
-        burst(1, US);
+        burst(2, 150 * US);
+        assert_eq!(burst(0, 0).ahead(4, ServiceTime(150 * US)), 1, "the first one counts");
         (0..1000).for_each(|_| _ = burst(9, 700 * US));
         own.sample(800 * US, 1);
         assert_eq!(burst(1, US).ahead(4, own), 32, "the three others had the processor");

@@ -16,7 +16,7 @@ const BATCH_EXEC_FLOOR: Nanos = 20_000_000;
 impl<J: Payload, R> Dispatch<J, R> {
     /// Hands out one call, if a job waits and a worker has room.
     pub(crate) fn assign(&mut self) -> Option<Action<J, R>> {
-        if self.calls.len() >= CALLS_MAX {
+        if self.queue.is_empty() && !self.overload.is_on() || self.calls.len() >= CALLS_MAX {
             return None;
         }
         let job = self.next_queued()?;

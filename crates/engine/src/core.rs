@@ -260,10 +260,6 @@ impl Core {
     }
 
     fn finish(&mut self, job: Job, outcome: &Outcome<Answer>, facts: Facts, line: &[u8]) {
-        if facts.started_at().is_some() {
-            self.timings.wait.record(facts.waited());
-            self.timings.run.record(facts.ran());
-        }
         if let Outcome::Failed { cause: Cause::Pool(Reason::ExecTimeout), .. } = outcome
             && let Some(link) = facts.worker.and_then(|worker| self.links.of(worker))
         {
@@ -279,6 +275,9 @@ impl Core {
             Origin::Remote { number, reply } => {
                 self.finish_remote(number, reply, job.body.len(), outcome, line);
             }
+        }
+        if facts.started_at().is_some() {
+            self.timings.record(facts.waited(), facts.ran());
         }
     }
 
@@ -334,7 +333,8 @@ impl Core {
     /// A client sent `bytes`: if that is one call, the worker that it will go to wakes up while it is
     /// read, queued and written.
     pub(crate) fn wake_worker_ahead(&mut self, bytes: &[u8]) {
-        if is_short_line(bytes)
+        if self.links.any_over_rings
+            && is_short_line(bytes)
             && bytes.starts_with(CALL_BEGINS)
             && let Some(worker) = self.dispatch.next_idle()
             && let Some(link) = self.links.of(worker)
@@ -346,7 +346,8 @@ impl Core {
 
     /// Likewise with the client that waits for what a worker has answered.
     pub(crate) fn wake_client_ahead(&mut self, worker: WorkerId, bytes: &[u8]) {
-        if is_short_line(bytes)
+        if self.clients.any_over_rings()
+            && is_short_line(bytes)
             && let Some(job) = self.dispatch.jobs_of(worker).next()
             && let Origin::Client { client, .. } = &job.origin
             && let Some(client) = self.clients.of(*client)

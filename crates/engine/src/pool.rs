@@ -188,7 +188,7 @@ impl Pool {
 
     /// The pool at this moment, as the `status` request gives it.
     pub fn status(&self) -> serde_json::Value {
-        self.0.core.borrow().status()
+        self.0.core.borrow_mut().status()
     }
 
     /// How many jobs would be accepted now.

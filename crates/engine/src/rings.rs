@@ -17,7 +17,7 @@ use std::time::Duration;
 use remuda_net::{CloseReason, NetError, ParseResult, ReadyFd, Source, SourceHandle};
 use remuda_shm::{Options, Receiver, Sender};
 
-use crate::rings::ends::Ends;
+use crate::rings::ends::{Ends, READ_BYTES};
 use crate::rings::unsent::{Unsent, emptied, push};
 
 /// Messages that fit into each ring of a connection. Both rings take 2 MiB then, of which only what
@@ -87,6 +87,8 @@ struct Ring {
     nudged: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     reads: Cell<u32>,
+    /// All that there was has just been read: there is nothing to be read but what a look shows.
+    drained: Cell<bool>,
 }
 
 /// What a look at the rings led to.
@@ -125,6 +127,7 @@ impl Rings {
             nudged: Cell::new(false),
             waker: RefCell::new(None),
             reads: Cell::new(0),
+            drained: Cell::new(false),
         });
         let handle = remuda_net::watch_source(ring.clone(), &ring.ends.borrow().receiver)?;
         Ok(Self { ring, handle, gather_bytes: GATHER_BYTES })
@@ -173,14 +176,19 @@ impl Rings {
             self.ring.reads.set(0);
             return Step::NextTurn;
         }
+        let was_drained = self.ring.drained.take();
         let mut ends = self.ring.ends.borrow_mut();
         ends.flush();
+        if was_drained && ends.end.is_none() && !ends.hung_up {
+            return Step::Wait;
+        }
         if self.ring.paused.get() && ends.end.is_none() && !ends.hung_up {
             return Step::Wait;
         }
         if !ends.receive() {
             return if ends.end.is_some() { Step::Over } else { Step::Wait };
         }
+        let is_all = ends.received.len() < READ_BYTES;
         let mut received = std::mem::take(&mut ends.received);
         // `f` may send on this connection, or close it.
         drop(ends);
@@ -195,7 +203,11 @@ impl Rings {
         }
         self.ring.ends.borrow_mut().received = received;
         // Nothing was made of it: it takes more, or there is no more.
-        if used == 0 { self.step(f) } else { Step::Used(used) }
+        if used == 0 {
+            return self.step(f);
+        }
+        self.ring.drained.set(is_all);
+        Step::Used(used)
     }
 
     /// Waits until there is something to take, or room that is waited for, or something happened

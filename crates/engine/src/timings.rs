@@ -13,23 +13,51 @@ pub const BUCKETS: [f64; 16] = [
     10.0, 60.0,
 ];
 
+/// The times of so many jobs are put into the histograms at once: those are not in the processor's
+/// caches any more when a single job has ended, and its client would wait for them.
+const RECENT: usize = 16;
+
 /// Waiting and running times of the jobs that have run.
 #[derive(Debug)]
 pub(crate) struct Timings {
-    pub(crate) wait: Times,
-    pub(crate) run: Times,
+    wait: Times,
+    run: Times,
+    /// Of jobs that are not in the histograms yet.
+    recent: Vec<(Duration, Duration)>,
 }
 
 /// One histogram, in microseconds.
 #[derive(Debug)]
-pub(crate) struct Times {
+struct Times {
     histogram: Option<Histogram<u64>>,
     sum: Duration,
 }
 
 impl Timings {
     pub(crate) fn new() -> Self {
-        Self { wait: Times::new(), run: Times::new() }
+        Self { wait: Times::new(), run: Times::new(), recent: Vec::with_capacity(RECENT) }
+    }
+
+    /// Takes note of a job that has ended.
+    pub(crate) fn record(&mut self, waited: Duration, ran: Duration) {
+        self.recent.push((waited, ran));
+        if self.recent.len() >= RECENT {
+            self.settle();
+        }
+    }
+
+    #[cold] // Kept out of the way of each job.
+    fn settle(&mut self) {
+        for (waited, ran) in self.recent.drain(..) {
+            self.wait.record(waited);
+            self.run.record(ran);
+        }
+    }
+
+    /// How long jobs waited, and how long they ran.
+    pub(crate) fn summaries(&mut self) -> [Value; 2] {
+        self.settle();
+        [self.wait.summary(), self.run.summary()]
     }
 }
 
@@ -39,7 +67,7 @@ impl Times {
         Self { histogram: Histogram::new_with_bounds(1, HIGHEST_US, 2).ok(), sum: Duration::ZERO }
     }
 
-    pub(crate) fn record(&mut self, time: Duration) {
+    fn record(&mut self, time: Duration) {
         self.sum += time;
         if let Some(histogram) = &mut self.histogram {
             histogram.saturating_record((time.as_micros() as u64).max(1));
@@ -47,7 +75,7 @@ impl Times {
     }
 
     /// Median, 99th percentile and largest, in microseconds, and how many there were.
-    pub(crate) fn summary(&self) -> Value {
+    fn summary(&self) -> Value {
         let Some(histogram) = &self.histogram else { return Value::Null };
         let buckets: Vec<u64> =
             BUCKETS.iter().map(|bound| histogram.count_between(0, (bound * 1e6) as u64)).collect();
@@ -68,11 +96,14 @@ mod tests {
 
     #[test]
     fn tells_what_was_recorded() {
-        let mut times = Times::new();
-        assert_eq!(times.summary()["p50"], 0);
-        (1..=1000).for_each(|us| times.record(Duration::from_micros(us)));
-        times.record(Duration::ZERO);
-        let summary = times.summary();
+        let mut timings = Timings::new();
+        let [wait, run] = timings.summaries();
+        assert_eq!((&wait["p50"], &run["p50"]), (&json!(0), &json!(0)));
+        let second = Duration::from_secs(1);
+        (1..=1000).for_each(|us| timings.record(Duration::from_micros(us), second));
+        timings.record(Duration::ZERO, second);
+        let [summary, run] = timings.summaries();
+        assert_eq!((&run["count"], &run["sum_us"]), (&json!(1001), &json!(1_001_000_000)));
         assert_eq!(summary["count"], 1001);
         assert_eq!(summary["sum_us"], 500_500);
         let near = |name: &str, us: f64| {

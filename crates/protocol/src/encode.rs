@@ -417,6 +417,8 @@ pub fn push_id(out: &mut Vec<u8>, id: Id<'_>) {
 
 /// The least number with more than eight digits.
 const EIGHT_DIGITS: u64 = 100_000_000;
+/// Eight times the character zero.
+const ZEROS: u64 = u64::from_le_bytes([b'0'; 8]);
 
 #[inline]
 fn push_number(out: &mut Vec<u8>, number: u64) {
@@ -427,9 +429,7 @@ fn push_number(out: &mut Vec<u8>, number: u64) {
     // A zero has a digit, too.
     let leading = (digits.trailing_zeros() / 8).min(7);
     // All eight bytes are written, since that takes no loop, and what is too much is taken off.
-    out.extend_from_slice(
-        &(digits + u64::MAX / 255 * u64::from(b'0') >> (leading * 8)).to_le_bytes(),
-    );
+    out.extend_from_slice(&((digits + ZEROS) >> (leading * 8)).to_le_bytes());
     out.truncate(out.len() - leading as usize);
 }
 
@@ -437,18 +437,18 @@ fn push_number(out: &mut Vec<u8>, number: u64) {
 /// the halves halved, all of them at once: a division by a constant is a multiplication.
 #[inline]
 const fn eight_digits(number: u64) -> u64 {
-    let fours = number / 10_000 | (number % 10_000) << 32;
-    let tens = (fours * 10_486 >> 20) & 0x7f_0000_007f;
-    let twos = tens | (fours - tens * 100) << 16;
-    let ones = (twos * 103 >> 10) & 0x000f_000f_000f_000f;
-    ones | (twos - ones * 10) << 8
+    let fours = (number / 10_000) | ((number % 10_000) << 32);
+    let tens = ((fours * 10_486) >> 20) & 0x7f_0000_007f;
+    let twos = tens | ((fours - tens * 100) << 16);
+    let ones = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    ones | ((twos - ones * 10) << 8)
 }
 
 #[inline(never)]
 fn push_large_number(out: &mut Vec<u8>, number: u64) {
     push_number(out, number / EIGHT_DIGITS);
     let rest = eight_digits(number % EIGHT_DIGITS);
-    out.extend_from_slice(&(rest + u64::MAX / 255 * u64::from(b'0')).to_le_bytes());
+    out.extend_from_slice(&(rest + ZEROS).to_le_bytes());
 }
 
 #[cfg(test)]

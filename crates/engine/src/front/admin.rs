@@ -193,7 +193,8 @@ impl Core {
     }
 
     /// The pool at this moment, for people and programs.
-    pub(crate) fn status(&self) -> Value {
+    pub(crate) fn status(&mut self) -> Value {
+        let [wait, run] = self.timings.summaries();
         let now = self.now();
         let snapshot = self.dispatch.snapshot(now);
         let workers: Vec<Value> =
@@ -241,8 +242,8 @@ impl Core {
                 "failed": failed,
                 "retried": counters.retried,
             },
-            "wait_us": self.timings.wait.summary(),
-            "run_us": self.timings.run.summary(),
+            "wait_us": wait,
+            "run_us": run,
             "events": self.history.incidents().map(incident_status).collect::<Vec<_>>(),
             "workers_started": counters.spawned,
             "threads_left_behind": self.threads.left_behind(),

@@ -13,6 +13,8 @@ mod tls;
 
 use client::Client;
 
+use crate::wire::Wire;
+
 /// The name of a connection's client; one that is gone is mistaken for no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ClientKey {
@@ -27,6 +29,7 @@ pub(crate) struct Clients {
     free: Vec<u32>,
     count: usize,
     descriptors: usize,
+    any_over_rings: bool,
 }
 
 /// In this order: what every job looks at lies together.
@@ -40,6 +43,7 @@ impl Clients {
     pub(crate) fn insert(&mut self, client: Client) -> ClientKey {
         self.count += 1;
         self.descriptors += client.wire.descriptors();
+        self.any_over_rings |= matches!(client.wire, Wire::Rings(_));
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(Place { generation: 0, client: None });
             (self.places.len() - 1) as u32
@@ -65,6 +69,11 @@ impl Clients {
         self.count -= 1;
         self.descriptors -= client.wire.descriptors();
         Some(client)
+    }
+
+    /// Whether one came over rings, be it gone by now.
+    pub(crate) fn any_over_rings(&self) -> bool {
+        self.any_over_rings
     }
 
     pub(crate) fn len(&self) -> usize {

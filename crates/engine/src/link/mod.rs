@@ -154,6 +154,8 @@ impl Link {
 #[derive(Default)]
 pub(crate) struct Links {
     places: Vec<Option<Link>>,
+    /// Whether a worker came over rings, be it gone by now.
+    pub(crate) any_over_rings: bool,
 }
 
 impl Links {

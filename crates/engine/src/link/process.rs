@@ -406,6 +406,7 @@ impl Core {
                     batch: offer.batch,
                     cancel: offer.takes_cancel(),
                 };
+                self.links.any_over_rings |= link.is_over_rings();
                 self.dispatch.ready(now, worker, offer);
             }
             Err(error) => {

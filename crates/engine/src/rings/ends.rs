@@ -9,7 +9,7 @@ use crate::blocking::LINK_SEND_LIMIT;
 use crate::rings::unsent::Unsent;
 
 /// About how many bytes are taken out of a ring before they are looked at.
-const READ_BYTES: usize = 64 << 10;
+pub(super) const READ_BYTES: usize = 64 << 10;
 
 /// Both directions.
 pub(super) struct Ends {

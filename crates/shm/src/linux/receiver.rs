@@ -215,6 +215,9 @@ impl Receiver {
     fn front_closely(&mut self) -> Result<Option<Message>, ShmError> {
         // In this order: what a peer published before it went is seen by a look after that.
         let gone = self.link.is_peer_gone();
+        if !gone && !self.ring.is_closed() {
+            return Ok(None);
+        }
         match self.ring.look_closely() {
             Ok(Look::Message(message)) => Ok(Some(message)),
             Ok(Look::Empty) if !gone => Ok(None),

@@ -30,6 +30,8 @@ pub struct Consumer<S> {
     slot: u32,
     /// Messages taken since the ring was last seen empty.
     streak: Cell<u32>,
+    /// What the next message's slot held then: while it does, there is no need to read it again.
+    before: Cell<u64>,
 }
 
 /// What the consumer sees in front of it.
@@ -71,7 +73,15 @@ impl<S: Storage> Consumer<S> {
     /// In this process it is the only consumer that ever uses the storage.
     pub unsafe fn new(storage: S) -> Self {
         let geometry = storage.geometry();
-        Self { storage, geometry, head: 0, released: 0, slot: 0, streak: Cell::new(0) }
+        Self {
+            storage,
+            geometry,
+            head: 0,
+            released: 0,
+            slot: 0,
+            streak: Cell::new(0),
+            before: Cell::new(0),
+        }
     }
 
     /// The shape of the ring.
@@ -91,16 +101,21 @@ impl<S: Storage> Consumer<S> {
     /// [`Lie`] when the slot's word is impossible.
     #[inline]
     pub fn look(&self) -> Result<Option<Message>, Lie> {
-        if self.streak.get() == 0 {
+        let was_empty = self.streak.get() == 0;
+        if was_empty {
             // The second line of a message that was waited for then travels together with its
             // first.
             self.storage.expect_read(self.slot);
         }
         let word = self.storage.load_slot(self.slot, Ordering::Acquire);
+        if was_empty && word == self.before.get() {
+            return Ok(None);
+        }
         match word::decode(word, self.head, self.geometry.capacity()) {
             Word::Published { len, spread } => self.check(word, len, spread).map(Some),
             Word::Before => {
                 self.streak.set(0);
+                self.before.set(word);
                 Ok(None)
             }
             Word::Foreign => Err(Lie::Sequence { word, position: self.head }),
@@ -134,11 +149,17 @@ impl<S: Storage> Consumer<S> {
         if let Some(message) = self.look()? {
             return Ok(Look::Message(message));
         }
-        if self.storage.load(Index::Producer, Ordering::Acquire) & CLOSED == 0 {
+        if !self.is_closed() {
             return Ok(Look::Empty);
         }
         // What was published before the producer left is seen by a look after that was seen.
         Ok(self.look()?.map_or(Look::Closed, Look::Message))
+    }
+
+    /// Whether the producer has left. Messages may be there nevertheless.
+    #[inline]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.storage.load(Index::Producer, Ordering::Acquire) & CLOSED != 0
     }
 
     /// Copies bytes of the message in front out of its slot, from `offset`, and fills `into`.

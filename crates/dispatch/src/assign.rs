@@ -21,7 +21,10 @@ impl<J: Payload, R> Dispatch<J, R> {
         }
         let job = self.next_queued()?;
         match self.worker_for(job) {
-            Some(worker) => Some(self.send(worker)),
+            Some(worker) => Some(match self.batch_limit(worker) {
+                0 | 1 => self.send_one(worker, job),
+                most => self.send_batch(worker, most),
+            }),
             None => self.pass_on(),
         }
     }
@@ -41,10 +44,7 @@ impl<J: Payload, R> Dispatch<J, R> {
         let load = |w: &Worker| u64::from(w.calls) * 1000 / u64::from(w.offer.capacity.max(1));
         let peers = self.workers.iter().filter(|(_, w)| takes(w));
         let (peer, _) = peers.min_by_key(|(_, w)| load(w)).filter(|_| job != NONE)?;
-        self.take_queued(job);
-        let mut jobs = JobList::new();
-        jobs.push_back(&mut self.jobs, job);
-        Some(self.push_call(peer, jobs))
+        Some(self.send_one(peer, job))
     }
 
     /// The job whose turn it is. One whose time is over ends here, if no tick came before.
@@ -155,11 +155,18 @@ impl<J: Payload, R> Dispatch<J, R> {
             && job.exec_timeout.min(self.limits.exec_ttl) >= BATCH_EXEC_FLOOR
     }
 
-    /// Takes a call's worth of jobs from the queue, and sends it.
-    fn send(&mut self, worker: u32) -> Action<J, R> {
+    /// Takes a job from the queue, and sends it alone.
+    fn send_one(&mut self, worker: u32, job: u32) -> Action<J, R> {
+        self.take_queued(job);
+        let mut jobs = JobList::new();
+        jobs.push_back(&mut self.jobs, job);
+        self.push_call(worker, jobs)
+    }
+
+    /// Takes a call's worth of jobs from the queue, at most so many, and sends it.
+    fn send_batch(&mut self, worker: u32, most: u32) -> Action<J, R> {
         // What is there is shared with the others that could take some of it.
-        let share = self.queue.len.div_ceil(self.ready_count.max(1));
-        let most = self.batch_limit(worker).min(share);
+        let most = most.min(self.queue.len.div_ceil(self.ready_count.max(1)));
         let mut jobs = JobList::new();
         let mut bytes = 0usize;
         loop {

@@ -179,7 +179,8 @@ impl Rings {
         let was_drained = self.ring.drained.take();
         let mut ends = self.ring.ends.borrow_mut();
         ends.flush();
-        if was_drained && ends.end.is_none() && !ends.hung_up {
+        let is_over = ends.end.is_some() || ends.hung_up || ends.receiver.sees_end();
+        if was_drained && !is_over {
             return Step::Wait;
         }
         if self.ring.paused.get() && ends.end.is_none() && !ends.hung_up {
@@ -463,7 +464,12 @@ impl Source for Ring {
 
     fn park(&self) -> bool {
         self.parked.set(true);
-        self.ask_for_doorbell()
+        let has_come = self.ask_for_doorbell();
+        if has_come {
+            // An end doesn't show in `is_ready`: the task is to look more closely.
+            self.nudged.set(true);
+        }
+        has_come
     }
 
     fn unpark(&self) {

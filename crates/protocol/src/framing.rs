@@ -2,6 +2,8 @@
 
 use memchr::memchr;
 
+use crate::scan::holds;
+
 /// A line is longer than the limit.
 ///
 /// Answer with code `body_too_large` and close, or go on behind its end by [`LineScan::discard`].
@@ -61,6 +63,9 @@ impl LineScan {
     /// [`TooLong`] as soon as more than `max_line` bytes are there without a line end.
     #[inline]
     pub fn next(&mut self, buf: &[u8]) -> Result<Option<usize>, TooLong> {
+        if buf.is_empty() {
+            return Ok(None);
+        }
         let from = self.looked.min(buf.len());
         if from == 0 && is_one_short_line(buf) {
             let end = buf.len() - 1;
@@ -108,7 +113,7 @@ const SHORT_BYTES: usize = 256;
 #[inline]
 fn is_one_short_line(buf: &[u8]) -> bool {
     let [line @ .., b'\n'] = buf else { return false };
-    let ends = |block: &[u8; 16]| block.iter().fold(false, |ends, byte| ends | (*byte == b'\n'));
+    let ends = |block| holds(block, |byte| byte == b'\n');
     let (blocks, _) = line.as_chunks::<16>();
     // The last block overlaps the one before it.
     line.len() <= SHORT_BYTES

@@ -78,6 +78,9 @@ impl<'w> Lines<'w> {
 
     /// Takes the next line, if one is complete, and appends what it answers by itself to `out`.
     pub(crate) fn next(&mut self, out: &mut Vec<u8>) -> Option<Step<'_>> {
+        if self.is_between() {
+            return None;
+        }
         match self.framer.has_line() {
             Ok(true) => {}
             Ok(false) if self.shaken || first_bytes(self.framer.rest()) != FirstBytes::Foreign => {

@@ -14,6 +14,7 @@ pub const TESTS: &[(&str, fn())] = &[
     ("clients::a_client_that_doesnt_read_loses_nothing_once_it_does", full_ring),
     ("clients::one_held_back_for_a_reply_without_an_id_holds_up_nobody_else", held_back),
     ("clients::one_that_ended_its_sending_half_still_gets_its_answers", half_closed),
+    ("clients::one_that_ends_its_sending_half_later_is_let_go", half_closed_later),
     ("clients::what_a_killed_client_waited_for_is_cancelled", killed),
     ("clients::a_first_line_that_is_no_handshake_is_refused_and_the_rings_end", no_handshake),
     ("clients::a_line_over_the_limit_is_refused_and_the_next_one_served", too_long),
@@ -108,6 +109,21 @@ fn half_closed() {
     }
     assert_eq!(client.receive(), None);
     pool.until("the client is gone", |status| status["connections"] == 0);
+}
+
+fn half_closed_later() {
+    let pool = Running::start(config("worker"));
+    let mut clients: Vec<_> = (0..8).map(|_| pool.client()).collect();
+    for client in &mut clients {
+        client.call(1, "\"a\"");
+        assert_eq!(client.receive().unwrap(), result(1, "\"a\""));
+    }
+    // The pool sleeps over some of them by now.
+    for client in &mut clients {
+        client.sender = None;
+        assert_eq!(client.receive(), None);
+    }
+    pool.until("the clients are gone", |status| status["connections"] == 0);
 }
 
 fn killed() {

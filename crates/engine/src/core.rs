@@ -5,6 +5,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use remuda_dispatch::{
     Action, CallId, Cause, Dispatch, Exit, Facts, KillReason, Outcome, Reason, WorkerId,
 };
@@ -74,6 +75,8 @@ pub(crate) struct Core {
     pub(crate) drained: bool,
     /// Messages are written here before they go out.
     pub(crate) scratch: Vec<u8>,
+    /// The line that is being read, if its memory may be kept by what is made of it.
+    pub(crate) line: Option<Bytes>,
     /// Workers that calls are gathered for, until all that is there was handed out: one message in
     /// a ring holds many, and one that is woken by the first of its calls would mostly sleep again
     /// before the next.
@@ -131,6 +134,7 @@ impl Core {
             fatal: None,
             drained: false,
             scratch: Vec::new(),
+            line: None,
             called: Vec::new(),
             answered: Vec::new(),
             sends_later: false,

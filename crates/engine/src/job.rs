@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use remuda_dispatch::Payload;
-use remuda_protocol::{Id, IdBuf};
+use remuda_protocol::{Id, IdBuf, encode};
 
 use crate::front::ClientKey;
 use crate::remote::ReplyTo;
@@ -22,7 +22,17 @@ pub(crate) struct Job {
     pub(crate) origin: Origin,
 }
 
+/// From here on a body is sent to a worker as it is, and not copied into the line.
+const SENT_AS_IT_IS_BYTES: usize = 8 << 10;
+
 impl Job {
+    /// The body, if it may go into a line as it is and that pays.
+    pub(crate) fn as_it_is(&self) -> Option<&Bytes> {
+        let Body::Shared(body) = &self.body else { return None };
+        let pays = !self.text && body.len() >= SENT_AS_IT_IS_BYTES;
+        (pays && encode::is_unbroken(body)).then_some(body)
+    }
+
     /// Whether a client asked for it by this id.
     pub(crate) fn is_called(&self, name: Id<'_>) -> bool {
         let Origin::Client { id: Some(id), .. } = &self.origin else { return false };

@@ -59,6 +59,7 @@ pub mod keeper;
 mod link;
 mod local;
 mod logs;
+mod long_line;
 mod pool;
 mod remote;
 mod rings;

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::Bytes;
 use remuda_net::{CloseReason, NetError, ParseResult, ReadyFd, Source, SourceHandle};
 use remuda_shm::{Options, Receiver, Sender};
 
@@ -291,6 +292,24 @@ impl Rings {
         };
         self.send_gathered();
         Ok(is_first)
+    }
+
+    /// Sends a line in three parts, the middle one without a copy, behind what was gathered.
+    pub(crate) fn send_parts(
+        &self,
+        head: &[u8],
+        body: Bytes,
+        tail: &[u8],
+    ) -> remuda_net::Result<()> {
+        {
+            let ends = &mut *self.ring.ends.borrow_mut();
+            if ends.sender.is_none() || ends.ending {
+                return Err(NetError::Closed);
+            }
+            ends.keep_parts(head, body, tail)?;
+        }
+        self.send_gathered();
+        Ok(())
     }
 
     /// Shows the peer what was gathered, and wakes it if it sleeps.

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use remuda_net::{CloseReason, ConnCtx, ParseResult};
 
 use crate::rings::Rings;
@@ -41,6 +42,24 @@ impl Wire {
         match self {
             Self::Socket(conn) => conn.send_nowait(data).map(|()| false),
             Self::Rings(rings) => rings.gather(data),
+        }
+    }
+
+    /// Sends a line in three parts, the middle one without a copy. After an error the line may be
+    /// there in part: the connection is of no more use.
+    pub(crate) fn send_parts(
+        &self,
+        head: &[u8],
+        body: Bytes,
+        tail: &[u8],
+    ) -> remuda_net::Result<()> {
+        match self {
+            Self::Socket(conn) => {
+                conn.send_nowait(head)?;
+                conn.send_bytes(body)?;
+                conn.send_nowait(tail)
+            }
+            Self::Rings(rings) => rings.send_parts(head, body, tail),
         }
     }
 

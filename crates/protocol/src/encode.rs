@@ -54,6 +54,15 @@ pub fn call_with(
     end_call(out, fields);
 }
 
+/// Appends what stands before and behind a call's body; the answer says where in `out` that is.
+///
+/// A large body then needn't be copied; [`is_unbroken`] says whether it may go between as it is.
+pub fn call_around(out: &mut Vec<u8>, id: Option<Id<'_>>, fields: &CallFields) -> usize {
+    let mut body_at = 0;
+    call_with(out, id, fields, |out| body_at = out.len());
+    body_at
+}
+
 /// Appends a call with several bodies, for a peer that declared a `batch` of as many.
 pub fn calls<'b>(
     out: &mut Vec<u8>,
@@ -199,6 +208,16 @@ pub fn result_with<E>(
     }
     out.extend_from_slice(b"}}\n");
     Ok(())
+}
+
+/// Appends what stands before and behind a result's body; the answer says where in `out` that is.
+///
+/// A large body then needn't be copied; [`is_unbroken`] says whether it may go between as it is.
+pub fn result_around(out: &mut Vec<u8>, id: Option<Id<'_>>) -> usize {
+    begin_result(out, id);
+    let body_at = out.len();
+    out.extend_from_slice(b"}}\n");
+    body_at
 }
 
 /// Appends the results of a batch: each body, or why there is none.
@@ -389,11 +408,23 @@ fn push_fault(out: &mut Vec<u8>, fault: &Fault<'_>) {
 /// Appends a checked JSON value without the line breaks between its tokens.
 #[inline]
 pub fn push_body(out: &mut Vec<u8>, body: &[u8]) {
-    match body {
-        // A string is one token, and can't hold a raw line break.
-        [b'"', .., b'"'] => out.extend_from_slice(body),
-        _ => push_unbroken(out, body),
+    if is_one_string(body) {
+        out.extend_from_slice(body);
+    } else {
+        push_unbroken(out, body);
     }
+}
+
+/// Whether a checked JSON value has no line breaks between its tokens.
+#[must_use]
+pub fn is_unbroken(body: &[u8]) -> bool {
+    is_one_string(body) || memchr2(b'\n', b'\r', body).is_none()
+}
+
+/// A string is one token, and can't hold a raw line break.
+#[inline]
+fn is_one_string(body: &[u8]) -> bool {
+    matches!(body, [b'"', .., b'"'])
 }
 
 /// Appends checked JSON text without its line breaks: they can only stand between tokens.

@@ -12,6 +12,7 @@ enum Step {
     Push(Vec<u8>),
     Stage(Vec<u8>),
     Publish,
+    Stream { parts: Vec<Vec<u8>>, most: u32 },
     Reserve { len: usize, commit: usize, abandon: bool },
     Pop,
     TakeBatch(usize),
@@ -27,6 +28,8 @@ fn step() -> impl Strategy<Value = Step> {
         6 => message().prop_map(Step::Push),
         4 => message().prop_map(Step::Stage),
         3 => Just(Step::Publish),
+        3 => (prop::collection::vec(message(), 0..=4), 0u32..6)
+            .prop_map(|(parts, most)| Step::Stream { parts, most }),
         3 => (0usize..=140, 0usize..=140, prop::bool::weighted(0.3)).prop_map(|(a, b, abandon)| {
             Step::Reserve { len: a.max(b), commit: a.min(b), abandon }
         }),
@@ -108,6 +111,20 @@ fn run(capacity: u32, slot_size: u32, steps: Vec<Step>) {
             }
             Step::Publish if !model.producer_closed => {
                 assert_eq!(producer.publish(), model.publish());
+            }
+            Step::Stream { parts, most } if !model.producer_closed => {
+                let whole = parts.concat();
+                let mut left: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+                let pushed = producer.push_stream(&mut left, most);
+                let mut sent = 0;
+                for message in whole.chunks(model.slot_size).take(most as usize) {
+                    if model.has_room() {
+                        model.staged.push_back(message.to_vec());
+                        sent += message.len();
+                    }
+                }
+                assert_eq!(left.concat(), whole[sent..]);
+                assert_eq!(pushed, Ok((sent, model.publish())));
             }
             Step::Reserve { len, commit, abandon } if !model.producer_closed => {
                 match (producer.reserve(len), model.push_error(len)) {

@@ -71,6 +71,25 @@ fn messages_are_received_in_batches() {
 }
 
 #[test]
+fn a_stream_of_several_parts_goes_on_where_the_ring_was_full() {
+    let (face, handle) = pair(&small(32, 64));
+    let ((mut sender, _), (_, mut receiver)) = (face.into_split(), handle.into_split());
+    let whole: Vec<u8> = (0..5_000_u32).map(|at| at as u8).collect();
+    let mut parts = [&whole[..10], &[][..], &whole[10..2_900], &whole[2_900..]];
+    assert_eq!(sender.try_send_stream(&mut parts).unwrap(), 32 * 64);
+    assert_eq!(sender.try_send_stream(&mut parts).unwrap(), 0);
+    let mut got = Vec::new();
+    while got.len() < whole.len() {
+        assert!(receiver.try_recv_stream(&mut got, 1_000).unwrap() > 0);
+        sender.try_send_stream(&mut parts).unwrap();
+    }
+    assert_eq!(got, whole);
+    assert_eq!(parts.concat(), b"");
+    drop(receiver);
+    assert!(matches!(sender.try_send_stream(&mut [b"x"]), Err(ShmError::Closed)));
+}
+
+#[test]
 fn what_was_sent_before_the_drop_is_received() {
     let (face, handle) = pair(&small(8, 8));
     handle.try_send(b"last").unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use remuda_dispatch::{JobId, JobOptions};
 use remuda_net::{CloseReason, Either, Notifier, ParseResult};
 use remuda_protocol::{
@@ -17,6 +18,7 @@ use crate::front::listener::Gate;
 use crate::front::places::Places;
 use crate::front::reply::Unnamed;
 use crate::job::{Body, Job, Origin};
+use crate::long_line::{LongLine, Taken, shared_body};
 use crate::pool::Pool;
 use crate::wire::Wire;
 
@@ -31,6 +33,8 @@ const HELD_LIMIT: usize = 1 << 20;
 pub(crate) struct Client {
     pub(crate) wire: Wire,
     scan: LineScan,
+    /// The beginning of a long line.
+    long: LongLine,
     greeted: bool,
     discarding: bool,
     /// It is not read because much waits for a reply without an id; told when that is over.
@@ -64,6 +68,7 @@ impl Client {
         Self {
             wire,
             scan: LineScan::new(MAX_HANDSHAKE_BYTES),
+            long: LongLine::default(),
             greeted: false,
             discarding: false,
             held_back: false,
@@ -99,6 +104,15 @@ impl Client {
         });
         self.note_given(bytes.len());
         is_gathered
+    }
+
+    /// Sends a line in three parts, the middle one without a copy.
+    pub(crate) fn send_parts(&mut self, head: &[u8], body: Bytes, tail: &[u8]) {
+        let len = head.len() + body.len() + tail.len();
+        if self.wire.send_parts(head, body, tail).is_err() {
+            self.wire.close();
+        }
+        self.note_given(len);
     }
 
     fn note_given(&mut self, bytes: usize) {
@@ -197,7 +211,7 @@ impl Core {
     /// Takes in the requests that are whole in `bytes`.
     fn read_client(&mut self, key: ClientKey, bytes: &[u8]) -> ParseResult {
         self.wake_worker_ahead(bytes);
-        let mut used = 0;
+        let (mut used, mut is_another) = (0, false);
         loop {
             let Some(client) = self.clients.of(key) else {
                 return ParseResult::Consumed(bytes.len());
@@ -213,14 +227,25 @@ impl Core {
                 let (skipped, ended) = client.scan.discard(rest);
                 used += skipped;
                 client.discarding = !ended;
+                is_another = true;
                 if !ended {
                     break;
                 }
                 continue;
             }
+            if client.long.is_begun() {
+                let taken = self.client_long_line(key, rest);
+                used += taken;
+                if used == bytes.len() {
+                    break;
+                }
+                is_another = true;
+                continue;
+            }
             match client.scan.next(rest) {
                 Ok(Some(end)) => {
                     used += end + 1;
+                    is_another = true;
                     match client.greeted {
                         true => self.client_line(key, &rest[..end]),
                         false => self.client_first_line(key, &rest[..end]),
@@ -234,17 +259,38 @@ impl Core {
                         self.client_is_foreign(key);
                         return ParseResult::Consumed(bytes.len());
                     }
+                    if client.greeted && client.long.begin(rest) {
+                        client.scan.reset();
+                        used = bytes.len();
+                    }
                     break;
                 }
                 Err(_) => self.client_line_too_long(key, rest),
             }
         }
-        let unfinished = bytes.len() - used;
+        let begun = self.clients.of(key).map_or(0, |client| client.long.len());
+        let unfinished = bytes.len() - used + begun;
         if unfinished > 0 || self.unfinished > 0 {
-            self.note_unfinished(key, unfinished, used > 0);
+            self.note_unfinished(key, unfinished, is_another || unfinished == 0);
         }
         self.carry_out(&[]);
         if used == 0 { ParseResult::NeedMore } else { ParseResult::Consumed(used) }
+    }
+
+    /// Takes in what comes of a long line, and the line if it is whole; gives how much that was.
+    fn client_long_line(&mut self, key: ClientKey, bytes: &[u8]) -> usize {
+        let Some(client) = self.clients.of(key) else { return bytes.len() };
+        match client.long.take(bytes, client.scan.max_line()) {
+            Taken::All => bytes.len(),
+            Taken::Whole(count, line) => {
+                line.read(self, |core, line| core.client_line(key, line));
+                count
+            }
+            Taken::TooLong(beginning) => {
+                self.client_line_too_long(key, &beginning);
+                0
+            }
+        }
     }
 
     #[cold] // Once a connection: kept out of the way of each line.
@@ -378,7 +424,10 @@ impl Core {
             return;
         }
         let now = self.now();
-        let body = Body::Own(self.bodies.copy(body.as_bytes()));
+        let body = match shared_body(self.line.as_ref(), body.as_bytes()) {
+            Some(shared) => Body::Shared(shared),
+            None => Body::Own(self.bodies.copy(body.as_bytes())),
+        };
         let Some(client) = self.clients.of(key) else { return };
         client.relays |= call.hops > 0;
         let place = client.places.find();

@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::task::{Poll, Waker};
 
+use bytes::Bytes;
 use remuda_dispatch::{Cause, Outcome, RefusedReason};
 use remuda_protocol::{Code, Id, IdBuf, encode, json_string};
 
 use crate::core::Core;
 use crate::front::ClientKey;
 use crate::job::{Answer, Form, Job, Origin};
+use crate::long_line::shared_body;
 
 /// Replies without an id go out in the order of their requests: one that is early waits here.
 #[derive(Default)]
@@ -58,11 +60,20 @@ impl Core {
     ) {
         let Origin::Client { client: key, place, id, order } = origin else { return };
         self.scratch.clear();
-        write_outcome(&mut self.scratch, id.as_ref().map(IdBuf::as_id), outcome, line);
+        let id = id.as_ref().map(IdBuf::as_id);
+        let large = if order.is_none() { self.large_result(outcome, line) } else { None };
+        if large.is_none() {
+            write_outcome(&mut self.scratch, id, outcome, line);
+        }
         let Some(client) = self.clients.of(*key) else { return };
         client.places.release(*place);
         let done = client.places.count() == 0;
-        let is_gathered = if let Some(number) = order {
+        let is_gathered = if let Some(body) = large {
+            let body_at = encode::result_around(&mut self.scratch, id);
+            let (head, tail) = self.scratch.split_at(body_at);
+            client.send_parts(head, body, tail);
+            false
+        } else if let Some(number) = order {
             let mut ready = Vec::new();
             client.unnamed.answer(*number, &self.scratch, &mut ready);
             client.hold_back();
@@ -76,6 +87,13 @@ impl Core {
         if done && let Some(waiting) = client.unnamed.answered.take() {
             waiting.wake();
         }
+    }
+
+    /// A result that is sent on in the memory that it was received in.
+    fn large_result(&self, outcome: &Outcome<Answer>, line: &[u8]) -> Option<Bytes> {
+        let Outcome::Done(Answer { body, form: Form::Json, .. }) = outcome else { return None };
+        let body = shared_body(self.line.as_ref(), body.bytes(line))?;
+        encode::is_unbroken(&body).then_some(body)
     }
 
     /// A client's job was not accepted.

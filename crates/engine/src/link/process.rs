@@ -18,6 +18,7 @@ use rustix::net::{SendFlags, send};
 use crate::core::Core;
 use crate::job::{Answer, Job};
 use crate::link::Transport;
+use crate::long_line::{LongLine, Taken};
 use crate::pool::Pool;
 use crate::rings::{self, Rings};
 use crate::wire::Wire;
@@ -34,6 +35,8 @@ pub(crate) struct ProcessLink {
     /// The socket once more, for handing rings over. Gone once hands were shaken.
     rendezvous: Option<OwnedFd>,
     scan: LineScan,
+    /// The beginning of a long line.
+    long: LongLine,
     /// Until the handshake is answered.
     connecting: Option<Connecting>,
     /// The rest of a line over the limit is thrown away.
@@ -90,6 +93,7 @@ impl ProcessLink {
             life,
             rendezvous,
             scan,
+            long: LongLine::default(),
             connecting,
             discarding: false,
             attached,
@@ -149,6 +153,14 @@ impl ProcessLink {
         let hops = if self.attached { first.hops + 1 } else { 0 };
         let fields = CallFields { timeout_ms, hops };
         match jobs.next() {
+            None if let Some(body) = first.as_it_is() => {
+                let body_at = encode::call_around(scratch, id, &fields);
+                let (head, tail) = scratch.split_at(body_at);
+                if let Err(error) = self.wire.send_parts(head, body.clone(), tail) {
+                    self.not_sent(&error);
+                }
+                return false;
+            }
             None => encode::call_with(scratch, id, &fields, |out| write_body(out, first)),
             Some((second, _)) => {
                 let jobs = [first, second].into_iter().chain(jobs.map(|(job, _)| job));
@@ -332,6 +344,13 @@ impl Core {
                 }
                 continue;
             }
+            if process.long.is_begun() {
+                used += self.go_on_with_long_line(worker, rest);
+                if used == bytes.len() {
+                    break;
+                }
+                continue;
+            }
             match process.scan.next(rest) {
                 Ok(Some(end)) => {
                     used += end + 1;
@@ -345,7 +364,13 @@ impl Core {
                         break;
                     }
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    if process.connecting.is_none() && process.long.begin(rest) {
+                        process.scan.reset();
+                        used = bytes.len();
+                    }
+                    break;
+                }
                 Err(_) => {
                     process.discarding = true;
                     self.worker_line_too_long(worker, rest);
@@ -353,6 +378,27 @@ impl Core {
             }
         }
         if used == 0 { ParseResult::NeedMore } else { ParseResult::Consumed(used) }
+    }
+
+    /// Takes in what comes of a long line, and the line if it is whole; gives how much that was.
+    fn go_on_with_long_line(&mut self, worker: WorkerId, bytes: &[u8]) -> usize {
+        let Some(link) = self.links.of(worker) else { return bytes.len() };
+        let Transport::Process(process) = &mut link.transport else { return bytes.len() };
+        match process.long.take(bytes, process.scan.max_line()) {
+            Taken::All => bytes.len(),
+            Taken::Whole(count, line) => {
+                line.read(self, |core, line| {
+                    core.worker_line(worker, line);
+                    core.carry_out(line);
+                });
+                count
+            }
+            Taken::TooLong(beginning) => {
+                process.discarding = true;
+                self.worker_line_too_long(worker, &beginning);
+                0
+            }
+        }
     }
 
     fn worker_line(&mut self, worker: WorkerId, line: &[u8]) {

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use bytes::Bytes;
 use remuda_net::{CloseReason, NetError};
 use remuda_shm::{Receiver, Sender, ShmError};
 
@@ -49,11 +50,30 @@ impl Ends {
 
     /// Keeps what is to be sent later.
     pub(super) fn keep(&mut self, data: &[u8]) -> remuda_net::Result<()> {
+        self.check_limit(data.len())?;
+        self.unsent.push(data);
+        Ok(())
+    }
+
+    /// Keeps the pieces of a line, without a copy of the one in the middle.
+    pub(super) fn keep_parts(
+        &mut self,
+        head: &[u8],
+        body: Bytes,
+        tail: &[u8],
+    ) -> remuda_net::Result<()> {
+        self.check_limit(head.len() + body.len() + tail.len())?;
+        self.unsent.push(head);
+        self.unsent.share(body);
+        self.unsent.push(tail);
+        Ok(())
+    }
+
+    fn check_limit(&self, more: usize) -> remuda_net::Result<()> {
         let unsent = self.unsent.len();
-        if unsent + data.len() > LINK_SEND_LIMIT {
+        if unsent + more > LINK_SEND_LIMIT {
             return Err(NetError::SendLimit { unsent, limit: LINK_SEND_LIMIT });
         }
-        self.unsent.push(data);
         Ok(())
     }
 

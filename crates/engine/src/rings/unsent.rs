@@ -1,43 +1,85 @@
 //! What a ring had no room for, and how bytes are put into a ring.
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 
+use bytes::{Buf, Bytes};
 use remuda_net::NetError;
 use remuda_shm::{CloseReason, Sender, ShmError};
 
 /// A buffer that has grown larger is given back when it is empty.
 const KEEP_BYTES: usize = 256 << 10;
-/// Messages that are put into a ring at once.
-const RUN: usize = 16;
+/// Pieces that are put into a ring at once.
+const PIECES: usize = 16;
 
 /// Bytes for which the ring had no room.
 #[derive(Default)]
 pub(super) struct Unsent {
+    /// What goes first.
     bytes: Vec<u8>,
     from: usize,
+    /// What goes behind it. Only large bodies bring anything here.
+    behind: VecDeque<Piece>,
+    behind_len: usize,
+}
+
+/// A part of what goes behind.
+enum Piece {
+    Copied(Vec<u8>),
+    Shared(Bytes),
+}
+
+impl Piece {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
 }
 
 impl Unsent {
     pub(super) fn len(&self) -> usize {
-        self.bytes.len() - self.from
+        self.first().len() + self.behind_len
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
+    fn first(&self) -> &[u8] {
+        &self.bytes[self.from..]
+    }
+
     pub(super) fn push(&mut self, data: &[u8]) {
-        if self.from > self.len() {
-            self.bytes.drain(..self.from);
-            self.from = 0;
+        match self.behind.back_mut() {
+            None => {
+                if self.from > self.bytes.len() - self.from {
+                    self.bytes.drain(..self.from);
+                    self.from = 0;
+                }
+                self.bytes.extend_from_slice(data);
+                return;
+            }
+            Some(Piece::Copied(last)) => last.extend_from_slice(data),
+            Some(Piece::Shared(_)) => self.behind.push_back(Piece::Copied(data.to_vec())),
         }
-        self.bytes.extend_from_slice(data);
+        self.behind_len += data.len();
+    }
+
+    /// As [`push`](Self::push), without a copy.
+    pub(super) fn share(&mut self, data: Bytes) {
+        self.behind_len += data.len();
+        self.behind.push_back(Piece::Shared(data));
     }
 
     /// Sends what there is room for; false if it can't reach the peer any more.
     pub(super) fn send(&mut self, sender: &mut Sender) -> bool {
+        if !self.behind.is_empty() {
+            return self.send_pieces(sender);
+        }
         let waiting = self.len();
-        match push(sender, &self.bytes[self.from..]).map(<[u8]>::len) {
+        match push(sender, self.first()).map(<[u8]>::len) {
             Ok(left) => {
                 self.advance(waiting - left);
                 true
@@ -46,10 +88,45 @@ impl Unsent {
         }
     }
 
+    fn send_pieces(&mut self, sender: &mut Sender) -> bool {
+        while !self.is_empty() {
+            let mut parts = [&[][..]; PIECES];
+            parts[0] = self.first();
+            for (part, piece) in parts[1..].iter_mut().zip(&self.behind) {
+                *part = piece.as_slice();
+            }
+            let wanted: usize = parts.iter().map(|part| part.len()).sum();
+            let Ok(sent) = sender.try_send_stream(&mut parts) else { return false };
+            self.advance(sent);
+            if sent < wanted {
+                break;
+            }
+        }
+        true
+    }
+
     fn advance(&mut self, count: usize) {
-        self.from += count;
-        if self.is_empty() {
-            *self = Self { bytes: emptied(std::mem::take(&mut self.bytes)), from: 0 };
+        let of_first = count.min(self.first().len());
+        self.from += of_first;
+        let mut left = count - of_first;
+        self.behind_len -= left;
+        while self.first().is_empty() {
+            (self.bytes, self.from) = (emptied(std::mem::take(&mut self.bytes)), 0);
+            match self.behind.pop_front() {
+                None => return,
+                Some(Piece::Shared(mut bytes)) if left < bytes.len() => {
+                    bytes.advance(left);
+                    self.behind.push_front(Piece::Shared(bytes));
+                    return;
+                }
+                Some(Piece::Shared(bytes)) => left -= bytes.len(),
+                Some(Piece::Copied(bytes)) => {
+                    self.behind_len -= bytes.len() - left.min(bytes.len());
+                    self.from = left.min(bytes.len());
+                    left -= self.from;
+                    self.bytes = bytes;
+                }
+            }
         }
     }
 }
@@ -70,19 +147,10 @@ pub(super) fn push<'a>(sender: &mut Sender, data: &'a [u8]) -> remuda_net::Resul
             Err(_) => Err(unsendable(sender)),
         };
     }
-    let mut rest = data;
-    loop {
-        let (mut run, mut count) = ([&[][..]; RUN], 0);
-        for (place, part) in run.iter_mut().zip(rest.chunks(slot)) {
-            *place = part;
-            count += 1;
-        }
-        let Ok(sent) = sender.try_send_batch(&run[..count]) else { return Err(unsendable(sender)) };
-        let bytes = run[..sent].iter().map(|part| part.len()).sum();
-        rest = &rest[bytes..];
-        if sent < count || rest.is_empty() {
-            return Ok(rest);
-        }
+    let mut rest = [data];
+    match sender.try_send_stream(&mut rest) {
+        Ok(_) => Ok(rest[0]),
+        Err(_) => Err(unsendable(sender)),
     }
 }
 

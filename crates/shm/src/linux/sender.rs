@@ -10,6 +10,8 @@ use crate::ring::{Producer, PushError, Reserved};
 
 /// To write messages up to this size takes less time than a peer to wake up.
 const AHEAD_MAX: usize = 1024;
+/// Messages of a stream that the peer is shown at once.
+const STREAM_RUN: u32 = 16;
 
 /// The sending half of one side: for an owner that needs no lock, such as an event loop.
 ///
@@ -162,6 +164,41 @@ impl Sender {
                 Ok(sent)
             }
             Err(lie) => Err(self.link.corrupt(lie)),
+        }
+    }
+
+    /// Sends the bytes of `parts`, one part behind the other, cut into messages of a slot's size: as
+    /// much as there is room for. What was sent is taken off the parts; the answer says how many
+    /// bytes that is. It is the other end of
+    /// [`Receiver::try_recv_stream`](crate::Receiver::try_recv_stream), for streams whose pieces lie
+    /// in several places.
+    ///
+    /// The peer is shown 16 messages at a time, so that it reads the first while the next are
+    /// written.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Self::try_send), but for `Full`: then the answer is 0. After a part was sent,
+    /// an error shows at the next call.
+    pub fn try_send_stream(&mut self, parts: &mut [&[u8]]) -> Result<usize, ShmError> {
+        self.check_open()?;
+        let mut sent = 0;
+        loop {
+            let (count, sleeping) = match self.ring.push_stream(parts, STREAM_RUN) {
+                Ok(pushed) => pushed,
+                Err(_) if sent > 0 => return Ok(sent),
+                Err(lie) => return Err(self.link.corrupt(lie)),
+            };
+            self.unrung |= sleeping;
+            if count == 0 {
+                return Ok(sent);
+            }
+            self.link.note_sent(self.ring.published());
+            self.ring_doorbell();
+            sent += count;
+            if self.ring.is_consumer_gone() {
+                return Ok(sent);
+            }
         }
     }
 

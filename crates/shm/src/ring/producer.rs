@@ -137,6 +137,38 @@ impl<S: Storage> Producer<S> {
         Ok((count, self.publish()))
     }
 
+    /// Publishes the bytes of `parts`, one part behind the other, as messages of a slot's size, the
+    /// last of which may be shorter: at most `most` messages, as far as there is room, in one run.
+    /// What was published is taken off the parts. Gives how many bytes that is, and whether the
+    /// consumer sleeps and must be woken.
+    ///
+    /// # Errors
+    ///
+    /// [`Lie::Head`] when the consumer's index is impossible; nothing was published.
+    pub fn push_stream(&mut self, parts: &mut [&[u8]], most: u32) -> Result<(usize, bool), Lie> {
+        let slot_size = self.geometry.slot_size() as usize;
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        let (mut left, mut place) = (total, 0);
+        let mut count = 0;
+        while left > 0 && count < most && self.room()? > 0 {
+            let len = left.min(slot_size);
+            let spread = self.geometry.is_spread(len);
+            let mut filled = 0;
+            while filled < len {
+                let (piece, rest) = parts[place].split_at(parts[place].len().min(len - filled));
+                // SAFETY: as in `stage`; the pieces of a message are as long as it together.
+                unsafe { self.storage.write(self.slot, spread, filled, piece) };
+                filled += piece.len();
+                parts[place] = rest;
+                place += usize::from(rest.is_empty());
+            }
+            self.mark(len as u32, spread);
+            left -= len;
+            count += 1;
+        }
+        Ok((total - left, self.publish()))
+    }
+
     /// How many messages may be staged. The consumer's index is loaded only when as many as were
     /// free at the last look are used up, and then once.
     ///

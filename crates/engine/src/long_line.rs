@@ -163,3 +163,62 @@ pub(crate) fn shared_body(line: Option<&Bytes>, body: &[u8]) -> Option<Bytes> {
     let is_most = body.len() >= SHARED_BYTES && body.len() >= line.len() / 8 * 7;
     is_most.then(|| line.slice_ref(body))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{LongLine, SPARE, SPARE_BYTES, Shared, Taken, shared_body};
+    use bytes::Bytes;
+
+    fn spare_bytes() -> usize {
+        SPARE.with_borrow(|spare| {
+            let bytes = spare.buffers.iter().map(Vec::capacity).sum();
+            assert_eq!(spare.bytes, bytes);
+            bytes
+        })
+    }
+
+    #[test]
+    fn a_line_is_whole_at_its_end_and_what_follows_is_left() {
+        let mut long = LongLine::default();
+        assert!(!long.begin(b"too short to pay"));
+        assert!(!long.is_begun());
+        assert!(long.begin(&[b'a'; 2_000]));
+        assert!(matches!(long.take(&[b'b'; 3_000], 5_001), Taken::All));
+        assert_eq!(long.len(), 5_000);
+        let Taken::Whole(count, line) = long.take(b"c\nnext", 5_001) else { panic!("no line") };
+        assert_eq!(count, 2);
+        assert_eq!(line.0, [&[b'a'; 2_000][..], &[b'b'; 3_000], b"c"].concat());
+        assert!(!long.is_begun());
+    }
+
+    #[test]
+    fn a_line_of_one_byte_more_than_the_limit_is_too_long_with_or_without_its_end() {
+        for piece in [&b"bb"[..], b"bb\n"] {
+            let mut long = LongLine::default();
+            assert!(long.begin(&[b'a'; 2_000]));
+            let Taken::TooLong(beginning) = long.take(piece, 2_001) else { panic!("taken") };
+            assert_eq!(beginning, [b'a'; 2_000]);
+            assert!(!long.is_begun());
+        }
+    }
+
+    #[test]
+    fn memory_is_used_again_and_not_kept_beyond_its_limit() {
+        let lines: Vec<Bytes> =
+            (0..20).map(|_| Bytes::from_owner(Shared(Vec::with_capacity(1 << 20)))).collect();
+        assert_eq!(spare_bytes(), 0);
+        drop(lines);
+        assert_eq!(spare_bytes(), SPARE_BYTES);
+        let mut long = LongLine::default();
+        assert!(long.begin(&[b'a'; 2_000]));
+        assert_eq!(spare_bytes(), SPARE_BYTES - (1 << 20));
+    }
+
+    #[test]
+    fn a_body_that_is_not_most_of_its_line_keeps_nothing_of_it() {
+        let line = Bytes::from(vec![b'x'; 20_000]);
+        assert!(shared_body(None, &line[..19_000]).is_none());
+        assert!(shared_body(Some(&line), &line[..10_000]).is_none());
+        assert_eq!(shared_body(Some(&line), &line[100..19_000]).unwrap(), line[100..19_000]);
+    }
+}

@@ -124,8 +124,8 @@ fn is_one_short_line(buf: &[u8]) -> bool {
 /// How much room [`Framer::spare`] offers at least.
 const MIN_SPARE: usize = 16 * 1024;
 
-/// What an emptied buffer may keep of its memory.
-const KEEP_BYTES: usize = 256 * 1024;
+/// What an emptied buffer may keep of its memory: room for lines of 1 MiB, one behind the other.
+const KEEP_BYTES: usize = 2 * 1024 * 1024;
 
 /// A buffer for a blocking reader: bytes go in, lines come out.
 ///

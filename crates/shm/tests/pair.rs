@@ -86,6 +86,8 @@ fn a_stream_of_several_parts_goes_on_where_the_ring_was_full() {
     assert_eq!(got, whole);
     assert_eq!(parts.concat(), b"");
     drop(receiver);
+    // The first that is published tells that nobody takes it.
+    assert_eq!(sender.try_send_stream(&mut [b"x"]).unwrap(), 1);
     assert!(matches!(sender.try_send_stream(&mut [b"x"]), Err(ShmError::Closed)));
 }
 

@@ -14,8 +14,8 @@ use crate::results::Runner;
 /// When held back answers are sent even though more calls wait.
 const FLUSH_BYTES: usize = 64 * 1024;
 
-/// What the buffer for answers may keep of its memory.
-pub(crate) const KEEP_BYTES: usize = 1024 * 1024;
+/// What the buffer for answers may keep of its memory: a result of 1 MiB and what is around it.
+pub(crate) const KEEP_BYTES: usize = 2 * 1024 * 1024;
 
 /// What a line asks of the loop that read it.
 pub(crate) enum Step<'a> {

@@ -161,3 +161,40 @@ fn unsendable(sender: &Sender) -> NetError {
         _ => ErrorKind::BrokenPipe,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Unsent;
+    use bytes::Bytes;
+
+    fn waiting(unsent: &Unsent) -> Vec<u8> {
+        let behind = unsent.behind.iter().flat_map(|piece| piece.as_slice());
+        unsent.first().iter().chain(behind).copied().collect()
+    }
+
+    #[test]
+    fn pieces_go_out_in_their_order_wherever_the_ring_was_full() {
+        for step in 1..40 {
+            let mut unsent = Unsent::default();
+            unsent.push(b"head 1 ");
+            unsent.share(Bytes::from_static(b"shared 1 "));
+            unsent.push(b"tail 1 ");
+            unsent.push(b"head 2 ");
+            unsent.share(Bytes::from_static(b"shared 2 "));
+            unsent.share(Bytes::from_static(b"shared 3 "));
+            unsent.push(b"tail 3");
+            let whole = b"head 1 shared 1 tail 1 head 2 shared 2 shared 3 tail 3";
+            let mut sent = 0;
+            while sent < whole.len() {
+                assert_eq!(waiting(&unsent), whole[sent..]);
+                assert_eq!(unsent.len(), whole.len() - sent);
+                let count = step.min(unsent.len());
+                unsent.advance(count);
+                sent += count;
+            }
+            assert!(unsent.is_empty() && unsent.behind.is_empty());
+            unsent.push(b"next");
+            assert_eq!(waiting(&unsent), b"next");
+        }
+    }
+}

@@ -5,6 +5,7 @@
 //! So under load nobody makes a system call for a message.
 
 mod ends;
+mod sizes;
 mod unsent;
 
 use std::cell::{Cell, RefCell};
@@ -16,55 +17,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use remuda_net::{CloseReason, NetError, ParseResult, ReadyFd, Source, SourceHandle};
-use remuda_shm::{Options, Receiver, Sender};
+use remuda_shm::{Receiver, Sender};
 
 use crate::rings::ends::{Ends, READ_BYTES};
+use crate::rings::sizes::GATHER_BYTES;
+pub(crate) use crate::rings::sizes::{options, worker_gather, worker_options};
 use crate::rings::unsent::{Unsent, emptied, push};
 
-/// Messages that fit into each ring of a connection. Both rings take 2 MiB then, of which only what
-/// was ever used is real memory.
-const RING_CAPACITY: u32 = 128;
-/// Bytes that a message holds at most.
-const RING_SLOT_SIZE: u32 = 8 << 10;
-/// Messages that fit into the rings to all of a pool's workers, and so many from them, as long as
-/// each has at least [`WORKER_CAPACITY_MIN`]. A ring is used from its first slot to its last, be
-/// there ever so little in it, and each slot is a page of its own: rings that are large in all are
-/// memory and page faults.
-const WORKERS_CAPACITY: u32 = 1024;
-/// As many as a worker is handed jobs ahead of their turn. Shorter rings would cost large bodies
-/// more: those of 1 MiB cost a tenth more with 32 slots than with 128.
-const WORKER_CAPACITY_MIN: u32 = 32;
 /// So often a ring is read in a row, before others get their turn.
 const READS_IN_A_ROW: u32 = 8;
-/// Pieces that are sent in one turn are put together up to about so many bytes: each message costs
-/// more than the bytes of a short line, and the peer begins with the first ones meanwhile.
-const GATHER_BYTES: usize = 1024;
-/// As many for a worker where there are more of them than processors: one that is woken by its
-/// first calls takes the processor from the pool then, and sleeps again before the next come.
-const GATHER_BYTES_CROWDED: usize = 4096;
 /// How long what a closed connection still has to send waits for room; as on a socket.
 const CLOSE_LINGER: Duration = Duration::from_secs(5);
-
-/// The shape of the rings that a pool makes. Pages are taken as they are first used. The runtime
-/// waits for the end of the peer, so the rings needn't ask for it.
-pub(crate) fn options() -> Options {
-    options_of(RING_CAPACITY)
-}
-
-/// The shape of the rings to a worker, one of so many.
-pub(crate) fn worker_options(workers: u32) -> Options {
-    options_of((WORKERS_CAPACITY / workers.max(1)).clamp(WORKER_CAPACITY_MIN, RING_CAPACITY))
-}
-
-/// How many bytes are put together for a worker, one of so many.
-pub(crate) fn worker_gather(workers: u32) -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    if workers as usize > processors { GATHER_BYTES_CROWDED } else { GATHER_BYTES }
-}
-
-fn options_of(capacity: u32) -> Options {
-    Options::new(capacity, RING_SLOT_SIZE).unwrap_or_default().touch(false).ask_for_peer(false)
-}
 
 /// A connection over rings: one side of a pair. The peer has the other.
 pub(crate) struct Rings {

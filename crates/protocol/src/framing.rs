@@ -2,8 +2,6 @@
 
 use memchr::memchr;
 
-use crate::scan::holds;
-
 /// A line is longer than the limit.
 ///
 /// Answer with code `body_too_large` and close, or go on behind its end by [`LineScan::discard`].
@@ -67,10 +65,6 @@ impl LineScan {
             return Ok(None);
         }
         let from = self.looked.min(buf.len());
-        if from == 0 && is_one_short_line(buf) {
-            let end = buf.len() - 1;
-            return if end <= self.max_line { Ok(Some(end)) } else { Err(self.too_long()) };
-        }
         match memchr(b'\n', &buf[from..]) {
             Some(at) if from + at <= self.max_line => {
                 self.looked = 0;
@@ -80,12 +74,8 @@ impl LineScan {
                 self.looked = buf.len();
                 Ok(None)
             }
-            _ => Err(self.too_long()),
+            _ => Err(TooLong { max_line: self.max_line }),
         }
-    }
-
-    const fn too_long(&self) -> TooLong {
-        TooLong { max_line: self.max_line }
     }
 
     /// After [`TooLong`]: how many bytes of `buf` to throw away, and whether the line ended there.
@@ -103,22 +93,6 @@ impl LineScan {
     pub const fn reset(&mut self) {
         self.looked = 0;
     }
-}
-
-/// Up to here it pays to look first whether the only line end is the last byte.
-const SHORT_BYTES: usize = 256;
-
-/// Whether a line and its end is all that is there, as when one call is in flight. It takes half of
-/// what a search takes, which has to find out where the end is.
-#[inline]
-fn is_one_short_line(buf: &[u8]) -> bool {
-    let [line @ .., b'\n'] = buf else { return false };
-    let ends = |block| holds(block, |byte| byte == b'\n');
-    let (blocks, _) = line.as_chunks::<16>();
-    // The last block overlaps the one before it.
-    line.len() <= SHORT_BYTES
-        && line.last_chunk().is_some_and(|last| !ends(last))
-        && !blocks.iter().any(ends)
 }
 
 /// How much room [`Framer::spare`] offers at least.

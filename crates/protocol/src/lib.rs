@@ -49,6 +49,7 @@ pub mod encode;
 mod framing;
 mod handshake;
 mod id;
+mod number;
 mod object;
 mod offer;
 mod raw;

@@ -182,7 +182,7 @@ fn are_plain(block: &[u8; 16]) -> bool {
 
 /// Whether one of the bytes is such, found out without a branch for each.
 #[inline]
-pub(crate) fn holds(block: &[u8; 16], is: impl Fn(u8) -> bool) -> bool {
+fn holds(block: &[u8; 16], is: impl Fn(u8) -> bool) -> bool {
     block.iter().fold(false, |holds, byte| holds | is(*byte))
 }
 

@@ -17,8 +17,8 @@ EACH_WORKER, EACH_CONNECTION = 64, 16
 
 # What perf showed at the last line of each table.
 WORKERS_EACH = (
-    "the bare fan-out, which hands a child no more messages at once than the pool does jobs, needs little more time with 64 children than "
-    "with 32, so that this is mostly the pool's own. It needs 0.03 system calls a message, and the pool more than twice as many to wake its workers: one "
+    "the bare fan-out, which hands a child no more messages at once than the pool does jobs, needs no more time with 64 children than "
+    "with 32, so that this is the pool's own. The fan-out needs 0.03 system calls a message, and the pool 0.05 to wake its workers: one "
     "that waits for a processor may seem slow, and is then handed fewer jobs at a time. Of what 64 workers cost it more than 32, about a seventh is "
     "the kernel's; the rest is in all that takes up a job again after a while, its place in the queue, its start, its body (perf): "
     "the processes of the workers use the caches meanwhile. Tried and not kept, as the time was the same: workers that don't preempt who wakes them "

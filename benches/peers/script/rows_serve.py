@@ -17,8 +17,7 @@ WHY_ASLEEP = (
     "the pool makes four system calls for a call, as the relay does (counted below), and sleeps as often. Of what it lacks, io_uring's "
     "wait, which wakes the thread before it receives, is about a quarter on one core and two thirds across cores: the rows of a bare "
     "relay on io_uring show it, and epoll's wait is no cheaper. The rest is mostly the pool's and its worker's own: a call and an answer that are parsed, queued, and "
-    "written anew, in 9,200 instructions of the pool, 5,000 of them its runtime's, and 1,500 of the worker (callgrind). Of the pool's "
-    "time on one core 72 % is the kernel's, 17 % the runtime's, and 6 % what reads, queues and writes the lines (perf)."
+    "written anew, in 7,900 instructions of the pool, 3,500 of them its runtime's, and 1,100 of the worker (callgrind)."
 )
 WHY_RINGS_ASLEEP = (
     "with all asleep a call is four wake-ups across cores, over rings as over sockets. Bare eventfds, with nothing done between their "
@@ -32,7 +31,7 @@ WHY_RINGS_SPINNING = (
     "call and an answer to be parsed, queued and written anew."
 )
 WHY_RINGS_MANY = (
-    "with 64 calls in flight a socket's system calls are shared by many jobs (a tenth of one a job in the pool, counted below). What "
+    "with 64 calls in flight a socket's system calls are shared by many jobs (about a fifth of one a job in the pool, counted below). What "
     "rings save is a worker's send for each answer, and the kernel's copies; to parse, queue and write a job is the same over both."
 )
 

@@ -19,13 +19,16 @@ use bytes::Bytes;
 use remuda_net::{CloseReason, NetError, ParseResult, ReadyFd, Source, SourceHandle};
 use remuda_shm::{Receiver, Sender};
 
-use crate::rings::ends::{Ends, READ_BYTES};
+use crate::rings::ends::Ends;
 use crate::rings::sizes::GATHER_BYTES;
 pub(crate) use crate::rings::sizes::{options, worker_gather, worker_options};
 use crate::rings::unsent::{Unsent, emptied, push};
 
 /// So often a ring is read in a row, before others get their turn.
 const READS_IN_A_ROW: u32 = 8;
+/// Behind what is no longer than this the ring isn't looked at again before the wait, which looks
+/// anyhow: it came alone. While more is on its way, more has mostly come meanwhile.
+const ALONE_BYTES: usize = 512;
 /// How long what a closed connection still has to send waits for room; as on a socket.
 const CLOSE_LINGER: Duration = Duration::from_secs(5);
 
@@ -153,7 +156,7 @@ impl Rings {
         if !ends.receive() {
             return if ends.end.is_some() { Step::Over } else { Step::Wait };
         }
-        let is_all = ends.received.len() < READ_BYTES;
+        let is_alone = ends.received.len() <= ALONE_BYTES;
         let mut received = std::mem::take(&mut ends.received);
         // `f` may send on this connection, or close it.
         drop(ends);
@@ -171,7 +174,7 @@ impl Rings {
         if used == 0 {
             return self.step(f);
         }
-        self.ring.drained.set(is_all);
+        self.ring.drained.set(is_alone);
         Step::Used(used)
     }
 

@@ -10,7 +10,7 @@ use crate::blocking::LINK_SEND_LIMIT;
 use crate::rings::unsent::Unsent;
 
 /// About how many bytes are taken out of a ring before they are looked at.
-pub(super) const READ_BYTES: usize = 64 << 10;
+const READ_BYTES: usize = 64 << 10;
 
 /// Both directions.
 pub(super) struct Ends {

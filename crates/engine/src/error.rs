@@ -60,8 +60,8 @@ pub enum PoolError {
     },
     /// A listener that strangers could reach.
     #[error(
-        "{0} can be reached from other machines: use tls: with a token (token_file=PATH) or with \
-         ca=PATH for its clients, or say --insecure"
+        "{0} can be reached from other machines: it must be a tls: listener with a token \
+         (token_file=PATH) or with ca=PATH for its clients, unless you say --insecure"
     )]
     Unguarded(String),
     /// The directory of sockets is not this user's alone.

@@ -196,13 +196,23 @@ fn the_token_of_the_environment_or_a_file_guards_every_tcp_listener() {
     command.env("REMUDA_TOKEN", "abc").args(["serve", "-j1", "--builtin=echo"]);
     command.args(["-l", "tcp:127.0.0.1:0", "-l"]);
     command.arg(format!("unix:{}/s", dir.path().display()));
+    // Rings are met in a folder that is the owner's alone.
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    command.args(["-l", "shm:s"]).env("REMUDA_RUNTIME_DIR", dir.path());
     let mut serve = Serve::spawn(command);
+    let rings = dir.path().to_owned();
     serve.dir = Some(dir);
     let reply = Client::tcp(&serve.address(0)).ask(serve::HANDSHAKE);
     assert_eq!(reply["code"], "unauthorized");
-    // Who may open a Unix socket is known without one.
+    let output = remuda().args(["call", "--to", &serve.address(0), "abc"]).output().unwrap();
+    assert!(text(&output.stderr).contains("give the token by token_file=FILE"), "{output:?}");
+    // Who may open a Unix socket, or come by rings, is known without one.
     serve.address(1);
     serve.client();
+    serve.address(2);
+    let mut call = remuda();
+    let output = call.env("REMUDA_RUNTIME_DIR", rings).args(["call", "--to", "shm:s", "abc"]);
+    assert_eq!(text(&output.output().unwrap().stdout), "abc\n");
 
     let output = serve_once(&["-l", "tcp:0.0.0.0:0", "--token-file", "/does/not/exist"]);
     assert_eq!(output.status.code(), Some(255));

@@ -63,6 +63,17 @@ fn remuda_addr_names_the_address_for_serve_and_call() {
 }
 
 #[test]
+fn the_default_sockets_folder_is_made_when_its_address_is_spelled_out_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = format!("unix:{}/remuda/default.sock,role=admin", dir.path().display());
+    let mut serve = echo_at_default(dir.path());
+    serve.args(["--listen", &address]);
+    let mut serve = Serve::spawn(serve);
+    serve.listening();
+    assert_eq!(text(&call(dir.path(), &["abc"]).stdout), "abc\n");
+}
+
+#[test]
 fn a_call_without_a_pool_says_which_addresses_it_tried() {
     let dir = tempfile::tempdir().unwrap();
     let output = call(dir.path(), &["abc"]);

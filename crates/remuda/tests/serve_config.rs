@@ -25,6 +25,7 @@ fn effective(file: &str, env: &[(&str, &str)], args: &[&str]) -> toml::Table {
 
 const FILE: &str = r#"
 http_admin = 9090
+insecure = true
 listen = ["unix:/run/some/where.sock,role=admin", "tcp:127.0.0.1:7000"]
 [worker]
 command = ["./worker", "--fast"]
@@ -39,6 +40,7 @@ reset_timeout = "1m"
 max_body_bytes = "1M"
 spin = "20us"
 shm = false
+pid_namespace = "never"
 [pool.supervisor]
 watch_tick = "250ms"
 ttl = "1h"
@@ -55,6 +57,8 @@ fn what_check_prints_is_a_file_that_says_the_same() {
     assert_eq!(printed["pool"]["max_body_bytes"].as_integer(), Some(1 << 20));
     assert_eq!(printed["pool"]["spin"].as_str(), Some("20us"));
     assert_eq!(printed["pool"]["shm"].as_bool(), Some(false));
+    assert_eq!(printed["pool"]["pid_namespace"].as_str(), Some("never"));
+    assert_eq!(printed["insecure"].as_bool(), Some(true));
     assert_eq!(printed["pool"]["destroy_timeout"].as_str(), Some("2.5s"));
     assert_eq!(printed["pool"]["supervisor"]["watch_tick"].as_str(), Some("250ms"));
     assert_eq!(printed["worker"]["command"][1].as_str(), Some("--fast"));
@@ -69,6 +73,19 @@ fn what_check_prints_is_a_file_that_says_the_same() {
     assert_eq!(defaults["worker"]["builtin"].as_str(), Some("echo"));
     assert_eq!(defaults["pool"]["max_queue_size"].as_integer(), Some(4096));
     assert_eq!(effective(&defaults.to_string(), &[], &[]), defaults);
+    // The owner's own socket is the one to stop the pool by, said or not.
+    let listen = defaults["listen"][0].as_str().unwrap();
+    assert!(listen.ends_with("/default.sock,role=admin"), "{listen}");
+
+    // Nor does a listener lose its token when the flags become a file.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    std::fs::write(&path, "q8Zr\n").unwrap();
+    let token_file = path.to_str().unwrap();
+    let args = ["--builtin=echo", "-l", "tcp:127.0.0.1:0", "--token-file", token_file];
+    let guarded = effective("", &[], &args);
+    assert_eq!(guarded["token_file"].as_str(), Some(token_file));
+    assert_eq!(effective(&guarded.to_string(), &[], &[]), guarded);
 }
 
 #[test]
@@ -169,6 +186,7 @@ fn a_value_of_the_file_is_refused_by_its_name_there() {
     for (file, wanted) in [
         ("[pool]\nallocate_timeout = \"soon\"\n", "`pool.allocate_timeout`: `soon` is not a time"),
         ("[pool]\nspin = -1\n", "`pool.spin`: `-1` is not a time"),
+        ("[pool]\npid_namespace = \"on\"\n", "must be one of auto, never, require"),
         ("[pool]\nspin = true\n", "expected a number, or text with a unit"),
         ("[pool]\nmax_body_bytes = \"2G\"\n", "`pool.max_body_bytes` is 2147483648: it must be"),
         ("[pool.supervisor]\nttl = \"x\"\n", "`pool.supervisor.ttl`: `x` is not a time"),
@@ -239,6 +257,9 @@ fn check_finds_listeners_that_would_be_refused() {
         (&["-l", "tls:127.0.0.1:0"], "a tls: listener needs cert=PATH and key=PATH"),
         (&["-l", "tcp:127.0.0.1:0,token_file=/none"], "cannot read the token in /none"),
         (&["-l", "shm:x,allow_uids=1000"], "leave allow_uids out"),
+        (&["-l", "shm:.x"], "no dot at its beginning"),
+        (&["-l", "unix:/tmp/x,group=no-such-group"], "there is no group `no-such-group`"),
+        (&["-l", "tcp:127.0.0.1:99999"], "no port of at most 65535"),
         (&["--http", "0.0.0.0:0"], "give it a token"),
         (&["--http-admin", "0.0.0.0:0"], "listen at loopback"),
     ] {

@@ -25,7 +25,9 @@ pub enum ShmError {
     },
     /// The name is empty, longer than [`NAME_LEN_MAX`](crate::NAME_LEN_MAX), begins with a dot, or
     /// has a character other than ASCII letters, digits, `-`, `_` and `.`.
-    #[error("{name:?} is no valid name: use 1 to 64 ASCII letters, digits, '-', '_', '.'")]
+    #[error(
+        "{name:?} is no valid name: use 1 to 64 ASCII letters, digits, '-', '_' and '.', and no '.' at its beginning"
+    )]
     InvalidName {
         /// The name as it was given.
         name: String,

@@ -70,10 +70,7 @@ pub(crate) fn unix(path: &Path, access: &Access) -> Result<(UnixListener, Socket
     let listener = bound.map_err(|error| failed(path, error))?;
     let inode = fs::symlink_metadata(path).map_err(|error| failed(path, error))?.ino();
     let file = SocketFile { path: path.to_owned(), inode };
-    if let Some(group) = &access.group {
-        let gid = group_number(group).ok_or_else(|| {
-            failed(path, io::Error::other(format!("there is no group `{group}`")))
-        })?;
+    if let Some(gid) = group(path, access)? {
         std::os::unix::fs::chown(path, None, Some(gid)).map_err(|error| failed(path, error))?;
     }
     // Whose processes may call is looked at in any case: a list of users opens the file to all.
@@ -110,6 +107,13 @@ fn is_stale(path: &Path) -> Result<(), PoolError> {
     }
 }
 
+/// The group that a socket is to have.
+pub(crate) fn group(path: &Path, access: &Access) -> Result<Option<u32>, PoolError> {
+    let Some(group) = &access.group else { return Ok(None) };
+    let missing = || io::Error::other(format!("there is no group `{group}`: make it, or name one"));
+    group_number(group).map(Some).ok_or_else(|| failed(path, missing()))
+}
+
 /// The number of a group, by name or number.
 fn group_number(group: &str) -> Option<u32> {
     if let Ok(number) = group.parse() {
@@ -122,24 +126,38 @@ fn group_number(group: &str) -> Option<u32> {
     })
 }
 
-/// Opens a TCP socket. One that others than this machine reach must be `guarded`.
-pub(crate) fn tcp(host: &str, port: u16, guarded: bool) -> Result<TcpListener, PoolError> {
-    let failed = |source| PoolError::Listen { address: format!("tcp:{host}:{port}"), source };
-    TcpListener::bind(&addresses(host, port, guarded)?[..]).map_err(failed)
+/// Where a `tcp:` or a `tls:` listener is to be opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) scheme: &'static str,
+    pub(crate) host: &'a str,
+    pub(crate) port: u16,
 }
 
-/// Where a TCP socket is to be opened, which must be `guarded` if others than this machine reach it.
-pub(crate) fn addresses(
-    host: &str,
-    port: u16,
-    guarded: bool,
-) -> Result<Vec<SocketAddr>, PoolError> {
-    let failed = |source| PoolError::Listen { address: format!("tcp:{host}:{port}"), source };
-    let addresses: Vec<_> = (host, port).to_socket_addrs().map_err(failed)?.collect();
-    if !guarded && addresses.iter().any(|address| !address.ip().is_loopback()) {
-        return Err(PoolError::Unguarded(format!("tcp:{host}:{port}")));
+impl Place<'_> {
+    /// Opens its socket. One that others than this machine reach must be `guarded`.
+    pub(crate) fn open(self, guarded: bool) -> Result<TcpListener, PoolError> {
+        let addresses = self.addresses(guarded)?;
+        TcpListener::bind(&addresses[..]).map_err(|error| self.failed(error))
     }
-    Ok(addresses)
+
+    /// The addresses of its socket, which must be `guarded` if others than this machine reach it.
+    pub(crate) fn addresses(self, guarded: bool) -> Result<Vec<SocketAddr>, PoolError> {
+        let addresses = (self.host, self.port).to_socket_addrs();
+        let addresses: Vec<_> = addresses.map_err(|error| self.failed(error))?.collect();
+        if !guarded && addresses.iter().any(|address| !address.ip().is_loopback()) {
+            return Err(PoolError::Unguarded(self.name()));
+        }
+        Ok(addresses)
+    }
+
+    fn failed(self, source: io::Error) -> PoolError {
+        PoolError::Listen { address: self.name(), source }
+    }
+
+    fn name(self) -> String {
+        format!("{}:{}:{}", self.scheme, self.host, self.port)
+    }
 }
 
 /// The token in a file: its first line.
@@ -212,7 +230,9 @@ mod tests {
 
     #[test]
     fn tcp_off_loopback_needs_a_guard() {
-        assert!(matches!(tcp("0.0.0.0", 0, false), Err(PoolError::Unguarded(_))));
-        assert!(tcp("127.0.0.1", 0, false).is_ok());
+        let at = |host| Place { scheme: "tls", host, port: 0 };
+        let refused = at("0.0.0.0").open(false).unwrap_err();
+        assert!(matches!(&refused, PoolError::Unguarded(address) if address == "tls:0.0.0.0:0"));
+        assert!(at("127.0.0.1").open(false).is_ok());
     }
 }

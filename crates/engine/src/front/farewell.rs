@@ -15,6 +15,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 impl Pool {
     /// Tells pools that pass calls on to this one, which [has drained](Self::drained), that it has
     /// begun none that it has not answered, and waits up to a second until they have let go.
+    ///
+    /// # Cancel safety
+    /// What is told is told at the first poll; who drops the future waits no more.
     pub async fn part(&self) {
         self.0.core.borrow_mut().part();
         let parted =

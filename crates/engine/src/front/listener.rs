@@ -9,8 +9,9 @@ use remuda_net::{ConnCtx, ListenerHandle};
 use remuda_protocol::{Address, Code, Role, TlsFiles, encode};
 
 use crate::error::PoolError;
+use crate::front::bind::{self, Place};
 use crate::front::rings::Door;
-use crate::front::{bind, client, tls};
+use crate::front::{client, tls};
 use crate::pool::Pool;
 use crate::wire::Wire;
 
@@ -45,7 +46,7 @@ impl Listen {
     }
 
     /// Looks whether it may be opened, as far as that shows before it is: its token, its
-    /// certificates, and who could reach it.
+    /// certificates, its group, and who could reach it.
     ///
     /// # Errors
     /// Those of [`Pool::listen`] that it finds.
@@ -53,11 +54,12 @@ impl Listen {
         let gate = self.gate()?;
         match &self.address {
             Address::Tcp { host, port, .. } => {
-                bind::addresses(host, *port, self.insecure).map(drop)
+                Place { scheme: "tcp", host, port: *port }.addresses(self.insecure).map(drop)
             }
             Address::Tls { host, port, files, .. } => {
                 tls::server_config(files)?;
-                bind::addresses(host, *port, self.is_guarded(&gate, files)).map(drop)
+                let place = Place { scheme: "tls", host, port: *port };
+                place.addresses(self.is_guarded(&gate, files)).map(drop)
             }
             Address::Shm { access, .. } if !access.allow_uids.is_empty() => {
                 let source = io::Error::other(
@@ -66,7 +68,8 @@ impl Listen {
                 );
                 Err(PoolError::Listen { address: self.address.to_string(), source })
             }
-            Address::Shm { .. } | Address::Unix { .. } => Ok(()),
+            Address::Shm { .. } => Ok(()),
+            Address::Unix { path, access } => bind::group(path, access).map(drop),
         }
     }
 
@@ -146,7 +149,7 @@ impl Pool {
                 Listening { handle: handle.into(), file: Some(file), address }
             }
             Address::Tcp { host, port, .. } => {
-                let listener = bind::tcp(host, *port, listen.insecure)?;
+                let listener = Place { scheme: "tcp", host, port: *port }.open(listen.insecure)?;
                 let address = listener.local_addr().map_or_else(
                     |_| listen.address.to_string(),
                     |address| format!("tcp:{address}"),
@@ -157,7 +160,8 @@ impl Pool {
             }
             Address::Tls { host, port, files, .. } => {
                 let config = tls::server_config(files)?;
-                let listener = bind::tcp(host, *port, listen.is_guarded(&gate, files))?;
+                let place = Place { scheme: "tls", host, port: *port };
+                let listener = place.open(listen.is_guarded(&gate, files))?;
                 let address = listener.local_addr().map_or_else(
                     |_| listen.address.to_string(),
                     |address| format!("tls:{address}"),

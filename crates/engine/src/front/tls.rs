@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use remuda_protocol::TlsFiles;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -23,8 +23,10 @@ pub(crate) fn server_config(files: &TlsFiles) -> Result<Arc<ServerConfig>, PoolE
         ));
     };
     let chain = certificates(cert)?;
-    let key = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| failed(format!("cannot read the key in {}: {error}", key.display())))?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| match error {
+        pem::Error::NoItemsFound => failed(format!("there is no private key in {}", key.display())),
+        error => failed(format!("cannot read the key in {}: {error}", key.display())),
+    })?;
     let builder = ServerConfig::builder();
     let builder = match &files.ca {
         None => builder.with_no_client_auth(),

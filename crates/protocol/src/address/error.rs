@@ -35,7 +35,7 @@ pub enum AddressError {
     },
     /// The host or the port is missing or wrong.
     #[error(
-        "{text:?} has no host and port: write {scheme}:127.0.0.1:7000, with an IPv6 address in brackets"
+        "{text:?} has no host, or no port of at most 65535: write {scheme}:127.0.0.1:7000, with an IPv6 address in brackets"
     )]
     HostPort {
         /// What was given.
@@ -45,7 +45,7 @@ pub enum AddressError {
     },
     /// The name of the place in shared memory is wrong.
     #[error(
-        "{name:?} is no name for shared memory: use 1 to 64 letters, digits, dots, underscores and hyphens"
+        "{name:?} is no name for shared memory: use 1 to 64 letters, digits, dots, underscores and hyphens, and no dot at its beginning"
     )]
     ShmName {
         /// What was given.

@@ -77,8 +77,8 @@ fn tls(text: &str, place: &str, options: &str) -> Result<Address, AddressError> 
 
 fn shm(name: &str, options: &str) -> Result<Address, AddressError> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    let dots = name.bytes().all(|byte| byte == b'.');
-    if dots || name.len() > MAX_SHM_NAME_BYTES || !name.bytes().all(fits) {
+    let is_hidden = name.is_empty() || name.starts_with('.');
+    if is_hidden || name.len() > MAX_SHM_NAME_BYTES || !name.bytes().all(fits) {
         return Err(AddressError::ShmName { name: name.to_owned() });
     }
     let mut options = Options::read("shm", options)?;
@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn names_in_shared_memory_stay_in_their_folder() {
-        for name in ["", "..", ".", "a/b", "a b", "é", &"x".repeat(65)] {
+        for name in ["", "..", ".", ".a", "a/b", "a b", "é", &"x".repeat(65)] {
             let error = error(&format!("shm:{name}"));
             assert!(matches!(error, AddressError::ShmName { .. }), "{name}: {error:?}");
         }

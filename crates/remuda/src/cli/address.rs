@@ -14,6 +14,12 @@ pub(crate) fn default_unix() -> Address {
     Address::Unix { path: runtime_directory_path().join("default.sock"), access: Access::default() }
 }
 
+/// Whether it is that socket, whatever options it was given.
+pub(crate) fn is_default_unix(address: &Address) -> bool {
+    let default = runtime_directory_path().join("default.sock");
+    matches!(address, Address::Unix { path, .. } if *path == default)
+}
+
 /// Where a pool listens, and is looked for, if nobody says: the one place that knows it.
 pub(crate) fn default_address() -> Result<Address, String> {
     match std::env::var(ENV).ok().filter(|text| !text.is_empty()) {
@@ -34,7 +40,7 @@ pub(crate) fn to_call(to: Option<&str>) -> Result<Address, String> {
 /// would be handed the jobs.
 pub(crate) fn check_owner(address: &Address) -> Result<(), String> {
     let folder = runtime_directory_path();
-    if *address != default_unix() {
+    if !is_default_unix(address) {
         return Ok(());
     }
     // What isn't there is nobody's; the connection tells of it.

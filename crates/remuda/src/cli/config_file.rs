@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Deserialize;
 
 use crate::cli::builtin::Builtin;
 use crate::cli::number;
-use crate::cli::pool::MAX_BODY_BYTES_LIMIT;
+use crate::cli::pool::{MAX_BODY_BYTES_LIMIT, PidNamespaceArg};
 use crate::cli::worker::WorkerArgs;
 use crate::http::HttpAddress;
 
@@ -21,6 +21,8 @@ pub(crate) struct ConfigFile {
     pub(crate) listen: Vec<String>,
     pub(crate) http: HttpText,
     pub(crate) http_admin: HttpText,
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) insecure: bool,
     worker: WorkerTable,
     pub(crate) pool: PoolTable,
 }
@@ -54,6 +56,7 @@ pub(crate) struct PoolTable {
     pub(crate) max_body_bytes: Option<Text>,
     pub(crate) spin: Option<Text>,
     pub(crate) shm: Option<bool>,
+    pid_namespace: Option<String>,
     pub(crate) supervisor: SupervisorTable,
 }
 
@@ -111,7 +114,7 @@ impl HttpText {
 
 /// The names that each table may hold.
 const NAMES: [(&str, &[&str]); 4] = [
-    ("", &["listen", "http", "http_admin", "worker", "pool"]),
+    ("", &["listen", "http", "http_admin", "token_file", "insecure", "worker", "pool"]),
     (
         "worker",
         &[
@@ -139,6 +142,7 @@ const NAMES: [(&str, &[&str]); 4] = [
             "max_body_bytes",
             "spin",
             "shm",
+            "pid_namespace",
             "supervisor",
         ],
     ),
@@ -171,6 +175,13 @@ fn parse(text: &str) -> Result<ConfigFile, String> {
 }
 
 impl PoolTable {
+    pub(crate) fn pid_namespace(&self) -> Result<Option<PidNamespaceArg>, String> {
+        let Some(name) = &self.pid_namespace else { return Ok(None) };
+        named(name)
+            .map(Some)
+            .map_err(|known| format!("`pool.pid_namespace` is {name:?}: it must be one of {known}"))
+    }
+
     /// Refuses texts that are no times or sizes, by the names of their options.
     fn check(&self) -> Result<(), String> {
         let of = |name: &str, error| format!("`pool.{name}`: {error}");
@@ -190,6 +201,7 @@ impl PoolTable {
         let size = |name, size: &Option<Text>| {
             size.as_ref().map(Text::bytes).transpose().map_err(|error| of(name, error))
         };
+        self.pid_namespace()?;
         size("supervisor.max_worker_memory", &watched.max_worker_memory)?;
         let body = size("max_body_bytes", &self.max_body_bytes)?;
         within("max_body_bytes", body, 1..=MAX_BODY_BYTES_LIMIT)
@@ -199,14 +211,18 @@ impl PoolTable {
 impl WorkerTable {
     fn builtin(&self) -> Result<Option<Builtin>, String> {
         let Some(name) = &self.builtin else { return Ok(None) };
-        let parsed = Builtin::from_str(name, false).map_err(|_| {
-            let known: Vec<_> =
-                Builtin::value_variants().iter().map(|known| known.name()).collect();
-            let known = known.join(", ");
+        named(name).map(Some).map_err(|known| {
             format!("`worker.builtin`: there is no built-in worker `{name}`; there are {known}")
-        });
-        parsed.map(Some)
+        })
     }
+}
+
+/// What a flag has by that name, or all names that it knows.
+fn named<E: ValueEnum>(name: &str) -> Result<E, String> {
+    E::from_str(name, false).map_err(|_| {
+        let known = E::value_variants().iter().filter_map(E::to_possible_value);
+        known.map(|known| known.get_name().to_owned()).collect::<Vec<_>>().join(", ")
+    })
 }
 
 /// The same limits as those of the flags.

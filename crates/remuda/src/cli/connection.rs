@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use remuda_engine::{tls_client_config, tls_server_name};
-use remuda_protocol::{Address, Connecting, Framer, HandshakeError, Offer};
+use remuda_protocol::{Address, Code, Connecting, Framer, HandshakeError, Offer};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
@@ -38,6 +38,10 @@ pub(crate) enum ConnectionError {
     NoPool { tried: String },
     #[error("{address}: {source}")]
     Handshake { address: String, source: HandshakeError },
+    #[error(
+        "{address}: {source}; give the token by token_file=FILE in the address, or by REMUDA_TOKEN"
+    )]
+    Unauthorized { address: String, source: HandshakeError },
     #[error("{address}: {source}; {advice}")]
     Tls { address: String, source: io::Error, advice: &'static str },
     #[error("{address}: {source}")]
@@ -98,9 +102,18 @@ impl Connection {
         connection.send(&first).map_err(io)?;
         let line = connection.line().map_err(io)?;
         let line = line.ok_or_else(|| ConnectionError::Unmet { address: name.clone() })?;
-        connection.offer = connecting
-            .answer(&line)
-            .map_err(|source| ConnectionError::Handshake { address: name.clone(), source })?;
+        let is_network = matches!(address, Address::Tcp { .. } | Address::Tls { .. });
+        connection.offer = connecting.answer(&line).map_err(|source| {
+            let address = name.clone();
+            match source {
+                HandshakeError::Refused { ref code, .. }
+                    if is_network && code == Code::Unauthorized.as_str() =>
+                {
+                    ConnectionError::Unauthorized { address, source }
+                }
+                source => ConnectionError::Handshake { address, source },
+            }
+        })?;
         connection.stream.set_read_timeout(None).map_err(io)?;
         Ok(connection)
     }

@@ -2,31 +2,42 @@
 
 use std::time::Duration;
 
+use remuda_engine::keeper::PidNamespace;
 use remuda_engine::{Delivery, Listen, PoolConfig};
+use remuda_protocol::{Address, Role};
 use toml::{Table, Value};
 
+use crate::cli::serve::Serve;
 use crate::cli::worker::WorkerArgs;
-use crate::http::HttpOptions;
 
 /// The options that hold, as a `remuda.toml`.
-pub(crate) fn as_file(
-    worker: &WorkerArgs,
-    pool: &PoolConfig,
-    spin: Duration,
-    listen: &[Listen],
-    http: &HttpOptions,
-) -> String {
+pub(crate) fn as_file(serve: &Serve) -> String {
     let mut file = Table::new();
-    let listen = listen.iter().map(|one| Value::from(one.address.to_string())).collect::<Vec<_>>();
+    let listen = serve.listen.iter().map(|one| address(one).into()).collect::<Vec<Value>>();
     file.insert("listen".into(), listen.into());
-    for (name, address) in [("http", &http.calls), ("http_admin", &http.admin)] {
+    for (name, address) in [("http", &serve.http.calls), ("http_admin", &serve.http.admin)] {
         if let Some(address) = address {
             file.insert(name.into(), address.to_string().into());
         }
     }
-    file.insert("worker".into(), worker_table(worker).into());
-    file.insert("pool".into(), pool_table(pool, spin).into());
+    if let Some(path) = &serve.token_file {
+        file.insert("token_file".into(), (&*path.to_string_lossy()).into());
+    }
+    if serve.insecure {
+        file.insert("insecure".into(), true.into());
+    }
+    file.insert("worker".into(), worker_table(&serve.worker).into());
+    file.insert("pool".into(), pool_table(&serve.pool, serve.spin).into());
     file.to_string()
+}
+
+/// Where one listens, with what holds of the default socket without its being said.
+fn address(listen: &Listen) -> String {
+    let mut address = listen.address.clone();
+    if let (true, Address::Unix { access, .. }) = (listen.admin, &mut address) {
+        access.role.get_or_insert(Role::Admin);
+    }
+    address.to_string()
 }
 
 fn worker_table(worker: &WorkerArgs) -> Table {
@@ -83,6 +94,12 @@ fn pool_table(pool: &PoolConfig, spin: Duration) -> Table {
     set("max_body_bytes", whole(pool.max_body_bytes as u64));
     set("spin", time(spin));
     set("shm", pool.shm.into());
+    let namespace = match pool.keeper_options.pid_namespace {
+        PidNamespace::Auto => "auto",
+        PidNamespace::Never => "never",
+        PidNamespace::Require => "require",
+    };
+    set("pid_namespace", namespace.into());
 
     let mut supervisor = Table::new();
     supervisor.insert("watch_tick".into(), time(pool.watch_tick));

@@ -13,9 +13,9 @@ use crate::cli::number;
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Pool")]
 pub(crate) struct PoolArgs {
-    /// Replace a worker after so many jobs
+    /// Replace a worker after so many jobs [default: never]
     #[arg(long, value_name = "N", allow_negative_numbers = true, env = "REMUDA_MAX_JOBS",
-          value_parser = clap::value_parser!(u64).range(1..))]
+          value_parser = number::whole(1..=u64::MAX))]
     max_jobs: Option<u64>,
 
     /// How long a worker may take to start [default: 60s]
@@ -30,28 +30,28 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_RESET_TIMEOUT")]
     reset_timeout: Option<Duration>,
 
-    /// Replace a worker that had no job for so long
+    /// Replace a worker that had no job for so long [default: never]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_IDLE_TTL")]
     idle_ttl: Option<Duration>,
 
-    /// Kill a worker whose job runs for longer
+    /// Kill a worker whose job runs for longer [default: never]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_EXEC_TTL")]
     exec_ttl: Option<Duration>,
 
-    /// How often the workers' memory is looked at [default: 1s]
+    /// How often the workers' memory is looked at, at least 10ms [default: 1s]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_WATCH_TICK")]
     watch_tick: Option<Duration>,
 
-    /// Replace a worker at this age
+    /// Replace a worker at this age [default: never]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_TTL")]
     ttl: Option<Duration>,
 
-    /// Replace a worker whose memory is over this, in bytes or with K, M, G
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = number::bytes, env = "REMUDA_MAX_WORKER_MEMORY")]
+    /// Replace a worker whose memory is over this, in bytes or with K, M, G [default: never]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = number::bytes, env = "REMUDA_MAX_WORKER_MEMORY")]
     max_worker_memory: Option<u64>,
 
-    /// The most bytes that a job or a result may have [default: 16M]
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = number::bytes, env = "REMUDA_MAX_BODY_BYTES")]
+    /// The most bytes that a job or a result may have, at most 1G [default: 16M]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = number::bytes, env = "REMUDA_MAX_BODY_BYTES")]
     max_body_bytes: Option<u64>,
 
     /// How long the pool's thread looks for events before it sleeps, while they come that fast and
@@ -64,15 +64,14 @@ pub(crate) struct PoolArgs {
           env = "REMUDA_SHM")]
     shm: Option<bool>,
 
-    /// Whether the workers live in a PID namespace of their own
-    #[arg(long, value_enum, default_value_t = PidNamespaceArg::Auto, env = "REMUDA_PID_NAMESPACE")]
-    pid_namespace: PidNamespaceArg,
+    /// Whether the workers live in a PID namespace of their own [default: auto]
+    #[arg(long, value_enum, value_name = "WHEN", env = "REMUDA_PID_NAMESPACE")]
+    pid_namespace: Option<PidNamespaceArg>,
 }
 
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum PidNamespaceArg {
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum PidNamespaceArg {
     /// Where it is permitted
-    #[default]
     Auto,
     /// Never
     Never,
@@ -125,7 +124,7 @@ impl PoolArgs {
             max_body_bytes: bytes(self.max_body_bytes, &file.max_body_bytes)?,
             spin: duration(self.spin, &file.spin)?,
             shm: self.shm.or(file.shm),
-            pid_namespace: self.pid_namespace,
+            pid_namespace: self.pid_namespace.or(file.pid_namespace()?),
         })
     }
 
@@ -160,9 +159,9 @@ impl PoolArgs {
             config.watch_tick = time.max(WATCH_TICK_MIN);
         }
         config.keeper_options.pid_namespace = match self.pid_namespace {
-            PidNamespaceArg::Auto => PidNamespace::Auto,
-            PidNamespaceArg::Never => PidNamespace::Never,
-            PidNamespaceArg::Require => PidNamespace::Require,
+            None | Some(PidNamespaceArg::Auto) => PidNamespace::Auto,
+            Some(PidNamespaceArg::Never) => PidNamespace::Never,
+            Some(PidNamespaceArg::Require) => PidNamespace::Require,
         };
         Ok(config)
     }

@@ -14,10 +14,11 @@ use remuda_net::{Config as NetConfig, Either, Either3, Signals};
 use remuda_protocol::Address;
 use sd_notify::NotifyState;
 
+use crate::cli::config_file::ConfigFile;
 use crate::cli::pool::{PoolArgs, SPIN_DEFAULT};
 use crate::cli::systemd::Inherited;
 use crate::cli::worker::WorkerArgs;
-use crate::cli::{address, effective, exit, log, say, systemd};
+use crate::cli::{address, effective, exit, log, number, say, systemd};
 use crate::http::{Http, HttpAddress, HttpOptions};
 
 /// Serve a pool of warm workers to other programs, until it is stopped.
@@ -29,31 +30,33 @@ pub(crate) struct ServeArgs {
     #[arg(short = 'l', long, value_name = "ADDR")]
     pub(crate) listen: Vec<String>,
 
-    /// How many workers run [default: the number of cores]
+    /// How many workers run, 1 to 4096 [default: the number of cores]
     #[arg(short = 'j', long = "num-workers", alias = "jobs", value_name = "N", allow_negative_numbers = true,
-          env = "REMUDA_NUM_WORKERS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+          env = "REMUDA_NUM_WORKERS", value_parser = number::whole::<u32>(1..=4096))]
     pub(crate) num_workers: Option<u32>,
 
     /// How many jobs may wait in the queue [default: 4096]
     #[arg(long, value_name = "N", allow_negative_numbers = true, env = "REMUDA_MAX_QUEUE_SIZE",
-          value_parser = clap::value_parser!(u32).range(1..=67_108_864))]
+          value_parser = number::whole::<u32>(1..=67_108_864))]
     pub(crate) max_queue_size: Option<u32>,
 
     /// Try a job of a lost worker N times in all [default: 1, a job that may have started is never
     /// started again]
     #[arg(long, value_name = "N", allow_negative_numbers = true, env = "REMUDA_RETRIES",
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
+          value_parser = number::whole::<u32>(1..=1000))]
     pub(crate) retries: Option<u32>,
 
-    /// The token that callers of TCP listeners must send is in this file
+    /// The token that callers of TCP, TLS and HTTP listeners must send is the first line of FILE
+    /// [default: REMUDA_TOKEN, else none is asked for]
     #[arg(long, value_name = "FILE", env = "REMUDA_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
 
-    /// Take jobs by HTTP as well: POST /call at host:port, or at a port of loopback
+    /// Take jobs by HTTP as well: POST /call at host:port, or at a port of loopback [default: no]
     #[arg(long, value_name = "ADDR", env = "REMUDA_HTTP")]
     pub(crate) http: Option<HttpAddress>,
 
     /// Give /livez, /readyz, /metrics and /status at host:port, or at a port of loopback
+    /// [default: no]
     #[arg(long, value_name = "ADDR", env = "REMUDA_HTTP_ADMIN")]
     pub(crate) http_admin: Option<HttpAddress>,
 
@@ -69,7 +72,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "REMUDA_TLS_CLIENT_CA")]
     pub(crate) tls_client_ca: Option<PathBuf>,
 
-    /// Let other machines call a TCP listener without a token or TLS
+    /// Let other machines call a TCP, TLS or HTTP listener that isn't guarded by TLS and a token
     #[arg(long)]
     pub(crate) insecure: bool,
 
@@ -77,7 +80,7 @@ pub(crate) struct ServeArgs {
     #[arg(short = 'c', long, value_name = "FILE", env = "REMUDA_CONFIG")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Log as JSON lines
+    /// Log as JSON lines; REMUDA_LOG says what is logged [default: info]
     #[arg(long, env = "REMUDA_LOG_JSON")]
     pub(crate) log_json: bool,
 
@@ -102,9 +105,10 @@ Examples:
   remuda serve -c remuda.toml --check
 
 Without --listen, the pool listens at REMUDA_ADDR, or at default.sock in $XDG_RUNTIME_DIR/remuda or
-/tmp/remuda-UID. SIGTERM lets accepted jobs finish; SIGHUP replaces the workers without a gap.
+/tmp/remuda-UID. A flag comes before its REMUDA_* variable, and that before the file.
+SIGTERM lets accepted jobs finish; SIGHUP replaces the workers without a gap.
 
-Exit status: 0 when it was stopped, 255 on any error.";
+Exit status: 0 it was stopped, 255 any other error.";
 
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
@@ -120,14 +124,8 @@ pub(crate) fn run(args: ServeArgs) -> ExitCode {
             if let Err(error) = serve.check() {
                 return told.error(error);
             }
-            let file = effective::as_file(
-                &serve.worker,
-                &serve.pool,
-                serve.spin,
-                &serve.listen,
-                &serve.http,
-            );
-            say::out(file).map_or_else(|status| status, |()| ExitCode::SUCCESS)
+            say::out(effective::as_file(&serve))
+                .map_or_else(|status| status, |()| ExitCode::SUCCESS)
         }
         Ok(serve) => match serve.run(args) {
             Ok(()) => ExitCode::SUCCESS,
@@ -170,15 +168,18 @@ impl Told {
 }
 
 /// What is served, and where.
-struct Serve {
-    worker: WorkerArgs,
-    pool: PoolConfig,
-    spin: Duration,
-    listen: Vec<Listen>,
+pub(crate) struct Serve {
+    pub(crate) worker: WorkerArgs,
+    pub(crate) pool: PoolConfig,
+    pub(crate) spin: Duration,
+    pub(crate) listen: Vec<Listen>,
     /// Nobody said where to listen.
     at_default: bool,
     token: Option<String>,
-    http: HttpOptions,
+    /// The file that the token is from, if not the environment.
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) insecure: bool,
+    pub(crate) http: HttpOptions,
 }
 
 fn configure(args: &ServeArgs) -> Result<Serve, String> {
@@ -211,12 +212,14 @@ fn configure(args: &ServeArgs) -> Result<Serve, String> {
         (true, false) => file.listen.clone(),
         (true, true) => Vec::new(),
     };
-    let token = token(args)?;
+    let (token, token_file) = token(args, &file)?;
+    let insecure = args.insecure || file.insecure;
     let guarded = |address: Address| {
         let mut listen = Listen::at(address);
-        // Who calls by a Unix socket is known without a token.
-        listen.token = token.clone().filter(|_| !matches!(listen.address, Address::Unix { .. }));
-        listen.insecure = args.insecure;
+        // Who calls by a Unix socket or by rings is known without a token.
+        let is_network = matches!(listen.address, Address::Tcp { .. } | Address::Tls { .. });
+        listen.token = token.clone().filter(|_| is_network);
+        listen.insecure = insecure;
         listen
     };
     let mut listen = Vec::new();
@@ -240,15 +243,22 @@ fn configure(args: &ServeArgs) -> Result<Serve, String> {
         admin: args.http_admin.clone().or(file.http_admin.address("http_admin")?),
         calls: args.http.clone().or(file.http.address("http")?),
         token: token.clone(),
-        insecure: args.insecure,
+        insecure,
         ..HttpOptions::default()
     };
-    Ok(Serve { worker, pool, spin, listen, at_default, token, http })
+    Ok(Serve { worker, pool, spin, listen, at_default, token, token_file, insecure, http })
 }
 
-/// The token of `--token-file`, or of the environment.
-fn token(args: &ServeArgs) -> Result<Option<String>, String> {
-    if let Some(path) = &args.token_file {
+/// The token of `--token-file`, or of the environment, or of the file's `token_file`; and the file
+/// that it is from.
+fn token(args: &ServeArgs, file: &ConfigFile) -> Result<(Option<String>, Option<PathBuf>), String> {
+    let of_environment = std::env::var("REMUDA_TOKEN").ok().filter(|token| !token.is_empty());
+    let path = match (&args.token_file, &of_environment) {
+        (Some(path), _) => Some(path),
+        (None, Some(_)) => None,
+        (None, None) => file.token_file.as_ref(),
+    };
+    if let Some(path) = path {
         let text = std::fs::read_to_string(path)
             .map_err(|error| format!("cannot read the token in {}: {error}", path.display()))?;
         let token = text.lines().next().unwrap_or_default().trim().to_owned();
@@ -258,9 +268,9 @@ fn token(args: &ServeArgs) -> Result<Option<String>, String> {
                 path.display()
             ));
         }
-        return Ok(Some(token));
+        return Ok((Some(token), Some(path.clone())));
     }
-    Ok(std::env::var("REMUDA_TOKEN").ok().filter(|token| !token.is_empty()))
+    Ok((of_environment, None))
 }
 
 impl Serve {
@@ -282,13 +292,13 @@ impl Serve {
     async fn serve(self, args: ServeArgs, inherited: Vec<Inherited>) -> Result<(), Box<dyn Error>> {
         let signals = remuda_net::signals(&[SIGHUP, SIGINT, SIGTERM])?;
         let told = Told::by(&args);
-        let Self { pool, mut listen, at_default, token, http, .. } = self;
+        let Self { pool, mut listen, at_default, token, insecure, http, .. } = self;
         let is_activated = !inherited.is_empty();
         if is_activated && at_default {
             // systemd says where: its socket takes the default one's place.
             listen.clear();
         }
-        if listen.iter().any(|listen| listen.address == address::default_unix()) {
+        if listen.iter().any(|listen| address::is_default_unix(&listen.address)) {
             // A default address lies in a directory that may not be there yet.
             runtime_directory()?;
         }
@@ -300,7 +310,7 @@ impl Serve {
             let address = match listener {
                 Inherited::Unix(listener) => pool.listen_on_unix(listener, at_default)?,
                 Inherited::Tcp(listener) => {
-                    pool.listen_on_tcp(listener, token.as_deref(), args.insecure)?
+                    pool.listen_on_tcp(listener, token.as_deref(), insecure)?
                 }
             };
             told.line(format_args!("listening at {address}"));

@@ -72,7 +72,7 @@ pub struct Config {
     pub overload: Option<Overload>,
 }
 
-/// When workers that serve well are replaced. All off by default.
+/// When workers that serve well are replaced. All off by default, and where they are zero.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Supervisor {
     /// A worker is replaced at this age.

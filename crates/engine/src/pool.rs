@@ -146,6 +146,9 @@ impl Pool {
     ///
     /// # Errors
     /// The pool can't go on.
+    ///
+    /// # Cancel safety
+    /// Cancel safe: nothing is lost when the future is dropped.
     pub async fn drained(&self) -> Result<(), PoolError> {
         poll_fn(|context| self.0.core.borrow_mut().poll_drained(context.waker())).await
     }
@@ -177,6 +180,9 @@ impl Pool {
     }
 
     /// Waits until a client asks for a reset; answer by [`Pool::reset`] or [`Pool::refuse_reset`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe: a wish that comes when the future was dropped is kept for the next one.
     pub async fn reset_wanted(&self) {
         poll_fn(|context| self.0.core.borrow_mut().poll_reset_wanted(context.waker())).await;
     }

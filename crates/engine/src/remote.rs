@@ -161,6 +161,7 @@ impl Remote {
     }
 
     /// The pool at this moment, as the `status` request gives it; nothing if the pool is gone.
+    /// Cancel safe.
     pub async fn status(&self) -> Option<Value> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(Request::Status(reply)).await.ok()?;
@@ -168,7 +169,7 @@ impl Remote {
     }
 
     /// Whether the pool accepts jobs, and how many workers are ready; nothing if the pool is gone.
-    /// The pool's thread itself answers: a thread that hangs gives no answer.
+    /// The pool's thread itself answers: a thread that hangs gives no answer. Cancel safe.
     pub async fn health(&self) -> Option<Health> {
         let (reply, answer) = oneshot::channel();
         self.requests.send(Request::Health(reply)).await.ok()?;

@@ -59,6 +59,27 @@ fn no_page_names_an_option_that_is_not_there() {
 }
 
 #[test]
+fn every_help_has_examples_and_the_exit_statuses() {
+    for command in ["map", "serve", "call", "status", "reset", "stop", "bench"] {
+        let out = Command::new(env!("CARGO_BIN_EXE_remuda")).args([command, "--help"]).output();
+        let help = String::from_utf8(out.unwrap().stdout).unwrap();
+        for part in ["Examples:\n", &format!("  remuda {command}"), "Exit status: 0 ", "255 any"] {
+            assert!(help.contains(part), "no {part:?} in {help}");
+        }
+    }
+}
+
+#[test]
+fn the_sdks_have_the_version_of_the_crates() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let python: toml::Table = read("sdk/python/pyproject.toml").parse().unwrap();
+    assert_eq!(python["project"]["version"].as_str(), Some(env!("CARGO_PKG_VERSION")));
+    let node: serde_json::Value = serde_json::from_str(&read("sdk/node/package.json")).unwrap();
+    assert_eq!(node["version"].as_str(), Some(env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
 fn a_package_holds_the_shims() {
     let list = Command::new(env!("CARGO"))
         .args(["package", "--list", "--allow-dirty", "--offline"])

@@ -175,7 +175,9 @@ fn options_that_do_not_exist_or_do_not_fit() {
         (&["--parallel", "--builtin", "echo"][..], "unexpected argument '--parallel'"),
         (&["--builtin", "nope"], "invalid value 'nope'"),
         (&["--resume", "--builtin", "echo"], "--joblog"),
-        (&["-j", "many", "--builtin", "echo"], "invalid value 'many'"),
+        (&["-j", "many", "--builtin", "echo"], "give a whole number from 1 to 1024"),
+        (&["-j", "1025", "--builtin", "echo"], "give a whole number from 1 to 1024"),
+        (&["--threads", "--python", "a.py:f"], "--threads is for built-in workers alone"),
         (&["--retry-on", "luck", "--builtin", "echo"], "invalid value 'luck'"),
     ] {
         let ran = map(args, "1\n").expect(255);

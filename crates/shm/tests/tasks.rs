@@ -196,7 +196,8 @@ async fn the_limit_is_five_seconds() {
     let (_face, handle) = pair(&small(1));
     let begun = Instant::now();
     assert!(matches!(handle.send_batch(&numbered(2)).await, Err(ShmError::Closed)));
-    assert!(begun.elapsed() >= Duration::from_secs(5), "{:?}", begun.elapsed());
+    let waited = begun.elapsed().as_secs();
+    assert!((5..15).contains(&waited), "{waited} s");
     assert_eq!(handle.closed_by(), Some(CloseReason::Full));
 }
 

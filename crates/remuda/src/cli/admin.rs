@@ -34,6 +34,29 @@ pub(crate) struct StatusArgs {
     events: bool,
 }
 
+pub(crate) const STATUS_EXAMPLES: &str = "\
+Examples:
+  remuda status
+  remuda status --events                       which workers ended, and why
+  remuda status --to shm:upper --json | jq .queued
+
+Exit status: 0 it was printed, 1 the pool refused, 255 any other error.";
+
+pub(crate) const RESET_EXAMPLES: &str = "\
+Examples:
+  remuda reset
+  remuda reset --to unix:/run/upper.sock       a listener with role=admin
+
+Exit status: 0 all workers are new, 1 the pool refused, or the old workers stay because the new
+ones don't become ready; 255 any other error.";
+
+pub(crate) const STOP_EXAMPLES: &str = "\
+Examples:
+  remuda stop
+  remuda stop --to unix:/run/upper.sock        a listener with role=admin
+
+Exit status: 0 the pool finishes what it has, and ends; 1 it refused, 255 any other error.";
+
 /// The status for a request that the pool refused.
 const REFUSED: u8 = 1;
 /// The number by which the request is known.

@@ -27,7 +27,7 @@ pub(crate) struct BenchArgs {
 
     /// Measure so many calls
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, conflicts_with = "duration",
-          value_parser = clap::value_parser!(u64).range(1..))]
+          value_parser = number::whole(1..=u64::MAX))]
     calls: Option<u64>,
 
     /// Measure for so long [default: 10s]
@@ -36,7 +36,7 @@ pub(crate) struct BenchArgs {
 
     /// Closed loop: keep N calls in flight, each followed by the next [default: 1]
     #[arg(short = 'i', long, value_name = "N", allow_negative_numbers = true, conflicts_with = "rate",
-          value_parser = clap::value_parser!(u32).range(1..=IN_FLIGHT_MAX as i64))]
+          value_parser = number::whole::<u32>(1..=IN_FLIGHT_MAX))]
     in_flight: Option<u32>,
 
     /// Open loop: R calls a second, whether or not answers come; a call's time counts from when
@@ -46,7 +46,7 @@ pub(crate) struct BenchArgs {
 
     /// Spread the calls over C connections
     #[arg(short = 'c', long, value_name = "C", allow_negative_numbers = true, default_value_t = 1,
-          value_parser = clap::value_parser!(u32).range(1..=CONNECTIONS_MAX))]
+          value_parser = number::whole::<u32>(1..=CONNECTIONS_MAX))]
     connections: u32,
 
     /// The job, as text
@@ -66,7 +66,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, default_value = "1s")]
     warmup: Duration,
 
-    /// How long each call may take, waiting included
+    /// How long each call may take, waiting included [default: for ever]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration)]
     timeout: Option<Duration>,
 
@@ -89,7 +89,7 @@ const DURATION: Duration = Duration::from_secs(10);
 /// The most calls in flight, in the closed loop; in the open loop, more wait here for their turn.
 const IN_FLIGHT_MAX: u32 = 1 << 18;
 /// The most connections.
-const CONNECTIONS_MAX: i64 = 4096;
+const CONNECTIONS_MAX: u32 = 4096;
 /// The lowest rate, in calls a second: one in twelve days.
 const RATE_MIN: f64 = 1e-6;
 /// The highest rate, in calls a second.

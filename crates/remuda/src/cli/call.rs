@@ -28,7 +28,7 @@ pub(crate) struct CallArgs {
     #[arg(long)]
     json: bool,
 
-    /// How long the job may take, waiting included: seconds, or 150ms, 2s, 5m
+    /// How long the job may take, waiting included: seconds, or 150ms, 2s, 5m [default: for ever]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration)]
     timeout: Option<Duration>,
 }

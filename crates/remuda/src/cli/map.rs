@@ -16,9 +16,9 @@ use crate::map::{self, Halt, MapConfig, OnError};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct MapArgs {
-    /// How many workers run at once [default: the number of cores]
+    /// How many workers run at once, 1 to 1024 [default: the number of cores]
     #[arg(short = 'j', long, value_name = "N", allow_negative_numbers = true, env = "REMUDA_JOBS",
-          value_parser = clap::value_parser!(u16).range(1..=1024))]
+          value_parser = number::whole::<u16>(1..=1024))]
     jobs: Option<u16>,
 
     /// Read jobs from FILE instead of stdin
@@ -43,7 +43,7 @@ pub(crate) struct MapArgs {
 
     /// Try a job N times in all, whatever its failure [default: only jobs of lost workers again]
     #[arg(long, value_name = "N", allow_negative_numbers = true, env = "REMUDA_RETRIES",
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
+          value_parser = number::whole::<u32>(1..=1000))]
     retries: Option<u32>,
 
     /// Try again only after these failures (3 times in all, unless --retries says otherwise)
@@ -56,14 +56,14 @@ pub(crate) struct MapArgs {
 
     /// Give a job up when so many workers died under it (each is replaced within 250ms)
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 3, env = "REMUDA_POISON_AFTER",
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
+          value_parser = number::whole::<u32>(1..=1000))]
     poison_after: u32,
 
-    /// Stop a job that runs longer: seconds, or 150ms, 2s, 5m
+    /// Stop a job that runs longer: seconds, or 150ms, 2s, 5m [default: none is stopped]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_TIMEOUT")]
     timeout: Option<Duration>,
 
-    /// End early: now|soon,fail|success|done=N|N%, or never
+    /// End early: now|soon,fail|success|done=N|N%, or never [default: never]
     #[arg(long, value_name = "WHEN,WHY=N", value_parser = parse_halt)]
     halt: Option<HaltArg>,
 
@@ -80,7 +80,7 @@ pub(crate) struct MapArgs {
     resume_failed: bool,
 
     /// What stands in the output for a failed job
-    #[arg(long, value_enum, default_value_t = OnErrorArg::Skip)]
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnErrorArg::Skip)]
     on_error: OnErrorArg,
 
     /// Write failed jobs to FILE, as JSON lines: number, input, code, message, traceback
@@ -91,7 +91,8 @@ pub(crate) struct MapArgs {
     #[arg(long)]
     tag: bool,
 
-    /// Show progress on stderr [default: if it is a terminal]
+    /// Show progress on stderr: one line that changes on a terminal, now and then a line elsewhere
+    /// [default: on a terminal that the results don't go to]
     #[arg(long, action = ArgAction::SetTrue, overrides_with = "no_bar")]
     bar: bool,
 

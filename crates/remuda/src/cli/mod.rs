@@ -47,8 +47,8 @@ Examples:
   remuda serve --python examples/upper.py:upper &        the same for other programs
   remuda call abc                                        one job to it
 
-Exit status: 0 all jobs succeeded, 1 to 100 that many failed, 101 more than 100 failed,
-130 interrupted, 255 any other error.";
+Exit status of map: 0 all jobs succeeded, 1 to 100 that many failed, 101 more than 100 failed,
+130 interrupted, 255 any other error. Of the others: `remuda COMMAND --help`.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -59,10 +59,13 @@ enum Command {
     /// Send one job to a running pool, and print its result
     Call(call::CallArgs),
     /// Say how a running pool is
+    #[command(after_help = admin::STATUS_EXAMPLES)]
     Status(admin::StatusArgs),
     /// Replace the workers of a running pool, without a gap
+    #[command(after_help = admin::RESET_EXAMPLES)]
     Reset(admin::AdminArgs),
     /// Let a running pool finish what it has, and end
+    #[command(after_help = admin::STOP_EXAMPLES)]
     Stop(admin::AdminArgs),
     /// Load a running pool, and print how long its calls take
     Bench(bench::BenchArgs),

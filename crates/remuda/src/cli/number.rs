@@ -1,5 +1,8 @@
 //! Numbers, durations and sizes as people write and read them.
 
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// A number with commas between its thousands.
@@ -13,6 +16,19 @@ pub(crate) fn grouped(number: u64) -> String {
         out.push(digit);
     }
     out
+}
+
+/// Reads a whole number within `limits`.
+pub(crate) fn whole<N>(
+    limits: RangeInclusive<N>,
+) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync + 'static
+where
+    N: FromStr + PartialOrd + Display + Clone + Send + Sync + 'static,
+{
+    move |text| match text.parse() {
+        Ok(number) if limits.contains(&number) => Ok(number),
+        _ => Err(format!("give a whole number from {} to {}", limits.start(), limits.end())),
+    }
 }
 
 /// The longest time that is taken: a thousand years, which any clock can be asked to add.
@@ -63,6 +79,15 @@ mod tests {
     fn thousands_are_set_apart() {
         for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(grouped(number), text);
+        }
+    }
+
+    #[test]
+    fn whole_numbers() {
+        let read = whole(1..=1024_u16);
+        assert_eq!(read("1024"), Ok(1024));
+        for text in ["", "0", "1025", "70000", "-1", "50%", "abc", "1.5"] {
+            assert_eq!(read(text), Err("give a whole number from 1 to 1024".into()), "{text}");
         }
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct WorkerArgs {
     pub(crate) builtin: Option<Builtin>,
 
     /// Run the built-in worker on threads of this process instead of processes
-    #[arg(long, requires = "builtin")]
+    #[arg(long)]
     pub(crate) threads: bool,
 
     /// A worker or a whole pool that is already running, at a unix:, tcp:, tls: or shm: address;
@@ -93,6 +93,11 @@ impl WorkerArgs {
         }
         if self.stdio && self.command.is_empty() {
             return Err("--stdio needs a filter: end the command with `-- COMMAND ARGS...`".into());
+        }
+        if self.threads && self.builtin.is_none() {
+            return Err("--threads is for built-in workers alone: leave it out, or use --builtin \
+                        NAME"
+                .into());
         }
         if let Some((program, args)) = self.command.split_first() {
             let (program, args) = (program.clone(), args.to_vec());

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use remuda_client::{Backoff, CallError, CallOptions, Client, ClientOptions, ConnectError, Json};
+use remuda_protocol::{Access, Address};
 use remuda_shm::SpscListener;
 use ring_peer::{RingPeer, listen};
 use support::id_of;
@@ -199,8 +200,9 @@ async fn who_is_not_there_is_named() {
     let words = error.to_string();
     assert!(words.contains(&name) && words.contains("see that a pool listens there"), "{words}");
 
-    // The name has a dot in front, which no listener takes.
-    let error = options(&format!(".{name}")).connect().await.unwrap_err();
+    // An address that nobody read: the name has a dot in front, which no listener takes.
+    let address = Address::Shm { name: format!(".{name}"), access: Access::default() };
+    let error = ClientOptions::new().address(address).connect().await.unwrap_err();
     assert!(matches!(error, ConnectError::Unusable { .. }), "{error:?}");
     assert!(error.to_string().contains("no valid name"), "{error}");
 }

@@ -223,7 +223,7 @@ fn a_name_that_none_can_have_is_refused_at_the_start() {
         .unwrap();
     assert_eq!(output.status.code(), Some(255));
     let told = text(&output.stderr);
-    assert!(told.contains("shm:.hidden") && told.contains("is no valid name"), "{told}");
+    assert!(told.contains("shm:.hidden") && told.contains("no dot at its beginning"), "{told}");
 }
 
 #[test]

@@ -220,11 +220,11 @@ fn wrong_names_and_those_that_nobody_has_or_somebody_has_are_told() {
         refused(&[command, "--to=shm:pool"], &["shm:pool", "nobody waits", "`remuda serve`"]);
     }
     refused(&["call", "--to=shm:pool", "x"], &["shm:pool", "nobody waits", "`remuda serve`"]);
-    refused(&["call", "--to=shm:.pool", "x"], &[".pool", "is no valid name"]);
+    refused(&["call", "--to=shm:.pool", "x"], &[".pool", "no dot at its beginning"]);
     refused(&["call", "--to=shm:a/b", "x"], &["a/b"]);
     let serve = ["serve", "--builtin=echo", "-j1"];
     refused(&[&serve[..], &["-l", "shm:a/b"]].concat(), &["a/b"]);
-    refused(&[&serve[..], &["-l", "shm:.pool"]].concat(), &[".pool", "is no valid name"]);
+    refused(&[&serve[..], &["-l", "shm:.pool"]].concat(), &[".pool", "no dot at its beginning"]);
     let _serve = place.serve("", &serve[1..]);
     refused(&[&serve[..], &["-l", "shm:pool"]].concat(), &["shm:pool", "is taken", "another name"]);
     assert_eq!(text(&place.run("call", &["still here"]).stdout), "still here\n");

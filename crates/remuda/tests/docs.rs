@@ -5,6 +5,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
+
+use remuda::dispatch::{MEMORY_HEADROOM_PERCENT, MEMORY_SAMPLES, NUM_WORKERS_MAX};
+use remuda::engine::{KILL_GRACE, Overload};
+use remuda::{PoolConfig, WorkerKind};
 
 /// Words that begin with two hyphens, as options do.
 fn options(text: &str) -> BTreeSet<String> {
@@ -66,6 +71,58 @@ fn every_help_has_examples_and_the_exit_statuses() {
         for part in ["Examples:\n", &format!("  remuda {command}"), "Exit status: 0 ", "255 any"] {
             assert!(help.contains(part), "no {part:?} in {help}");
         }
+    }
+}
+
+#[test]
+fn the_limits_on_the_pages_are_the_defaults() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+    let (serve, map) = (page("docs/serve.md"), page("docs/map.md"));
+    let pool = PoolConfig::new(WorkerKind::None);
+    let (dispatch, overload) = (&pool.dispatch, Overload::default());
+    assert_eq!((dispatch.max_queue_size, NUM_WORKERS_MAX), (4096, 4096));
+    assert_eq!((dispatch.poison_after, MEMORY_SAMPLES, MEMORY_HEADROOM_PERCENT), (3, 3, 25));
+    assert_eq!(KILL_GRACE, Duration::from_secs(1));
+    let mib = |bytes: usize| format!("{} MiB", bytes >> 20);
+    let s = |time: Duration| format!("{} s", time.as_secs());
+    let ms = |time: Duration| format!("{} ms", time.as_millis());
+    let restart = &dispatch.restart;
+    for part in [
+        "`--max-queue-size` | 4,096 |".to_owned(),
+        "one a core, at most 4,096".to_owned(),
+        "A job under which three workers died".to_owned(),
+        "three samples in a row".to_owned(),
+        "grow by a quarter of its first sample".to_owned(),
+        format!("less up to {} % at random", dispatch.max_jobs_jitter),
+        format!("`--max-body-bytes` | {}, at most 1 GiB |", mib(pool.max_body_bytes)),
+        format!("bytes of all bodies that have not ended | {} |", mib(pool.max_bodies_bytes)),
+        format!("no end yet, over all connections | {} |", mib(pool.max_unfinished_bytes)),
+        format!("a line's first byte to its end | {} |", s(pool.line_timeout)),
+        format!("takes no byte of its answers | {} |", s(pool.write_timeout)),
+        format!("`--watch-tick TIME` | {}, ", s(pool.watch_tick)),
+        format!("`--allocate-timeout TIME` | {} |", s(dispatch.allocate_timeout)),
+        format!("`--destroy-timeout TIME` | {} |", s(dispatch.destroy_timeout)),
+        format!("`--reset-timeout TIME` | {} |", s(dispatch.reset_timeout)),
+        format!("random time of at most {}, twice as much", ms(restart.base)),
+        format!("at most {} if it was ready", ms(restart.busy_cap)),
+        format!("had a job, {} if not", s(restart.cap)),
+        format!("the queue was not empty for {}", ms(overload.interval)),
+        format!("once it waited for {}", ms(overload.wait)),
+    ] {
+        assert!(serve.contains(&part), "docs/serve.md has no {part:?}");
+    }
+    for part in [
+        "SIGTERM, a second later SIGKILL".to_owned(),
+        format!("`--allocate-timeout TIME` ({})", s(dispatch.allocate_timeout)),
+        format!("`--destroy-timeout TIME` ({})", s(dispatch.destroy_timeout)),
+        format!("`--max-body-bytes SIZE` ({}M)", pool.max_body_bytes >> 20),
+        format!(
+            "| `--poison-after N` | a job under which N workers died fails as `poisoned` | {} |",
+            dispatch.poison_after
+        ),
+    ] {
+        assert!(map.contains(&part), "docs/map.md has no {part:?}");
     }
 }
 

@@ -9,7 +9,7 @@ import threading
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from worker_process import SDK, Folder  # noqa: E402
+from worker_process import PATIENCE_SECONDS, SDK, Folder  # noqa: E402
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(SDK)))
 import remuda  # noqa: E402
@@ -31,6 +31,41 @@ WORKER = """
 
     print("ready to listen", flush=True)
     remuda.serve({"plain": plain, "hang": hang}[sys.argv[1]], listen=sys.argv[2])
+"""
+
+# Ends the worker by a signal of which the main thread learns by nothing but the wake-up descriptor: another thread gets
+# it, and has waited for the interpreter's lock until the main thread gave that up, which it does in its wait alone.
+BELL = """
+    import selectors
+    import signal
+    import sys
+    import threading
+    import remuda
+
+    turn = threading.Lock()
+    turn.acquire()
+
+    def ring():
+        turn.acquire()
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    wait = selectors.DefaultSelector.select
+
+    def select(self, timeout=None):
+        if timeout is None and turn.locked():
+            turn.release()
+        return wait(self, timeout)
+
+    def plain(body):
+        return body
+
+    async def waits(body):
+        return body
+
+    sys.setswitchinterval(1000)
+    threading.Thread(target=ring, daemon=True).start()
+    selectors.DefaultSelector.select = select
+    remuda.serve({"plain": plain, "waits": waits}[sys.argv[1]], listen=sys.argv[2])
 """
 
 
@@ -175,6 +210,16 @@ class Listening(unittest.TestCase):
             self.assertIn(b"in use", second.stderr)
             process.terminate()
             self.assertEqual(process.wait(), 0)
+            self.assertFalse(os.path.exists(self.path))
+
+    def test_a_signal_right_before_the_wait_ends_it(self):
+        script = self.folder.write("bell.py", BELL)
+        for handler in ("plain", "waits"):
+            process = subprocess.Popen([sys.executable, script, handler, self.path],
+                                       env=dict(os.environ, PYTHONPATH=os.path.dirname(os.path.abspath(SDK))))
+            self.addCleanup(process.wait)
+            self.addCleanup(process.kill)
+            self.assertEqual(process.wait(PATIENCE_SECONDS), 0)
             self.assertFalse(os.path.exists(self.path))
 
     def test_shutdown_ends_it(self):

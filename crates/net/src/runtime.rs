@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cancel::CancellationToken;
 use crate::clock::Clock;
@@ -26,6 +26,10 @@ use crate::timers::Timers;
 /// Polls of tasks in one turn at most, so that tasks that wake each other can't keep the
 /// kernel's events waiting.
 const POLLS_PER_TURN: usize = 512;
+
+/// A turn whose first timer is late by so much looks at the kernel's events once more, before
+/// that timer fires.
+const STALL: Duration = Duration::from_millis(50);
 
 pub(crate) struct Core {
     remote: Arc<Remote>,
@@ -253,6 +257,9 @@ impl Core {
             self.remote.wake_up(|id| self.tasks.wake_arrived(id));
             waited?;
             self.begin_turn();
+            if self.has_stalled() {
+                io.driver_wait(Until::Now)?;
+            }
             while let Some(source) = io.state.rung.pop() {
                 self.sources.rung(source);
             }
@@ -274,6 +281,13 @@ impl Core {
             self.start_accepted();
         }
         Ok(())
+    }
+
+    /// Whether a timer was due long ago. The wait then ended by that timer, or because the process
+    /// continues, and need not have seen the events that came before.
+    fn has_stalled(&self) -> bool {
+        let first = self.timers.borrow().next_deadline();
+        first.is_some_and(|due| self.clock.now().saturating_duration_since(due) >= STALL)
     }
 
     fn begin_turn(&self) {

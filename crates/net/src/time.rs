@@ -15,7 +15,8 @@ use crate::slots::Key;
 /// Resolves at a time. Dropping it takes the timer out.
 ///
 /// A timer fires at the first turn of the runtime after its deadline; mio's driver waits in
-/// whole milliseconds, rounded up.
+/// whole milliseconds, rounded up. Where a thread that was stopped continues, tasks are told first
+/// of the events that came meanwhile, then of the timers that are due.
 pub struct Sleep {
     deadline: Instant,
     timer: Option<Key>,

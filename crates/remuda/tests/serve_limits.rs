@@ -123,6 +123,25 @@ fn a_stopped_worker_costs_its_own_job_and_others_go_on() {
 }
 
 #[test]
+fn what_was_answered_while_the_pool_was_stopped_was_in_time() {
+    for shm in ["--shm=true", "--shm=false"] {
+        let serve = Serve::start(&["-j2", "--exec-ttl=1s", "--builtin=sleep", shm]);
+        serve.ready();
+        let mut client = serve.client();
+        client.send(r#"{"op":"call","id":1,"body":0.4}"#);
+        client.send(r#"{"op":"call","id":2,"body":0.4,"timeout_ms":900}"#);
+        serve.status_when("both run", |status| status["in_flight"] == 2);
+        serve.signal("STOP");
+        std::thread::sleep(Duration::from_secs(2));
+        serve.signal("CONT");
+        for _ in 0..2 {
+            let reply = client.reply();
+            assert_eq!(reply["ok"], true, "{shm}: {reply}");
+        }
+    }
+}
+
+#[test]
 fn a_worker_that_leaks_is_replaced_and_no_other_job_fails() {
     let serve = Serve::python(&["-j2", "--max-worker-memory", "60M", "--watch-tick", "20ms"]);
     serve.ready();

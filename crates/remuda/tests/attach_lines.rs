@@ -201,6 +201,30 @@ fn a_peer_that_breaks_the_protocol_loses_its_link_which_is_tried_again() {
 }
 
 #[test]
+fn a_line_that_is_too_long_and_belongs_to_no_call_costs_a_peer_its_link() {
+    let (_dir, listener, option) = place();
+    let front = Serve::start(&["--max-body-bytes=1K", &option]);
+    let unknown = r#"{"id":999,"ok":true,"data":{"kind":"result","body":""#.to_owned();
+    for (beginning, wanted) in
+        [(String::new(), "begins with no id"), (unknown, "a call that it was not sent")]
+    {
+        let mut peer = Peer::greet(&listener, "1");
+        all_linked(&front);
+        peer.send(&(beginning + &"x".repeat(100_000)));
+        let told = front.wait_line(wanted);
+        assert!(told.contains("its link is closed and tried again"), "{told}");
+        assert_eq!(peer.next(), None);
+    }
+    let mut peer = Peer::greet(&listener, "1");
+    all_linked(&front);
+    let mut client = front.client();
+    client.send(r#"{"op":"call","id":1,"body":"short"}"#);
+    let call = peer.next().unwrap();
+    peer.answer(&call);
+    assert_eq!(client.reply()["data"]["body"], "short");
+}
+
+#[test]
 fn a_peer_of_another_version_is_not_asked_again_and_others_work_on() {
     let (_dir, listener, option) = place();
     let front = Serve::start(&["-j1", "--builtin=echo", &option]);

@@ -118,6 +118,64 @@ fn a_second_answer_replaces_the_worker_and_costs_no_result() {
 }
 
 #[test]
+fn a_flood_of_what_is_no_answer_is_told_of_once() {
+    let dir = folder();
+    let without_end = "tr '\\0' x </dev/zero >&3";
+    for (flood, wanted) in [
+        ("yes '{}' >&3", "`ok` is missing"),
+        (without_end, "it is too long or nested too deep, and begins with no id"),
+        (
+            "yes '{\"id\":999,\"ok\":true,\"data\":{\"kind\":\"result\",\"body\":1}}' >&3",
+            "a call that it was not sent",
+        ),
+    ] {
+        let job = format!("case $body in '\"2\"') {flood};; *) ok $body;; esac");
+        let script = shell_worker(dir.path(), "w.sh", &job);
+        let args = ["-j1", "-k", "--max-body-bytes", "1K", "--", "sh", &script];
+        let ran = map(&args, numbers(3)).expect(1);
+        assert_eq!(ran.text(), "1\n3\n");
+        // When the first of them sent it, and as the reason why the job failed.
+        assert_eq!(ran.stderr.lines().count(), 2, "{}", ran.stderr);
+        ran.tells(&["it is replaced", wanted])
+            .tells(&["remuda: line 2: poisoned: 3 workers died", wanted]);
+    }
+}
+
+#[test]
+fn a_worker_that_speaks_first_is_told_of_by_what_it_said_first() {
+    let dir = folder();
+    let script = worker(
+        dir.path(),
+        r#"printf 'hello\n{"ok":true,"data":{"kind":"handshake","version":"1"}}\n' >&3; read -r x <&3"#,
+    );
+    let ran = map(&["-j1", "--", "sh", &script], numbers(3)).expect(255);
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    ran.tells(&["remuda: no worker can be started: ", "did not answer the handshake", "hello"]);
+}
+
+#[test]
+fn a_worker_that_closes_its_connection_and_stays_is_told_of() {
+    let dir = folder();
+    let script = shell_worker(dir.path(), "w.sh", "exec 3>&-; sleep 1000");
+    let args = ["-j1", "--poison-after", "1", "--", "sh", &script];
+    map(&args, "1\n").expect(1).tells(&[
+        "remuda: line 1: poisoned: 1 workers died",
+        "closed its connection to the pool and did not end, so it was killed",
+    ]);
+}
+
+#[test]
+fn the_words_of_a_handler_repaint_no_terminal() {
+    let dir = folder();
+    let job =
+        r#"say '{"id":'$id',"ok":false,"code":"handler_error","error":"red \u001b[31m\u009b2J"}'"#;
+    let script = shell_worker(dir.path(), "w.sh", job);
+    map(&["-j1", "--", "sh", &script], "1\n")
+        .expect(1)
+        .says("remuda: line 1: handler_error: red \u{fffd}[31m\u{fffd}2J");
+}
+
+#[test]
 fn bodies_over_the_limit() {
     let dir = folder();
     let input = format!("a\n{}\nb\n", "x".repeat(3000));

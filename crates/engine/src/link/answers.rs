@@ -46,20 +46,36 @@ impl Core {
             }
             _ => return Err("it answers no call".into()),
         };
-        if let Err(fault) = taken
-            && let Some(link) = self.links.of(worker)
-        {
-            let trouble = format!("the worker broke the protocol: {fault} (see docs/protocol.md)");
-            if !self.history.was_trouble(&trouble) {
-                let told = format!("remuda: {trouble}; {}", link.remedy());
-                self.config.logs.line(link.number, &told);
-            }
-            link.trouble = Some(trouble);
-            if link.attached.is_some() {
-                self.cut(worker);
-            }
+        if let Err(fault) = taken {
+            self.worker_faulted(worker, &fault);
         }
         Ok(())
+    }
+
+    /// A worker gave an answer that the dispatch refused.
+    #[cold]
+    fn worker_faulted(&mut self, worker: WorkerId, fault: &Fault) {
+        self.broke_the_protocol(worker, || {
+            format!("the worker broke the protocol: {fault} (see docs/protocol.md)")
+        });
+    }
+
+    /// Tells of what a worker did first that it may not, and of nothing that follows: it is killed,
+    /// and until it is gone anything may come, and any amount. A peer's link is closed.
+    #[cold]
+    pub(super) fn broke_the_protocol(&mut self, worker: WorkerId, how: impl FnOnce() -> String) {
+        let Some(link) = self.links.of(worker).filter(|link| link.trouble.is_none()) else {
+            return;
+        };
+        let trouble = how();
+        if !self.history.was_trouble(&trouble) {
+            let told = format!("remuda: {trouble}; {}", link.remedy());
+            self.config.logs.line(link.number, &told);
+        }
+        link.trouble = Some(trouble);
+        if link.attached.is_some() {
+            self.cut(worker);
+        }
     }
 
     /// Takes note of what a peer that was asked for it offers by now; false if it wasn't asked.
@@ -132,10 +148,15 @@ impl Core {
         let id = salvage_id(beginning).and_then(|id| id.as_id().number());
         match id {
             Some(id) => {
-                // A wrong id is the worker's fault, and the dispatch acts upon it.
-                let _ = self.dispatch.replied(now, worker, CallId::from_number(id), [outcome]);
+                let call = CallId::from_number(id);
+                if let Err(fault) = self.dispatch.replied(now, worker, call, [outcome]) {
+                    self.worker_faulted(worker, &fault);
+                }
             }
-            None => self.dispatch.faulted(now, worker, Fault::Garbage),
+            None => {
+                let what = "it is too long or nested too deep, and begins with no id";
+                self.worker_garbage(worker, beginning, what);
+            }
         }
         self.carry_out(line);
     }

@@ -478,21 +478,11 @@ impl Core {
     }
 
     #[cold] // What a worker that works never gets: kept out of the way of its answers.
-    fn worker_garbage(&mut self, worker: WorkerId, line: &[u8], what: &str) {
-        let now = self.now();
-        let Some(link) = self.links.of(worker) else { return };
-        let shown = String::from_utf8_lossy(&line[..line.len().min(SHOWN_BYTES)]);
-        let trouble =
-            format!("the worker sent what is no reply ({what}; see docs/protocol.md): {shown:?}");
-        if !self.history.was_trouble(&trouble) {
-            let told = format!("remuda: {trouble}; {}", link.remedy());
-            self.config.logs.line(link.number, &told);
-        }
-        link.trouble = Some(trouble);
-        let attached = link.attached.is_some();
-        self.dispatch.faulted(now, worker, Fault::Garbage);
-        if attached {
-            self.cut(worker);
-        }
+    pub(super) fn worker_garbage(&mut self, worker: WorkerId, line: &[u8], what: &str) {
+        self.dispatch.faulted(self.now(), worker, Fault::Garbage);
+        self.broke_the_protocol(worker, || {
+            let shown = String::from_utf8_lossy(&line[..line.len().min(SHOWN_BYTES)]);
+            format!("the worker sent what is no reply ({what}; see docs/protocol.md): {shown:?}")
+        });
     }
 }

@@ -21,8 +21,19 @@ pub(crate) fn dropped(lines: u64) -> String {
 /// Prints a line to stderr, or says nothing where nobody can be told: its reader has gone, or the
 /// disk below it is full.
 pub(crate) fn line(text: impl Display) {
+    let mut text = text.to_string();
+    if text.contains(repaints) {
+        text = text.replace(repaints, "\u{fffd}");
+    }
+    text.push('\n');
     // In one piece: other processes write to the same stderr.
-    part(format!("{text}\n"));
+    part(text);
+}
+
+/// Whether a character could repaint the terminal of whoever reads it. What is said here may come
+/// from a handler, whose words may come from a job.
+fn repaints(c: char) -> bool {
+    c.is_control() && c != '\n' && c != '\t'
 }
 
 /// The same without a line break.

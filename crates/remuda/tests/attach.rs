@@ -6,41 +6,15 @@ mod attached;
 #[path = "support/serve.rs"]
 mod serve;
 
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
-use attached::{all_linked, attach, peers};
+use attached::{Worker, all_linked, attach, peers};
 use serve::{Serve, pids, remuda, signal, text, wait_end};
 
 fn ended(mut command: Command) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_end(&mut child);
     child.wait_with_output().unwrap()
-}
-
-/// A Python worker that somebody started by hand. Killed when dropped.
-struct Worker(Child);
-
-impl Worker {
-    fn start(path: &Path) -> Self {
-        let sdk = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk/python");
-        let program = "import sys; sys.path.insert(0, sys.argv[1]); import remuda; \
-                       remuda.serve(lambda text: text.upper(), listen=sys.argv[2])";
-        let mut command = Command::new("python3");
-        command.args(["-c", program, sdk]).arg(path).stdin(Stdio::null());
-        Self(command.spawn().expect("python3 runs the worker"))
-    }
-
-    fn kill(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        self.kill();
-    }
 }
 
 #[test]

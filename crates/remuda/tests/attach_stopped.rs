@@ -1,5 +1,5 @@
 //! A peer whose process is stopped, not gone: its connection stands, and nobody is heard. And the
-//! end of one that never had a call.
+//! end of one that never had a call, or still has one.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "support/attached.rs"]
@@ -10,7 +10,7 @@ mod serve;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
 
-use attached::{all_linked, attach, peers};
+use attached::{Worker, all_linked, attach, peers};
 use serde_json::Value;
 use serve::{Serve, signal, text};
 
@@ -42,6 +42,45 @@ fn a_peer_that_is_stopped_is_away_and_comes_back() {
     // The link was closed: so what ran there is cancelled.
     behind
         .status_when("it was cancelled there", |status| status["jobs"]["failed"]["cancelled"] == 1);
+}
+
+#[test]
+fn a_worker_by_hand_that_is_stopped_costs_its_own_job_and_works_on_when_it_continues() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("worker");
+    let worker = Worker::start(&path);
+    let serve = Serve::start(&[&format!("--attach=unix:{}", path.display()), "--exec-ttl=500ms"]);
+    all_linked(&serve);
+    let mut client = serve.client();
+    assert_eq!(client.ask(r#"{"op":"call","id":1,"body":"a"}"#)["data"]["body"], "A");
+    // Nothing is asked of one that has nothing to do, so it isn't noticed before its next job.
+    signal(worker.0.id(), "STOP");
+    let late = client.ask(r#"{"op":"call","id":2,"body":"b"}"#);
+    assert_eq!((&late["id"], &late["code"]), (&2.into(), &"timeout".into()), "{late}");
+    // The job may still run there: it gets no other.
+    client.send(r#"{"op":"call","id":3,"body":"c"}"#);
+    let status = serve.status_when("the next one waits", |status| status["queued"] == 1);
+    assert_eq!(peers(&status), [("busy".to_owned(), 1)], "{status}");
+    signal(worker.0.id(), "CONT");
+    assert_eq!(client.reply()["data"]["body"], "C");
+}
+
+#[test]
+fn a_pool_that_drains_still_says_that_it_lives() {
+    let mut pool = Serve::start(&["-j1", "--builtin=sleep"]);
+    pool.ready();
+    let (mut peer, mut other) = (pool.client(), pool.client());
+    peer.send(r#"{"op":"call","id":1,"body":1,"hops":1}"#);
+    pool.status_when("it runs", |status| status["in_flight"] == 1);
+    signal(pool.pid(), "TERM");
+    while other.ask(r#"{"op":"call","id":2,"body":0}"#)["code"] != "draining" {}
+    let offer = peer.ask(r#"{"op":"handshake","version":"1"}"#);
+    assert_eq!(offer["data"]["capacity"], 1, "{offer}");
+    assert_eq!(peer.reply()["data"]["body"], 1);
+    assert_eq!(peer.reply()["code"], "draining");
+    assert_eq!(peer.line(), None);
+    drop((peer, other));
+    assert_eq!(pool.wait_end().code(), Some(0));
 }
 
 #[test]

@@ -5,6 +5,9 @@
     reason = "each test file is a program of its own and uses a part of it"
 )]
 
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
 use serde_json::Value;
 
 use crate::serve::Serve;
@@ -33,4 +36,29 @@ pub fn attach(to: &[&Serve], more: &[&str]) -> Serve {
     let mut args: Vec<&str> = to.iter().map(String::as_str).collect();
     args.extend(more);
     Serve::start(&args)
+}
+
+/// A Python worker that somebody started by hand. Killed when dropped.
+pub struct Worker(pub Child);
+
+impl Worker {
+    pub fn start(path: &Path) -> Self {
+        let sdk = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sdk/python");
+        let program = "import sys; sys.path.insert(0, sys.argv[1]); import remuda; \
+                       remuda.serve(lambda text: text.upper(), listen=sys.argv[2])";
+        let mut command = Command::new("python3");
+        command.args(["-c", program, sdk]).arg(path).stdin(Stdio::null());
+        Self(command.spawn().expect("python3 runs the worker"))
+    }
+
+    pub fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.kill();
+    }
 }

@@ -187,6 +187,8 @@ fn a_value_of_the_file_is_refused_by_its_name_there() {
         ("[pool]\nallocate_timeout = \"soon\"\n", "`pool.allocate_timeout`: `soon` is not a time"),
         ("[pool]\nspin = -1\n", "`pool.spin`: `-1` is not a time"),
         ("[pool]\npid_namespace = \"on\"\n", "must be one of auto, never, require"),
+        ("[pool]\nspin = \"1h\"\n", "`pool.spin` is 3600s: it may be at most 1s"),
+        ("[pool]\nallocate_timeout = 0\n", "`pool.allocate_timeout` is 0: no worker starts"),
         ("[pool]\nspin = true\n", "expected a number, or text with a unit"),
         ("[pool]\nmax_body_bytes = \"2G\"\n", "`pool.max_body_bytes` is 2147483648: it must be"),
         ("[pool.supervisor]\nttl = \"x\"\n", "`pool.supervisor.ttl`: `x` is not a time"),
@@ -260,6 +262,9 @@ fn check_finds_listeners_that_would_be_refused() {
         (&["-l", "shm:.x"], "no dot at its beginning"),
         (&["-l", "unix:/tmp/x,group=no-such-group"], "there is no group `no-such-group`"),
         (&["-l", "tcp:127.0.0.1:99999"], "no port of at most 65535"),
+        (&["--spin", "1h"], "--spin is 3600s: it may be at most 1s"),
+        (&["--allocate-timeout", "0"], "--allocate-timeout is 0: no worker starts in no time"),
+        (&["--reset-timeout", "0"], "--reset-timeout is 0"),
         (&["--http", "0.0.0.0:0"], "give it a token"),
         (&["--http-admin", "0.0.0.0:0"], "listen at loopback"),
     ] {

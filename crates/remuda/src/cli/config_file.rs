@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::cli::builtin::Builtin;
 use crate::cli::number;
-use crate::cli::pool::{MAX_BODY_BYTES_LIMIT, PidNamespaceArg};
+use crate::cli::pool::{MAX_BODY_BYTES_LIMIT, PidNamespaceArg, unfit};
 use crate::cli::worker::WorkerArgs;
 use crate::http::HttpAddress;
 
@@ -196,7 +196,11 @@ impl PoolTable {
             ("supervisor.idle_ttl", &watched.idle_ttl),
             ("supervisor.exec_ttl", &watched.exec_ttl),
         ] {
-            time.as_ref().map(Text::duration).transpose().map_err(|error| of(name, error))?;
+            let time = time.as_ref().map(Text::duration).transpose();
+            let time = time.map_err(|error| of(name, error))?;
+            if let Some(why) = time.and_then(|time| unfit(name, time)) {
+                return Err(format!("`pool.{name}` {why}"));
+            }
         }
         let size = |name, size: &Option<Text>| {
             size.as_ref().map(Text::bytes).transpose().map_err(|error| of(name, error))

@@ -88,6 +88,22 @@ const WATCH_TICK_MIN: Duration = Duration::from_millis(10);
 /// The default of `--spin`: a round trip through a worker is rarely longer where watching pays.
 pub(crate) const SPIN_DEFAULT: Duration = Duration::from_micros(50);
 
+/// The most that `--spin` may be, which is what the runtime takes.
+const SPIN_LIMIT: Duration = Duration::from_secs(1);
+
+/// Why a time can't be had, by the name of its option.
+pub(crate) fn unfit(name: &str, time: Duration) -> Option<String> {
+    match name {
+        "allocate_timeout" | "reset_timeout" if time.is_zero() => {
+            Some("is 0: no worker starts in no time".to_owned())
+        }
+        "spin" if time > SPIN_LIMIT => {
+            Some(format!("is {time:?}: it may be at most {SPIN_LIMIT:?}"))
+        }
+        _ => None,
+    }
+}
+
 /// At least once: a job of a lost worker is tried so many times in all.
 pub(crate) fn retrying(tries: u32) -> Delivery {
     match tries {
@@ -130,6 +146,15 @@ impl PoolArgs {
 
     /// A pool of such workers with these options.
     pub(crate) fn config(&self, kind: WorkerKind) -> Result<PoolConfig, String> {
+        for (name, time) in [
+            ("allocate_timeout", self.allocate_timeout),
+            ("reset_timeout", self.reset_timeout),
+            ("spin", self.spin),
+        ] {
+            if let Some(why) = time.and_then(|time| unfit(name, time)) {
+                return Err(format!("--{} {why}", name.replace('_', "-")));
+            }
+        }
         let mut config = PoolConfig::new(kind);
         let dispatch = &mut config.dispatch;
         dispatch.max_jobs = self.max_jobs;

@@ -2,13 +2,19 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
 
 /// The keeper could not be started, or is out of reach.
 #[derive(Debug, thiserror::Error)]
 pub enum KeeperError {
     /// The keeper's program could not be started.
-    #[error("could not start the keeper process `{}`: {source}", program.display())]
+    #[error(
+        "could not start the keeper process `{}`: {source}{}",
+        program.display(),
+        advice(program, source)
+    )]
     Start {
         /// The program that was to be the keeper.
         program: PathBuf,
@@ -143,5 +149,36 @@ impl StartError {
                 format!("worker command `{program}` can't be started: {system}")
             }
         }
+    }
+}
+
+/// What to do about it, where that is known.
+fn advice(program: &Path, source: &io::Error) -> &'static str {
+    match Errno::from_io_error(source) {
+        Some(Errno::MFILE) => ": raise the limit of open files (`ulimit -n`)",
+        Some(Errno::NOENT) if program.starts_with("/proc") => ": is /proc mounted?",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keeper_that_cannot_be_started_is_told_of_with_what_to_do() {
+        let told = |program: &str, errno: Errno| {
+            KeeperError::Start { program: program.into(), source: errno.into() }.to_string()
+        };
+        assert_eq!(
+            told("/proc/self/exe", Errno::NOENT),
+            "could not start the keeper process `/proc/self/exe`: No such file or directory (os \
+             error 2): is /proc mounted?"
+        );
+        assert!(
+            told("/proc/self/exe", Errno::MFILE)
+                .ends_with("raise the limit of open files (`ulimit -n`)")
+        );
+        assert!(told("/opt/keeper", Errno::NOENT).ends_with("(os error 2)"));
     }
 }

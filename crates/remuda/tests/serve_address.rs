@@ -109,6 +109,31 @@ fn of_a_peer_that_closes_during_the_handshake_nothing_was_asked() {
 }
 
 #[test]
+fn a_peer_that_never_ends_its_handshake_is_given_up_in_bounds() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    for (flood, wanted) in [
+        (true, "did not answer the handshake: a reply must be a JSON object; it sent \"xxx"),
+        (false, "did not answer the handshake within 10s: it is stopped or hangs, or is no pool"),
+    ] {
+        let mut command = remuda();
+        command.args(["call", "abc", "--to"]).arg(&path).stderr(std::process::Stdio::piped());
+        let calling = command.spawn().unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let piece = [b'x'; 1 << 16];
+        // More than the buffers of a socket hold, and than it may take: it hangs up.
+        let taken =
+            (0..1000).take_while(|_| flood && std::io::Write::write_all(&mut peer, &piece).is_ok());
+        assert!(taken.count() < 1000);
+        let output = calling.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(255));
+        let said = text(&output.stderr);
+        assert!(said.contains(wanted), "{said}");
+    }
+}
+
+#[test]
 fn a_second_pool_at_the_same_address_refuses_and_names_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let first = serve_default(dir.path());

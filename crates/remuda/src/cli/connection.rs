@@ -6,7 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use remuda_engine::{tls_client_config, tls_server_name};
-use remuda_protocol::{Address, Code, Connecting, Framer, HandshakeError, Offer};
+use remuda_protocol::{
+    Address, Code, Connecting, Framer, HandshakeError, MAX_HANDSHAKE_BYTES, Offer,
+};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
@@ -54,6 +56,11 @@ pub(crate) enum ConnectionError {
         "{address}: closed before it answered the handshake: it is ending, or is no pool; nothing was asked of it"
     )]
     Unmet { address: String },
+    #[error(
+        "{address}: it did not answer the handshake within {}s: it is stopped or hangs, or is no pool; nothing was asked of it",
+        CONNECT_TIMEOUT.as_secs()
+    )]
+    Silent { address: String },
     #[error("cannot read the token in {path}: {source}")]
     Token { path: String, source: io::Error },
 }
@@ -100,7 +107,12 @@ impl Connection {
             Self { stream, framer: Framer::new(ANSWER_LIMIT), offer: Offer::default() };
         connection.stream.set_read_timeout(Some(CONNECT_TIMEOUT)).map_err(io)?;
         connection.send(&first).map_err(io)?;
-        let line = connection.line().map_err(io)?;
+        let line = match connection.line_within(MAX_HANDSHAKE_BYTES) {
+            Err(error) if is_timeout(&error) => {
+                return Err(ConnectionError::Silent { address: name });
+            }
+            line => line.map_err(io)?,
+        };
         let line = line.ok_or_else(|| ConnectionError::Unmet { address: name.clone() })?;
         let is_network = matches!(address, Address::Tcp { .. } | Address::Tls { .. });
         connection.offer = connecting.answer(&line).map_err(|source| {
@@ -143,9 +155,17 @@ impl Connection {
 
     /// The next line, or nothing at the end.
     fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.line_within(ANSWER_LIMIT)
+    }
+
+    /// The same; of a line over the limit, its beginning.
+    fn line_within(&mut self, limit: usize) -> io::Result<Option<Vec<u8>>> {
         loop {
             if let Some(line) = self.framer.next_line().map_err(io::Error::other)? {
                 return Ok(Some(line.to_vec()));
+            }
+            if self.framer.rest().len() > limit {
+                return Ok(Some(self.framer.rest().to_vec()));
             }
             let spare = self.framer.spare();
             let read = match &mut self.stream {
@@ -198,6 +218,11 @@ impl Stream {
             }
         }
     }
+}
+
+/// Whether a read took longer than it may.
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 /// Whether the peer has closed: one that had not read all is told of by an error.

@@ -237,7 +237,7 @@ impl Serve {
     }
 
     /// The status once `is` holds, asked again and again: nothing else tells of it.
-    pub fn status_when(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+    pub fn status_when(&self, what: &str, mut is: impl FnMut(&Value) -> bool) -> Value {
         let mut client = self.client();
         let since = Instant::now();
         loop {

@@ -84,7 +84,7 @@ mod tests {
         let mut watch = OverloadWatch::new();
         watch.queue_filled(0);
         for ms in 1..1000 {
-            watch.waited(75 * MS, 10_000 * MS);
+            watch.waited(5000 * MS, 10_000 * MS);
             assert!(!watch.turn(ms * MS, &options));
         }
         watch.waited(5001 * MS, 10_000 * MS);

@@ -286,6 +286,24 @@ fn a_limit_that_a_fresh_worker_exceeds_replaces_nobody() {
 }
 
 #[test]
+fn a_limit_of_zero_is_none() {
+    let supervisor = Supervisor {
+        ttl: Some(Duration::ZERO),
+        idle_ttl: Some(Duration::ZERO),
+        exec_ttl: Some(Duration::ZERO),
+        max_worker_memory: Some(0),
+    };
+    let (mut rig, workers) = Rig::ready(Config { supervisor, ..amo(2) }, SINGLE);
+    rig.submit(1);
+    rig.sent_one();
+    rig.pass(1000 * S);
+    for _ in 0..5 {
+        rig.pool.memory(rig.now, workers[1], 1 << 40);
+    }
+    assert_eq!(rig.poll(), [], "nobody is replaced, and no job is over its time");
+}
+
+#[test]
 fn a_replacement_that_fails_leaves_the_old_worker_and_is_tried_again() {
     let supervisor = Supervisor { ttl: Some(10 * S), ..Supervisor::default() };
     let (mut rig, workers) = Rig::ready(Config { supervisor, ..amo(1) }, SINGLE);

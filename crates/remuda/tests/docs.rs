@@ -37,8 +37,15 @@ fn pages(names: &[&str]) -> BTreeSet<String> {
 }
 
 /// Those of other programs.
-const FOREIGN: [&str; 6] =
-    ["--example", "--line-buffered", "--quick", "--release", "--unbuffered", "--workspace"];
+const FOREIGN: [&str; 7] = [
+    "--example",
+    "--line-buffered",
+    "--path",
+    "--quick",
+    "--release",
+    "--unbuffered",
+    "--workspace",
+];
 
 #[test]
 fn every_option_has_its_words_on_a_page() {

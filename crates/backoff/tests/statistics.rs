@@ -150,6 +150,17 @@ fn budget_pays_for_every_retry_while_most_succeed() {
 }
 
 #[test]
+fn a_fifth_of_what_succeeds_pays_for_retries() {
+    let mut budget = RetryBudget::new().per_second(0);
+    for (deposits, retries) in [(4, 0), (5, 1), (9, 1), (10, 2)] {
+        let mut budget = budget.clone();
+        (0..deposits).for_each(|_| budget.deposit());
+        assert_eq!(budget.available(Duration::ZERO), retries, "after {deposits} successes");
+    }
+    assert!(!budget.withdraw(Duration::ZERO), "and nothing is given in advance");
+}
+
+#[test]
 fn budget_saves_up_no_more_than_its_maximum() {
     let mut budget = RetryBudget::new().balance_max(7);
     for _ in 0..1_000_000 {

@@ -134,6 +134,28 @@ fn a_peer_that_never_ends_its_handshake_is_given_up_in_bounds() {
 }
 
 #[test]
+fn a_pool_that_answers_no_more_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    for (args, wanted) in [
+        (&["call", "--timeout=100ms", "abc"][..], "no answer within 1.1s: it is stopped or hangs"),
+        (&["status"], "no answer within 10s: it is stopped or hangs"),
+    ] {
+        let mut command = remuda();
+        command.args(args).arg("--to").arg(&path).stderr(std::process::Stdio::piped());
+        let calling = command.spawn().unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        let hello = b"{\"ok\":true,\"data\":{\"kind\":\"handshake\",\"version\":\"1\"}}\n";
+        std::io::Write::write_all(&mut peer, hello).unwrap();
+        let output = calling.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(255));
+        let said = text(&output.stderr);
+        assert!(said.contains(wanted), "{said}");
+    }
+}
+
+#[test]
 fn a_second_pool_at_the_same_address_refuses_and_names_the_first() {
     let dir = tempfile::tempdir().unwrap();
     let first = serve_default(dir.path());

@@ -1,6 +1,7 @@
 //! `remuda status`, `remuda reset` and `remuda stop`: one question to a running pool each.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use remuda_protocol::{Answer, Id, Reply, encode};
@@ -59,12 +60,15 @@ Exit status: 0 the pool finishes what it has, and ends; 1 it refused, 255 any ot
 
 /// The status for a request that the pool refused.
 const REFUSED: u8 = 1;
+/// How long a status is waited for. A pool has it at once; a worker that was started by hand, and
+/// is at work, has not.
+const STATUS_PATIENCE: Duration = Duration::from_secs(10);
 /// The number by which the request is known.
 const ID: Option<Id<'static>> = Some(Id::Number(1));
 
 /// `remuda status`.
 pub(crate) fn status(args: &StatusArgs) -> ExitCode {
-    let data = match ask(&args.admin, |out| encode::status(out, ID)) {
+    let data = match ask(&args.admin, Some(STATUS_PATIENCE), |out| encode::status(out, ID)) {
         Ok(data) => data,
         Err(status) => return status,
     };
@@ -79,7 +83,7 @@ pub(crate) fn status(args: &StatusArgs) -> ExitCode {
 
 /// `remuda reset`.
 pub(crate) fn reset(args: &AdminArgs) -> ExitCode {
-    finish(args, "all workers are new", ask(args, |out| encode::reset(out, ID)))
+    finish(args, "all workers are new", ask(args, None, |out| encode::reset(out, ID)))
 }
 
 /// `remuda stop`.
@@ -87,7 +91,7 @@ pub(crate) fn stop(args: &AdminArgs) -> ExitCode {
     finish(
         args,
         "the pool finishes what it has, and ends",
-        ask(args, |out| encode::shutdown(out, ID)),
+        ask(args, None, |out| encode::shutdown(out, ID)),
     )
 }
 
@@ -105,10 +109,14 @@ fn finish(args: &AdminArgs, done: &str, answer: Result<Value, ExitCode>) -> Exit
 }
 
 /// Asks one thing; the error is the status to exit with, after why was told.
-fn ask(args: &AdminArgs, write: impl FnOnce(&mut Vec<u8>)) -> Result<Value, ExitCode> {
+fn ask(
+    args: &AdminArgs,
+    patience: Option<Duration>,
+    write: impl FnOnce(&mut Vec<u8>),
+) -> Result<Value, ExitCode> {
     let mut request = Vec::new();
     write(&mut request);
-    let line = asked(args.to.as_deref(), &request).map_err(exit::error)?;
+    let line = asked(args.to.as_deref(), &request, patience).map_err(exit::error)?;
     match Reply::parse(&line).map(|reply| reply.answer) {
         Ok(Answer::Status(data) | Answer::Other { data, .. }) => {
             data.parse().map_err(|error| exit::error(format!("the pool's answer: {error}")))
@@ -124,15 +132,19 @@ fn ask(args: &AdminArgs, write: impl FnOnce(&mut Vec<u8>)) -> Result<Value, Exit
 }
 
 /// The line that a pool answers a request with.
-fn asked(to: Option<&str>, request: &[u8]) -> Result<Vec<u8>, ConnectionError> {
-    Connection::open(to)?.ask(request)
+fn asked(
+    to: Option<&str>,
+    request: &[u8],
+    patience: Option<Duration>,
+) -> Result<Vec<u8>, ConnectionError> {
+    Connection::open(to)?.ask(request, patience)
 }
 
 /// Why a pool runs no job at the moment, if it can be asked and no worker can be started.
 pub(crate) fn why_nothing_runs(to: Option<&str>) -> Option<String> {
     let mut request = Vec::new();
     encode::status(&mut request, ID);
-    let line = asked(to, &request).ok()?;
+    let line = asked(to, &request, Some(STATUS_PATIENCE)).ok()?;
     match Reply::parse(&line).ok()?.answer {
         Answer::Status(data) => not_ready(&data.parse().ok()?),
         _ => None,

@@ -44,6 +44,8 @@ Exit status: 0 the result was printed, 1 the job failed, 255 any other error.";
 
 /// The status for a job that failed.
 const JOB_FAILED: u8 = 1;
+/// How long past the job's time its end is waited for: the pool is to tell of it.
+const ANSWER_GRACE: Duration = Duration::from_secs(1);
 /// After so long without an answer, it is looked whether the pool can run a job at all.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -59,7 +61,8 @@ pub(crate) fn run(args: &CallArgs) -> ExitCode {
         let timeout_ms = args.timeout.map(|time| time.as_millis() as u64);
         let fields = CallFields { timeout_ms, hops: 0 };
         encode::call(&mut request, Some(Id::Number(1)), &body, &fields);
-        connection.ask(&request)
+        let patience = args.timeout.map(|time| time.saturating_add(ANSWER_GRACE));
+        connection.ask(&request, patience)
     });
     let line = match answer {
         Ok(line) => line,

@@ -61,6 +61,10 @@ pub(crate) enum ConnectionError {
         CONNECT_TIMEOUT.as_secs()
     )]
     Silent { address: String },
+    #[error(
+        "the pool gave no answer within {patience:?}: it is stopped or hangs, and what was asked may have been done"
+    )]
+    NoAnswer { patience: Duration },
     #[error("cannot read the token in {path}: {source}")]
     Token { path: String, source: io::Error },
 }
@@ -146,11 +150,21 @@ impl Connection {
         sent.or_else(|error| if is_end(&error) { Ok(()) } else { Err(error) })
     }
 
-    /// Sends a request, and waits for its answer.
-    pub(crate) fn ask(&mut self, request: &[u8]) -> Result<Vec<u8>, ConnectionError> {
+    /// Sends a request, and waits for its answer: with `patience`, for so long, and for more of it
+    /// as long again.
+    pub(crate) fn ask(
+        &mut self,
+        request: &[u8],
+        patience: Option<Duration>,
+    ) -> Result<Vec<u8>, ConnectionError> {
         let io = |source| ConnectionError::Io { address: "the pool".into(), source };
+        self.stream.set_read_timeout(patience).map_err(io)?;
         self.send(request).map_err(io)?;
-        self.line().map_err(io)?.ok_or(ConnectionError::Closed)
+        let line = self.line().map_err(|source| match patience {
+            Some(patience) if is_timeout(&source) => ConnectionError::NoAnswer { patience },
+            _ => io(source),
+        });
+        line?.ok_or(ConnectionError::Closed)
     }
 
     /// The next line, or nothing at the end.

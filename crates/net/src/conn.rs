@@ -1,15 +1,15 @@
 //! A connection's state, as the worker's table holds it.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::task::Waker;
 
-use crate::recv_buf::{RecvBuf, RecvPool};
+use crate::recv_buf::RecvBuf;
 use crate::send_queue::SendQueue;
 use crate::sleeper::Sleeper;
 use crate::slots::Key;
 use crate::tls::Tls;
+use crate::wakes::Wakes;
 
 /// Why nothing more will be received on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,30 +192,22 @@ impl Conn {
 
     /// So many bytes arrived, which are in `recv` or the sink: wakes whoever waits for them.
     #[inline]
-    pub(crate) fn note_arrived(
-        &mut self,
-        count: usize,
-        pool: &mut RecvPool,
-        wakes: &mut VecDeque<Sleeper>,
-    ) {
+    pub(crate) fn note_arrived(&mut self, count: usize, wakes: &mut Wakes) {
         self.arrived += count as u64;
-        if self.discards {
-            self.recv.consume(self.recv.len(), pool);
-        }
         if let Some(waiter) = self.recv_waker.take() {
             self.recv_mark = self.recv.len();
-            wakes.push_back(waiter);
+            wakes.push(waiter);
         }
     }
 
     /// The kernel took more bytes: wakes those who waited for that.
     #[inline]
-    pub(crate) fn note_sent(&mut self, wakes: &mut VecDeque<Sleeper>) {
+    pub(crate) fn note_sent(&mut self, wakes: &mut Wakes) {
         let sent = self.send.sent;
         let mut index = 0;
         while index < self.send_waiters.len() {
             if self.send_waiters[index].0 <= sent {
-                wakes.push_back(self.send_waiters.swap_remove(index).1);
+                wakes.push(self.send_waiters.swap_remove(index).1);
             } else {
                 index += 1;
             }
@@ -250,6 +242,20 @@ impl Conn {
     /// Whether a closed connection still has something to do.
     pub(crate) fn must_stay(&self) -> bool {
         self.send_error.is_none() && (self.send.unsent() > 0 || self.discards)
+    }
+
+    /// Whether bytes that arrive just become what is buffered.
+    #[inline]
+    pub(crate) fn takes_in_place(&self) -> bool {
+        let plain = self.tls.is_none() && self.sink.is_none();
+        self.phase == Phase::Open && plain && self.recv.is_empty()
+    }
+
+    /// Whether bytes may be sent from where they lie.
+    #[inline]
+    pub(crate) fn sends_in_place(&self) -> bool {
+        let ends = self.send_error.is_some() || self.fin_wanted;
+        !ends && self.tls.is_none() && self.splicing != Splicing::On
     }
 
     /// Whether the driver has nothing to decide when more is wanted: it comes by itself.

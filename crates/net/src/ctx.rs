@@ -171,7 +171,7 @@ impl ConnCtx {
     /// # Errors
     /// As `send_nowait`.
     pub fn forward_recv_buf(&self, data: &[u8]) -> Result<()> {
-        send::forwarded(self.key, data).map(drop)
+        send::forwarded(self.key, data)
     }
 
     /// Copies `data`, sends it, and gives a future that resolves to its length when the kernel

@@ -74,6 +74,7 @@ mod task;
 mod time;
 mod timers;
 mod tls;
+mod wakes;
 
 pub use blocking::{
     BlockingExecutor, BlockingHandle, BlockingJob, SMALL_POOL_IDLE, SMALL_POOL_QUEUE,

@@ -103,6 +103,7 @@ enum Step {
     Done(usize),
 }
 
+#[inline]
 fn park(conn: &mut Conn, waker: &Waker) {
     conn.recv_waker = Some(Sleeper::of(waker));
 }
@@ -134,20 +135,27 @@ impl Loan {
     /// Gives the buffer back, without what was consumed of it.
     fn settle(&mut self, consumed: usize, state: &mut State) {
         let lent = if std::mem::take(&mut self.in_ring) { state.lent.pop() } else { None };
-        let mut data = std::mem::take(&mut self.data);
-        if lent.is_some_and(|lent| lent.forwarded) {
-            // The buffer belongs to a send by now, which hands it back; the rest is copied.
-            let rest = data.as_slice().get(consumed..).unwrap_or_default();
-            let mut copy = RecvBuf::Empty;
-            if !rest.is_empty() {
-                copy.append(rest, &mut state.recv_pool);
+        let forwarded = lent.is_some_and(|lent| lent.forwarded);
+        let data = std::mem::take(&mut self.data);
+        if consumed >= data.len() {
+            // A buffer that was forwarded belongs to a send by now, which hands it back.
+            if !forwarded {
+                data.release(&mut state.recv_pool);
             }
+            return;
+        }
+        self.put_back(data, forwarded, consumed, state);
+    }
+
+    /// Puts what was not consumed where it was.
+    #[inline(never)]
+    fn put_back(&self, mut data: RecvBuf, forwarded: bool, consumed: usize, state: &mut State) {
+        if forwarded {
+            let mut copy = RecvBuf::Empty;
+            copy.append(&data.as_slice()[consumed..], &mut state.recv_pool);
             data = copy;
         } else {
             data.consume(consumed, &mut state.recv_pool);
-        }
-        if data.is_empty() {
-            return;
         }
         match state.conns.get_mut(self.key) {
             Some(conn) if conn.recv.is_empty() && conn.is_open() => conn.recv = data,

@@ -16,7 +16,7 @@ use crate::driver::{Driver, Until};
 use crate::error::{NetError, Result};
 use crate::io::Io;
 use crate::remote::Remote;
-use crate::sleeper::{Polling, Sleeper};
+use crate::sleeper::Polling;
 use crate::source::Sources;
 use crate::spin::Spin;
 use crate::state::State;
@@ -86,7 +86,7 @@ pub(crate) fn with_io<R>(f: impl FnOnce(&mut State, &mut Driver) -> R) -> Option
     with(|core| {
         let (result, wakes) = {
             let mut io = core.io.borrow_mut();
-            let Io { state, driver } = &mut *io;
+            let Io { state, driver, .. } = &mut *io;
             let result = f(state, driver);
             (result, !state.wakes.is_empty())
         };
@@ -182,7 +182,7 @@ impl Core {
             remote,
             tasks: Tasks::default(),
             timers: RefCell::default(),
-            io: RefCell::new(Io { state: State::new(&config, Rc::clone(&clock)), driver }),
+            io: RefCell::new(Io::new(State::new(&config, Rc::clone(&clock)), driver)),
             clock,
             spin: Spin::new(config.spin),
             sources: Sources::default(),
@@ -354,13 +354,8 @@ impl Core {
     /// the others: their wakers may run any code, so they are for when nothing is borrowed.
     #[inline]
     fn line_up(&self, state: &mut State) -> Option<Waker> {
-        while let Some(sleeper) = state.wakes.pop_front() {
-            match sleeper {
-                Sleeper::Task(id) => self.tasks.wake(id),
-                Sleeper::Other(waker) => return Some(waker),
-            }
-        }
-        None
+        state.wakes.take_tasks(|ids| self.tasks.wake_all(ids));
+        state.wakes.next_other()
     }
 
     /// Wakes `first` and all that are noted after it, while nothing is borrowed.

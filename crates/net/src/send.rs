@@ -96,31 +96,29 @@ pub(crate) fn shared(key: Key, data: Bytes) -> Result<u64> {
 }
 
 /// Accepts a part of the ring buffer that a closure has before it, or copies.
-pub(crate) fn forwarded(key: Key, data: &[u8]) -> Result<u64> {
+pub(crate) fn forwarded(key: Key, data: &[u8]) -> Result<()> {
     let accepted = runtime::with_io(|state, driver| {
         let plenty = driver.can_spare_buffer(state);
-        let conn = sendable(&mut state.conns, state.limits, key, data.len())?;
+        // What keeps anything from being sent is told where it is copied.
+        let Some(conn) = state.conns.live(key) else { return false };
+        let fits = conn.send.unsent() + data.len() <= state.limits.send;
+        if !fits || !plenty || data.is_empty() || !conn.sends_in_place() {
+            return false;
+        }
         let inside = |lent: &&mut Lent| {
             let end = lent.start.wrapping_add(lent.len);
             !lent.forwarded && data.as_ptr() >= lent.start && data.as_ptr_range().end <= end
         };
-        if data.is_empty() || !plenty || conn.tls.is_some() {
-            return Ok(None);
-        }
-        let Some(lent) = state.lent.iter_mut().rev().find(inside) else { return Ok(None) };
+        let Some(lent) = state.lent.iter_mut().rev().find(inside) else { return false };
         lent.forwarded = true;
         // SAFETY: `data` is inside the lent buffer's initialized bytes. As `forwarded` is set,
         // the loan doesn't hand the buffer back: this slice alone does, when it was sent.
         let slice = unsafe { RingSlice::new(data.as_ptr(), data.len(), lent.buffer) };
         conn.send.push(Chunk::Ring(slice));
         conn.mark_dirty(key, &mut state.dirty);
-        Ok(Some(conn.send.queued))
+        true
     });
-    let Some(accepted) = accepted else { return Err(NetError::NoRuntime) };
-    match accepted? {
-        Some(end) => Ok(end),
-        None => copied(key, data),
-    }
+    if accepted == Some(true) { Ok(()) } else { copied(key, data).map(drop) }
 }
 
 /// Waits on a connection's stream.

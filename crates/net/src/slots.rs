@@ -90,6 +90,14 @@ impl<T> Slots<T> {
         Some(Key { index, serial: place.serial })
     }
 
+    /// The entry in a place, and its key.
+    #[inline]
+    pub(crate) fn at_mut(&mut self, index: u32) -> Option<(Key, &mut T)> {
+        let place = self.places.get_mut(index as usize)?;
+        let key = Key { index, serial: place.serial };
+        place.value.as_mut().map(|value| (key, value))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

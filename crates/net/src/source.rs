@@ -1,7 +1,6 @@
 //! Sources: what a task waits for that the kernel doesn't see, such as a ring in shared memory.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
@@ -12,6 +11,7 @@ use crate::runtime;
 use crate::sleeper::Sleeper;
 use crate::slots::{Key, Slots};
 use crate::state::Watch;
+use crate::wakes::Wakes;
 
 /// What a runtime looks at by itself, and sleeps on by a doorbell.
 ///
@@ -64,7 +64,7 @@ impl Sources {
 
     /// Wakes the tasks whose source is ready.
     #[inline]
-    pub(crate) fn wake_ready(&self, wakes: &mut VecDeque<Sleeper>) {
+    pub(crate) fn wake_ready(&self, wakes: &mut Wakes) {
         self.keep_active(|entry| {
             let ready = entry.source.is_ready();
             if ready {
@@ -78,7 +78,7 @@ impl Sources {
     /// Parks what is looked at. Returns false if something came meanwhile: its task is in
     /// `wakes` then, and the thread must not sleep.
     #[inline]
-    pub(crate) fn park(&self, wakes: &mut VecDeque<Sleeper>) -> bool {
+    pub(crate) fn park(&self, wakes: &mut Wakes) -> bool {
         let mut quiet = true;
         self.keep_active(|entry| {
             if entry.source.park() {

@@ -17,6 +17,7 @@ use crate::send_queue::SendPool;
 use crate::sleeper::Sleeper;
 use crate::slots::{Key, Slots};
 use crate::task::LocalFuture;
+use crate::wakes::Wakes;
 
 /// Makes a connection's future.
 pub(crate) type OnAccept = Rc<dyn Fn(ConnCtx) -> LocalFuture>;
@@ -73,7 +74,7 @@ pub(crate) struct State {
     pub(crate) recv_pool: RecvPool,
     pub(crate) send_pool: SendPool,
     /// To be woken when nothing is borrowed any more: a waker may run any code.
-    pub(crate) wakes: VecDeque<Sleeper>,
+    pub(crate) wakes: Wakes,
     pub(crate) accepted: Vec<(Key, Key)>,
     pub(crate) dirty: Vec<Key>,
     /// Closed connections whose peer has ended too.
@@ -108,7 +109,7 @@ impl State {
             rung: Vec::new(),
             recv_pool: RecvPool::new(config.recv_buffer_bytes),
             send_pool: SendPool::new(config.send_slab_bytes, config.send_pool_bytes),
-            wakes: VecDeque::new(),
+            wakes: Wakes::default(),
             accepted: Vec::new(),
             dirty: Vec::new(),
             ended: Vec::new(),
@@ -148,7 +149,10 @@ impl State {
     /// Bytes arrived that a driver put in the connection's memory.
     pub(crate) fn arrived(&mut self, key: Key, count: usize) {
         if let Some(conn) = self.conns.get_mut(key) {
-            conn.note_arrived(count, &mut self.recv_pool, &mut self.wakes);
+            if conn.discards {
+                conn.recv.consume(conn.recv.len(), &mut self.recv_pool);
+            }
+            conn.note_arrived(count, &mut self.wakes);
         }
     }
 
@@ -179,7 +183,7 @@ impl State {
             conn.recv.append(slice.as_slice(), &mut self.recv_pool);
             self.recv_pool.returned.push(slice);
         }
-        conn.note_arrived(count, &mut self.recv_pool, &mut self.wakes);
+        conn.note_arrived(count, &mut self.wakes);
     }
 
     /// Nothing more will be received.

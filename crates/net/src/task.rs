@@ -107,6 +107,19 @@ impl Tasks {
         }
     }
 
+    /// As [`wake`](Self::wake), of each in turn.
+    #[inline]
+    pub(crate) fn wake_all(&self, ids: &[u64]) {
+        let (mut slots, mut ready) = (self.slots.borrow_mut(), self.ready.borrow_mut());
+        for id in ids {
+            if let Some(task) = slots.get_mut(Key::unpack(*id))
+                && !std::mem::replace(&mut task.in_line, true)
+            {
+                ready.push_back(*id);
+            }
+        }
+    }
+
     /// As [`wake`](Self::wake), for one that came through [`Remote`].
     pub(crate) fn wake_arrived(&self, id: u64) {
         if let Some(task) = self.slots.borrow().get(Key::unpack(id)) {

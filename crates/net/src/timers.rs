@@ -1,12 +1,12 @@
 //! Deadlines and who waits for them: a binary heap whose entries know their place, so that a
 //! timer is taken out when its future is dropped.
 
-use std::collections::VecDeque;
 use std::task::Waker;
 use std::time::Instant;
 
 use crate::sleeper::Sleeper;
 use crate::slots::{Key, Slots};
+use crate::wakes::Wakes;
 
 struct Timer {
     sleeper: Sleeper,
@@ -52,7 +52,7 @@ impl Timers {
     }
 
     /// Moves who waits for a timer that is due to `due`.
-    pub(crate) fn fire(&mut self, now: Instant, due: &mut VecDeque<Sleeper>) {
+    pub(crate) fn fire(&mut self, now: Instant, due: &mut Wakes) {
         while let Some(&(deadline, key)) = self.heap.first() {
             if deadline > now {
                 break;
@@ -127,9 +127,9 @@ mod tests {
         let mut expected = vec![5, 15, 20, 30, 40, 45, 50].into_iter();
         while let Some(next) = timers.next_deadline() {
             assert_eq!(Some(next), expected.next().map(at));
-            let mut due = VecDeque::new();
+            let mut due = Wakes::default();
             timers.fire(next, &mut due);
-            assert_eq!(due.len(), 1);
+            assert!(due.next_other().is_some() && due.is_empty());
         }
         assert_eq!(expected.next(), None);
     }

@@ -1,7 +1,7 @@
 //! What the socket takes at once is given to it at once.
 //!
-//! A send by io_uring makes a completion, which ends the wait that the same `enter` begins: two
-//! `enter`s a message. A plain send that doesn't block costs no more than the operation, and
+//! A send by io_uring makes a completion, unless it is a silent one, and that ends the wait that
+//! the same `enter` begins. A plain send that doesn't block costs no more than the operation, and
 //! there is nothing to wait for.
 
 use std::io::IoSlice;

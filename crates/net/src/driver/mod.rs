@@ -100,7 +100,7 @@ impl Driver {
     }
 
     /// Leaves what is queued to the call that waits for events next, where that is possible
-    /// (true): for the end of a turn in which several connections have something to send.
+    /// (true): one system call for what a turn sends and for its wait.
     pub(crate) fn send_with_enter(&mut self, state: &mut State, key: Key) -> bool {
         match self {
             Self::Mio(_) => false,

@@ -36,6 +36,35 @@ async fn a_request_and_its_answer_are_one_turn() {
     assert!(count <= REQUESTS + OTHERS, "{count} for {REQUESTS} requests");
 }
 
+async fn a_request_and_its_answers_to_several_are_one_turn() {
+    const REQUESTS: u64 = 500;
+    // The end of the client's work, and the turns in which things begin.
+    const OTHERS: u64 = 20;
+    let (conn, mut client) = half_pair();
+    let (others, mut peers): (Vec<_>, Vec<_>) = (0..3).map(|_| half_pair()).unzip();
+    spawn(async move {
+        let answer = |data: &[u8]| {
+            others.iter().for_each(|other| other.send_nowait(data).unwrap());
+            ParseResult::Consumed(data.len())
+        };
+        while conn.with_data(answer).await > 0 {}
+    });
+    let before = enters();
+    let exchanges = spawn_blocking(move || {
+        let mut answer = [0; 64];
+        for request in 0..REQUESTS {
+            client.write_all(&[request as u8; 64]).unwrap();
+            for peer in &mut peers {
+                peer.read_exact(&mut answer).unwrap();
+                assert_eq!(answer, [request as u8; 64]);
+            }
+        }
+    });
+    exchanges.await.unwrap();
+    let count = enters() - before;
+    assert!(count <= REQUESTS + OTHERS, "{count} for {REQUESTS} requests");
+}
+
 async fn nothing_happens_while_nothing_comes() {
     let folder = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
@@ -142,6 +171,7 @@ async fn what_a_turn_sends_counts_as_sent_in_the_next() {
 
 on_both_drivers!(
     a_request_and_its_answer_are_one_turn,
+    a_request_and_its_answers_to_several_are_one_turn,
     nothing_happens_while_nothing_comes,
     what_a_turn_sends_counts_as_sent_in_the_next,
     what_several_connections_send_in_one_turn_comes_whole_and_in_order,

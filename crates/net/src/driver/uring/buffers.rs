@@ -106,6 +106,9 @@ impl Buffers {
     /// Hands buffers back to the kernel, as many as it may have.
     #[inline]
     pub(super) fn give_back(&mut self, slices: &mut Vec<RingSlice>) {
+        if slices.is_empty() && self.provided >= self.window {
+            return;
+        }
         let before = self.tail;
         while let Some(slice) = slices.pop() {
             if self.provided < self.window {

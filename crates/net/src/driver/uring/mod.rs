@@ -43,6 +43,8 @@ pub(crate) struct UringDriver {
     buffers: ManuallyDrop<Buffers>,
     in_flight: ManuallyDrop<InFlight>,
     silent: ManuallyDrop<Silent>,
+    /// An `enter` left entries behind: it isn't known yet which silent sends have gone.
+    unsettled: bool,
     /// Receives that the kernel may still write for, and that aren't over.
     receiving: usize,
     /// Accepts that aren't over: each holds its listener open.
@@ -70,6 +72,7 @@ impl UringDriver {
             buffers: ManuallyDrop::new(buffers),
             in_flight: ManuallyDrop::default(),
             silent: ManuallyDrop::default(),
+            unsettled: false,
             receiving: 0,
             accepting: 0,
             starved: Vec::new(),
@@ -246,9 +249,11 @@ impl UringDriver {
         self.buffers.are_plenty(state.recv_pool.returned.len())
     }
 
-    /// Whether silent sends wait for an `enter` that takes the rest of the entries.
+    /// Whether silent sends wait for an `enter` that takes the rest of the entries: until it did,
+    /// what their connections have more to send stays here, so that none may sleep on it.
+    #[inline]
     pub(crate) fn has_work(&self) -> bool {
-        !self.silent.is_empty()
+        self.unsettled
     }
 
     /// What a turn has to say to the kernel besides its tasks' operations.
@@ -301,6 +306,7 @@ impl UringDriver {
     /// Looks at all completions, of which those of silent sends come first.
     fn complete_with_silent(&mut self, state: &mut State) {
         let certain = self.ring.is_settled();
+        self.unsettled = !certain;
         let mut taken = std::mem::take(&mut self.taken);
         taken.extend(self.ring.completions());
         if certain {
@@ -341,7 +347,6 @@ impl UringDriver {
         let (kind, index, serial) = name::unpack(completion.user_data());
         let (result, flags) = (completion.result(), completion.flags());
         let more = cqueue::more(flags);
-        let conn = || state.conns.key_at(index).filter(|key| name::is_same(*key, serial));
         match kind {
             Kind::Ignored => {}
             Kind::Wake => self.wake_armed = more,
@@ -355,18 +360,23 @@ impl UringDriver {
             }
             Kind::Recv => {
                 let buffer = cqueue::buffer_select(flags);
-                match conn() {
+                if let (Some(buffer), true) = (buffer, more)
+                    && self.brought_more(state, index, serial, result, buffer)
+                {
+                    return;
+                }
+                match of_conn(state, index, serial) {
                     Some(key) => self.received(state, key, result, buffer, more),
                     None => self.received_late(state, buffer, more),
                 }
             }
             Kind::Silent => self.told(state, completion),
             Kind::HangUp => {
-                let key = conn();
+                let key = of_conn(state, index, serial);
                 key.into_iter().for_each(|key| self.hung_up(state, key, result, more));
             }
             Kind::Send | Kind::Connect => {
-                let Some(key) = conn() else { return };
+                let Some(key) = of_conn(state, index, serial) else { return };
                 if kind == Kind::Send {
                     self.sent(state, key, result);
                 } else {
@@ -376,6 +386,11 @@ impl UringDriver {
             }
         }
     }
+}
+
+/// The connection that a completion is for, if it is still there.
+fn of_conn(state: &State, index: u32, serial: u32) -> Option<Key> {
+    state.conns.key_at(index).filter(|key| name::is_same(*key, serial))
 }
 
 /// io_uring waits by itself, except on descriptors that are set non-blocking.

@@ -7,11 +7,12 @@ use io_uring::opcode;
 use io_uring::types::Fd;
 
 use crate::conn::{CloseReason, Splicing};
+use crate::recv_buf::RecvBuf;
 use crate::slots::Key;
 use crate::state::State;
 
 use super::buffers::GROUP;
-use super::name::Kind;
+use super::name::{self, Kind};
 use super::{UringDriver, make_blocking};
 
 impl UringDriver {
@@ -58,6 +59,32 @@ impl UringDriver {
         if self.starved.is_empty() {
             self.starved = starved;
         }
+    }
+
+    /// What a receive's completion mostly is: bytes for a connection that goes on receiving and
+    /// has read all before. Finds the connection once. Anything else is not done, and `false`.
+    #[inline]
+    pub(super) fn brought_more(
+        &mut self,
+        state: &mut State,
+        index: u32,
+        serial: u32,
+        result: i32,
+        buffer: u16,
+    ) -> bool {
+        let plenty = self.can_spare_buffer(state);
+        let Some((key, conn)) = state.conns.at_mut(index) else { return false };
+        let plain = plenty && result > 0 && conn.takes_in_place();
+        if !plain || !name::is_same(key, serial) {
+            return false;
+        }
+        let len = result as usize;
+        conn.recv = RecvBuf::Ring(self.buffers.taken(buffer, len));
+        conn.note_arrived(len, &mut state.wakes);
+        if !conn.wants_recv(state.limits.recv) {
+            self.update_recv(state, key);
+        }
+        true
     }
 
     pub(super) fn received(

@@ -1,5 +1,6 @@
 //! Sending: at once what the socket takes, and the rest by one operation in flight a connection.
-//! The answers of a turn that has several go with the `enter` that waits next, as silent sends.
+//! Where turns have several short answers, these go with the `enter` that waits next, as silent
+//! sends.
 
 use std::io;
 use std::os::fd::AsRawFd;

@@ -1473,16 +1473,23 @@ def _handshake_line(token):
 
 def _greet(sock, token, name):
     """Exchanges handshakes: what the peer declares, and the reader of what it sends after it."""
-    lines = _Lines()
+    lines = _Lines(ENVELOPE_BYTES)
+    patience = sock.gettimeout()
+    deadline = None if patience is None else time.monotonic() + patience
     try:
         sock.sendall(_handshake_line(token))
         got = []
         while not got:
+            if deadline is not None:
+                sock.settimeout(max(0.001, deadline - time.monotonic()))
             chunk = sock.recv(READ_BYTES)
             if not chunk:
                 raise RemudaError("disconnected", "%s closed the connection in the handshake" % name)
             got = lines.feed(chunk)
+        lines.limit = None
         return _check_greeting(got[0], name), lines
+    except _TooLong:
+        raise RemudaError("disconnected", "%s does not speak Remuda's protocol" % name) from None
     except socket.timeout:
         raise RemudaError("disconnected", "%s accepted, and didn't answer the handshake in time" % name) from None
     except OSError as error:

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -327,9 +328,12 @@ class Peers(unittest.TestCase):
         def peer():
             with self.listener.accept()[0] as sock:
                 self.greeting = sock.recv(4096)
-                if answer is not None:
-                    sock.sendall(answer)
-                    sock.recv(1)
+                try:
+                    if answer is not None:
+                        sock.sendall(answer)
+                        sock.recv(1)
+                except OSError:  # the client hung up before it had read all
+                    pass
 
         thread = threading.Thread(target=peer)
         thread.start()
@@ -345,6 +349,25 @@ class Peers(unittest.TestCase):
         self.assertIn("in time", self.refused(b'{"ok":tr', connect_timeout=0.1).message)
         self.assertEqual(self.refused(b'{"ok":false,"code":"unauthorized","error":"no"}\n', token="x").code, "unauthorized")
         self.assertEqual(self.greeting, b'{"op":"handshake","version":"1","token":"x"}\n')
+
+    def test_an_answer_to_the_handshake_without_an_end(self):
+        self.assertIn("does not speak", self.refused(b"x" * (1 << 20)).message)
+
+        def trickle():
+            with self.listener.accept()[0] as sock:
+                try:
+                    while True:
+                        sock.sendall(b"x")
+                        time.sleep(0.02)
+                except OSError:  # the client has hung up
+                    pass
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        with self.assertRaises(remuda.RemudaError) as caught:
+            remuda.Client(self.path, connect_timeout=0.3)
+        thread.join()
+        self.assertIn("in time", caught.exception.message)
 
     def test_no_pool_names_what_was_tried(self):
         missing = os.path.join(self.folder.path, "none")

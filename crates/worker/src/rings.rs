@@ -28,8 +28,10 @@ pub(crate) fn taken_over(
         return Ok(None);
     }
     receive(stream, &mut first, RecvFlags::empty())?;
-    // The pool has chosen the shape of the rings; pages are mapped as they are first used.
-    let options = Options::default().spin(spin).full_limit(FULL_LIMIT).touch(false);
+    // The pool has chosen the shape of the rings; pages are mapped as they are first used. Whoever
+    // waits for the pool, for messages or for room, sees its end: no send needs to ask for it.
+    let options =
+        Options::default().spin(spin).full_limit(FULL_LIMIT).touch(false).ask_for_peer(false);
     let (sender, receiver) =
         SpscHandle::over(stream, &options).map_err(io::Error::other)?.into_split();
     let reader = RingReader { receiver, left: Vec::new(), taken: 0 };
@@ -114,8 +116,14 @@ impl Write for RingWriter {
         if data.is_empty() {
             return Ok(0);
         }
+        let slot_size = self.sender.slot_size();
+        // Nearly every answer.
+        if data.len() <= slot_size {
+            self.sender.send_blocking(data).map_err(broken)?;
+            return Ok(data.len());
+        }
         let (mut run, mut count) = ([&[][..]; RUN], 0);
-        for (place, part) in run.iter_mut().zip(data.chunks(self.sender.slot_size())) {
+        for (place, part) in run.iter_mut().zip(data.chunks(slot_size)) {
             *place = part;
             count += 1;
         }

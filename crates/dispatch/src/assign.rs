@@ -82,7 +82,9 @@ impl<J: Payload, R> Dispatch<J, R> {
                 self.room.pop_front();
                 self.workers[worker].in_room = false;
             } else {
-                self.room.rotate_left(1);
+                if self.room.len() > 1 {
+                    self.room.rotate_left(1);
+                }
                 if !isolated {
                     return Some(worker);
                 }
@@ -119,12 +121,12 @@ impl<J: Payload, R> Dispatch<J, R> {
         if self.batch_limit(worker) >= 2 {
             w.calls < 2
         } else {
-            let ahead = if w.is_attached() {
-                w.service.ahead()
+            let ahead = w.jobs - first.jobs.len;
+            if w.is_attached() {
+                w.service.takes_ahead(ahead)
             } else {
-                self.service.ahead(self.ready_count, w.service)
-            };
-            w.jobs - first.jobs.len < ahead
+                self.service.takes_ahead(self.ready_count, w.service, ahead)
+            }
         }
     }
 

@@ -386,6 +386,12 @@ impl<J: Payload, R> Dispatch<J, R> {
         self.actions.pop_front()
     }
 
+    /// As [`poll_action`](Self::poll_action), but only what events have led to so far: no job is
+    /// handed out. For a driver that feeds more events at once, and polls all actions after them.
+    pub fn poll_outcome(&mut self) -> Option<Action<J, R>> {
+        self.actions.pop_front()
+    }
+
     /// A call's jobs, in order, each with what remains of its time (its client's budget, or its
     /// execution limit if that is less). A job that has ended meanwhile still is in its call, but
     /// without a payload: nothing is yielded for a call that was not just sent.

@@ -80,13 +80,12 @@ impl PoolServiceTime {
         }
     }
 
-    /// How many jobs may be handed ahead to one of so many workers, whose own time is `own`: none
-    /// until that is known, since what its first job needs is no measure.
-    pub(crate) fn ahead(self, workers: u32, own: ServiceTime) -> u32 {
-        match own.mean() {
-            Some(mean) if mean <= longest_wait(workers) => own.ahead().max(self.0.ahead()),
-            _ => 0,
-        }
+    /// Whether one more job may be handed ahead to one of so many workers, whose own time is `own`
+    /// and which has `ahead` of them: none until that is known, since what its first job needs is no
+    /// measure.
+    pub(crate) fn takes_ahead(self, workers: u32, own: ServiceTime, ahead: u32) -> bool {
+        own.mean().is_some_and(|mean| mean <= longest_wait(workers))
+            && (own.takes_ahead(ahead) || self.0.takes_ahead(ahead))
     }
 }
 
@@ -118,9 +117,11 @@ impl ServiceTime {
         };
     }
 
-    /// How many jobs may be handed to an ordered worker ahead of their turn.
-    pub(crate) fn ahead(self) -> u32 {
-        self.fits(HAND_AHEAD, HAND_AHEAD_JOBS)
+    /// Whether one more job may be handed to an ordered worker ahead of its turn, behind `ahead`
+    /// others. It is asked for each job, so there is no division in it.
+    pub(crate) fn takes_ahead(self, ahead: u32) -> bool {
+        let work = |mean: Nanos| mean.max(SERVICE_FLOOR).saturating_mul(Nanos::from(ahead) + 1);
+        ahead < HAND_AHEAD_JOBS && self.mean().is_some_and(|mean| work(mean) <= HAND_AHEAD)
     }
 
     /// How many jobs one batch may carry, of the `offer` that the worker declared. Below two:
@@ -150,6 +151,23 @@ mod tests {
     use super::*;
 
     const US: Nanos = 1000;
+
+    /// How many jobs are handed ahead.
+    fn handed(takes: impl Fn(u32) -> bool) -> u32 {
+        (0..).find(|ahead| !takes(*ahead)).unwrap()
+    }
+
+    impl ServiceTime {
+        fn ahead(self) -> u32 {
+            handed(|ahead| self.takes_ahead(ahead))
+        }
+    }
+
+    impl PoolServiceTime {
+        fn ahead(self, workers: u32, own: ServiceTime) -> u32 {
+            handed(|ahead| self.takes_ahead(workers, own, ahead))
+        }
+    }
 
     #[test]
     fn nothing_ahead_until_it_is_known() {

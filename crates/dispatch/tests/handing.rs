@@ -27,6 +27,17 @@ fn the_worker_that_is_named_idle_gets_the_next_job() {
 }
 
 #[test]
+fn outcomes_are_polled_without_handing_out_what_waits() {
+    let (mut rig, _) = Rig::ready(config(1, Delivery::AtMostOnce), SINGLE);
+    rig.submit_all(1..=2);
+    let (worker, call) = rig.sent_one();
+    rig.reply(worker, call, 1);
+    assert!(matches!(rig.pool.poll_outcome(), Some(Action::Finish { .. })));
+    assert!(rig.pool.poll_outcome().is_none(), "the second job waits");
+    assert_eq!(rig.sent().len(), 1);
+}
+
+#[test]
 fn at_most_two_hundred_microseconds_are_handed_ahead() {
     for (service, ahead) in [(US, 32), (10 * US, 20), (100 * US, 2), (201 * US, 0)] {
         let (mut rig, _) = Rig::ready(config(1, Delivery::AtMostOnce), SINGLE);

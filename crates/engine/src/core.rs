@@ -1,5 +1,6 @@
 //! The state of a pool, and the one place where what the dispatch wants is carried out.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::task::{Poll, Waker};
@@ -83,12 +84,12 @@ pub(crate) struct Core {
     pub(crate) called: Vec<WorkerId>,
     /// Clients that answers are gathered for, likewise.
     pub(crate) answered: Vec<ClientKey>,
-    /// More answers are about to be read, which lead to more calls.
-    pub(crate) sends_later: bool,
     /// For the tasks that it spawns.
     pub(crate) me: Weak<Inner>,
     next_number: u64,
     origin: Instant,
+    /// What `now` gave last, and for which moment: each turn asks for it many times.
+    last_now: Cell<(Instant, Duration)>,
     timer: Timer,
 }
 
@@ -105,6 +106,7 @@ impl Core {
         keeper: Option<Keeper>,
         seed: u64,
     ) -> Result<Self, PoolError> {
+        let origin = remuda_net::now();
         Ok(Self {
             dispatch: Dispatch::new(config.dispatch.clone(), seed)?,
             links: Links::default(),
@@ -137,10 +139,10 @@ impl Core {
             line: None,
             called: Vec::new(),
             answered: Vec::new(),
-            sends_later: false,
             me: Weak::new(),
             next_number: 1,
-            origin: remuda_net::now(),
+            origin,
+            last_now: Cell::new((origin, Duration::ZERO)),
             timer: Timer { changed: Notifier::new(), armed: None },
             config,
         })
@@ -155,7 +157,14 @@ impl Core {
 
     /// The time since the pool's start, as of this turn of the runtime.
     pub(crate) fn now(&self) -> Duration {
-        remuda_net::now().saturating_duration_since(self.origin)
+        let at = remuda_net::now();
+        let (last, since) = self.last_now.get();
+        if at == last {
+            return since;
+        }
+        let since = at.saturating_duration_since(self.origin);
+        self.last_now.set((at, since));
+        since
     }
 
     /// A moment of the pool's time as the runtime counts it.
@@ -183,17 +192,9 @@ impl Core {
     /// Carries out what the dispatch wants. `line` is what is being read: answers are parts of it.
     pub(crate) fn carry_out(&mut self, line: &[u8]) {
         while let Some(action) = self.dispatch.poll_action() {
-            match action {
-                Action::Send { worker, call } => self.send(worker, call),
-                Action::Finish { payload, outcome, facts, .. } => {
-                    self.finish(payload, &outcome, facts, line);
-                }
-                of_worker => self.carry_out_of_worker(of_worker),
-            }
+            self.carry_out_one(action, line);
         }
-        if !self.sends_later {
-            self.send_gathered();
-        }
+        self.send_gathered();
         self.local.wake_if_any();
         if !self.watchers.is_empty() {
             self.watchers.drain(..).for_each(Waker::wake);
@@ -202,6 +203,26 @@ impl Core {
         if next.is_some_and(|next| self.timer.armed.is_none_or(|armed| next < armed)) {
             self.timer.armed = next;
             self.timer.changed.notify();
+        }
+    }
+
+    /// Carries out what the dispatch wants because of `line`, one of several that have come.
+    /// [`carry_out`](Self::carry_out) is due behind the last of them: jobs are handed out there, to
+    /// whom they go by all answers, and by code that then stays in the processor's cache.
+    pub(crate) fn carry_out_of_line(&mut self, line: &[u8]) {
+        while let Some(action) = self.dispatch.poll_outcome() {
+            self.carry_out_one(action, line);
+        }
+    }
+
+    #[inline]
+    fn carry_out_one(&mut self, action: Action<Job, Answer>, line: &[u8]) {
+        match action {
+            Action::Send { worker, call } => self.send(worker, call),
+            Action::Finish { payload, outcome, facts, .. } => {
+                self.finish(payload, &outcome, facts, line);
+            }
+            of_worker => self.carry_out_of_worker(of_worker),
         }
     }
 

@@ -48,10 +48,9 @@ impl Timings {
 
     #[cold] // Kept out of the way of each job.
     fn settle(&mut self) {
-        for (waited, ran) in self.recent.drain(..) {
-            self.wait.record(waited);
-            self.run.record(ran);
-        }
+        self.wait.record(self.recent.iter().map(|(waited, _)| *waited));
+        self.run.record(self.recent.iter().map(|(_, ran)| *ran));
+        self.recent.clear();
     }
 
     /// How long jobs waited, and how long they ran.
@@ -67,10 +66,25 @@ impl Times {
         Self { histogram: Histogram::new_with_bounds(1, HIGHEST_US, 2).ok(), sum: Duration::ZERO }
     }
 
-    fn record(&mut self, time: Duration) {
-        self.sum += time;
-        if let Some(histogram) = &mut self.histogram {
-            histogram.saturating_record((time.as_micros() as u64).max(1));
+    /// Jobs that ended in one turn mostly have the same times, and are put in together.
+    fn record(&mut self, times: impl Iterator<Item = Duration>) {
+        let (mut same, mut count) = (Duration::ZERO, 0);
+        for time in times {
+            if time != same {
+                self.record_same(same, count);
+                (same, count) = (time, 0);
+            }
+            count += 1;
+        }
+        self.record_same(same, count);
+    }
+
+    fn record_same(&mut self, time: Duration, count: u32) {
+        if count > 0
+            && let Some(histogram) = &mut self.histogram
+        {
+            self.sum += time * count;
+            histogram.saturating_record_n((time.as_micros() as u64).max(1), u64::from(count));
         }
     }
 

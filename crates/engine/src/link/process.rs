@@ -314,10 +314,8 @@ impl Core {
     /// Takes in the lines that are whole in `bytes`.
     fn read_worker(&mut self, worker: WorkerId, bytes: &[u8]) -> ParseResult {
         self.wake_client_ahead(worker, bytes);
-        self.sends_later = true;
         let parsed = self.read_worker_lines(worker, bytes);
-        self.sends_later = false;
-        self.send_gathered();
+        self.carry_out(&[]);
         parsed
     }
 
@@ -359,7 +357,7 @@ impl Core {
                         None => self.worker_line(worker, line),
                         Some(_) => self.handshake_answered(worker, line),
                     }
-                    self.carry_out(line);
+                    self.carry_out_of_line(line);
                     if used == bytes.len() {
                         break;
                     }
@@ -389,7 +387,7 @@ impl Core {
             Taken::Whole(count, line) => {
                 line.read(self, |core, line| {
                     core.worker_line(worker, line);
-                    core.carry_out(line);
+                    core.carry_out_of_line(line);
                 });
                 count
             }

@@ -27,9 +27,6 @@ const LOG_READS: usize = 32;
 const CONFIG_STATUS: i32 = 78;
 /// A worker whose socket has ended has so long to end itself before it is killed.
 const END_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
-/// What is said of one that had to be killed then.
-const LINGERED: &str =
-    "the worker closed its connection to the pool and did not end, so it was killed";
 
 /// What a service manager says to the pool, and to the pool alone.
 const SERVICE_VARIABLES: [&str; 4] =
@@ -236,11 +233,14 @@ impl Core {
             let core = &mut *pool.core.borrow_mut();
             // Else all that could be told is by which signal it ended, which is the pool's own.
             if let Some(link) = core.links.of(worker)
-                && matches!(link.transport, Transport::Process(_))
                 && link.trouble.is_none()
                 && link.killed.is_none()
             {
-                link.trouble = Some(LINGERED.to_owned());
+                let closed = match link.transport {
+                    Transport::Filter(_) => "the filter closed its stdout",
+                    _ => "the worker closed its connection to the pool",
+                };
+                link.trouble = Some(format!("{closed} and did not end, so it was killed"));
             }
             core.signal(worker, Signal::Kill);
         });

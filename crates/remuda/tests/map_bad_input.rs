@@ -157,11 +157,21 @@ fn a_worker_that_speaks_first_is_told_of_by_what_it_said_first() {
 fn a_worker_that_closes_its_connection_and_stays_is_told_of() {
     let dir = folder();
     let script = shell_worker(dir.path(), "w.sh", "exec 3>&-; sleep 1000");
-    let args = ["-j1", "--poison-after", "1", "--", "sh", &script];
-    map(&args, "1\n").expect(1).tells(&[
-        "remuda: line 1: poisoned: 1 workers died",
-        "closed its connection to the pool and did not end, so it was killed",
-    ]);
+    let filter = "exec >&-; sleep 1000";
+    for (args, wanted) in [
+        (
+            &["--", "sh", &script][..],
+            "the worker closed its connection to the pool and did not end",
+        ),
+        (&["--stdio", "--", "sh", "-c", filter], "the filter closed its stdout and did not end"),
+    ] {
+        let args = [&["-j1", "--poison-after", "1"], args].concat();
+        map(&args, "1\n").expect(1).tells(&[
+            "remuda: line 1: poisoned: 1 workers died",
+            wanted,
+            "so it was killed",
+        ]);
+    }
 }
 
 #[test]

@@ -84,6 +84,8 @@ pub(crate) struct Core {
     pub(crate) called: Vec<WorkerId>,
     /// Clients that answers are gathered for, likewise.
     pub(crate) answered: Vec<ClientKey>,
+    /// What clients sent, as far as it is in the dispatch.
+    pub(crate) handing_out: HandingOut,
     /// For the tasks that it spawns.
     pub(crate) me: Weak<Inner>,
     next_number: u64,
@@ -91,6 +93,19 @@ pub(crate) struct Core {
     /// What `now` gave last, and for which moment: each turn asks for it many times.
     last_now: Cell<(Instant, Duration)>,
     timer: Timer,
+}
+
+/// How far what clients sent was handed out. Where several connections have something at once, all
+/// of it is taken in before any of it is handed out: the code of each fits the processor's cache,
+/// and that of both together does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HandingOut {
+    /// Nothing waits.
+    Done,
+    /// Whoever read last sees to it.
+    Due,
+    /// One has done so, and lets the others read before.
+    Awaited,
 }
 
 /// When the dispatch wants to be woken.
@@ -139,6 +154,7 @@ impl Core {
             line: None,
             called: Vec::new(),
             answered: Vec::new(),
+            handing_out: HandingOut::Done,
             me: Weak::new(),
             next_number: 1,
             origin,
@@ -191,6 +207,7 @@ impl Core {
 
     /// Carries out what the dispatch wants. `line` is what is being read: answers are parts of it.
     pub(crate) fn carry_out(&mut self, line: &[u8]) {
+        self.handing_out = HandingOut::Done;
         while let Some(action) = self.dispatch.poll_action() {
             self.carry_out_one(action, line);
         }

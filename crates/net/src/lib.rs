@@ -103,7 +103,8 @@ pub use readiness::{Readiness, ReadyFd, child_exited, readable, writable};
 pub use recv::{ParseResult, RecvReadyFuture, WithBytesFuture, WithDataFuture};
 pub use resolve::resolve;
 pub use runtime::{
-    backend, backend_reason, enters, now, run_local, shutdown_requested, spawn, spawn_blocking,
+    backend, backend_reason, enters, now, others_can_run, run_local, shutdown_requested, spawn,
+    spawn_blocking,
 };
 pub use send::{Flushed, PeerGone, SendFuture};
 pub use signals::{Signals, signals};

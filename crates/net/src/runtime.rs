@@ -408,6 +408,12 @@ pub fn now() -> Instant {
     with(Core::now).unwrap_or_else(Instant::now)
 }
 
+/// Whether other tasks of this thread's runtime can run, so that [`yield_now`](crate::yield_now) would
+/// let them.
+pub fn others_can_run() -> bool {
+    with(|core| core.tasks.any_ready()).unwrap_or(false)
+}
+
 /// Which driver this thread's runtime runs on; never [`Backend::Auto`]. `None` without a runtime.
 pub fn backend() -> Option<Backend> {
     with(|core| core.io.borrow().driver.backend())

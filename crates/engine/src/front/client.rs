@@ -11,7 +11,7 @@ use remuda_protocol::{
 };
 
 use crate::config::PoolConfig;
-use crate::core::Core;
+use crate::core::{Core, HandingOut};
 use crate::front::ClientKey;
 use crate::front::limits::unsent_limit;
 use crate::front::listener::Gate;
@@ -179,8 +179,18 @@ pub(crate) async fn serve(pool: Pool, wire: Wire, gate: Gate) {
         core.clients.insert(Client::new(wire.clone(), gate, &core.config))
     };
     loop {
-        let mut read = |bytes: &[u8]| pool.0.core.borrow_mut().read_client(key, bytes);
-        if wire.with_data(&mut read).await == 0 {
+        let mut hands_out = false;
+        let mut read = |bytes: &[u8]| {
+            let core = &mut *pool.0.core.borrow_mut();
+            let parsed = core.read_client(key, bytes);
+            hands_out |= core.handing_out == HandingOut::Due;
+            parsed
+        };
+        let used = wire.with_data(&mut read).await;
+        if hands_out {
+            hand_out(&pool).await;
+        }
+        if used == 0 {
             break;
         }
         let held_back = match pool.0.core.borrow_mut().clients.of(key) {
@@ -205,6 +215,16 @@ pub(crate) async fn serve(pool: Pool, wire: Wire, gate: Gate) {
     }
     wire.close();
     pool.0.core.borrow_mut().client_gone(key);
+}
+
+/// Hands out what all clients sent whose turn it is before.
+async fn hand_out(pool: &Pool) {
+    pool.0.core.borrow_mut().handing_out = HandingOut::Awaited;
+    remuda_net::yield_now().await;
+    let core = &mut *pool.0.core.borrow_mut();
+    if core.handing_out == HandingOut::Awaited {
+        core.carry_out(&[]);
+    }
 }
 
 impl Core {
@@ -273,7 +293,11 @@ impl Core {
         if unfinished > 0 || self.unfinished > 0 {
             self.note_unfinished(key, unfinished, is_another || unfinished == 0);
         }
-        self.carry_out(&[]);
+        if used == 0 || !remuda_net::others_can_run() {
+            self.carry_out(&[]);
+        } else if self.handing_out == HandingOut::Done {
+            self.handing_out = HandingOut::Due;
+        }
         if used == 0 { ParseResult::NeedMore } else { ParseResult::Consumed(used) }
     }
 

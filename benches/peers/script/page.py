@@ -17,7 +17,8 @@ GROUPS = {
     "map": ("Jobs from a file", "Jobs/s of whole commands, their start included. Where a side would take "
             "long it has fewer lines, as its command says; its start is then a small part of its time still."),
     "serve": ("Behind a door", "A pool's door, a broker's, and a bare relay that parses nothing. Every server runs "
-              "while the other is measured, and waits."),
+              "while the other is measured, and waits. With one call in flight most of the time is wake-ups of processors that "
+              "sleep, four of them for the relay: its time says how long they take on this machine, which differs much between machines."),
     "shm": ("Shared memory between two processes", "Each process has a core of its own."),
     "floor": ("What a hop and a copy cost at the least", "Programs that parse nothing and do nothing with what comes, beside the peers of "
               "the aims that they bound: the column *floor* above has these ratios. A message passes from a client by a relay or a middle "

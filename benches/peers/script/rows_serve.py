@@ -19,16 +19,26 @@ WHY_ASLEEP = (
     "relay on io_uring show it, and epoll's wait is no cheaper. The rest is mostly the pool's and its worker's own: a call and an answer that are parsed, queued, and "
     "written anew, in 7,900 instructions of the pool, 3,500 of them its runtime's, and 1,100 of the worker (callgrind)."
 )
+WHY_MOSEC = (
+    "the pool watches, so that a call is two wake-ups across cores: the worker's and the client's. A relay that parses nothing makes four, to "
+    "and from a worker that does nothing, and has the ratio at the right: where a processor that sleeps is slow to wake up, as in some virtual "
+    "machines, it is near the aim itself. What is left is the call of a Python function."
+)
 WHY_RINGS_ASLEEP = (
-    "with all asleep a call is four wake-ups across cores, over rings as over sockets. Bare eventfds, with nothing done between their "
-    "wake-ups, leave the aim 1 us for a call and its answer to be read, queued and written; the rings alone, through which a middle "
-    "process passes on what it doesn't look into, leave it nothing. Who sleeps at each message is woken before it is written, and by the "
-    "pool before a call or an answer is read."
+    "with all asleep a call is four wake-ups across cores, over rings as over sockets, and a doorbell of rings is an eventfd. Bare eventfds, "
+    "with nothing done between their wake-ups, and the rings alone, through which a middle process passes on what it doesn't look into, have "
+    "the ratios at the right: they leave a call and its answer a microsecond at most to be read, queued and written, and nothing where the "
+    "kernel wakes who sleeps on an eventfd later than who sleeps on a socket. Who sleeps at each message is woken before it is written, and "
+    "by the pool before a call or an answer is read."
 )
 WHY_RINGS_SPINNING = (
     "the client and the worker sleep, and to wake both across cores takes as long as a round trip of bare eventfds. The rings alone, "
-    "through which a middle process that spins passes on what it doesn't look into, are at the aim themselves: it leaves nothing for a "
-    "call and an answer to be parsed, queued and written anew."
+    "through which a middle process that spins passes on what it doesn't look into, are at the aim themselves or above it: that leaves "
+    "nothing for a call and an answer to be parsed, queued and written anew."
+)
+WHY_RINGS_SOCKETS = (
+    "the wake-ups are as many over both, and a kernel may wake who sleeps on an eventfd later than who sleeps on a socket: bare eventfds beside "
+    "a bare relay by sockets, among the floors below, show by how much."
 )
 WHY_RINGS_MANY = (
     "with 64 calls in flight a socket's system calls are shared by many jobs (about a fifth of one a job in the pool, counted below). What "
@@ -124,7 +134,7 @@ def rows(places, has):
              post_call(places, 64), mosec(places, 64), "jobs/s", ("at least", 2), ("python",)),
         Pair("serve-mosec-1", "serve", "one call in flight, two Python workers, p50",
              pool(places, PYTHON, name="over a Unix socket"), mosec(places, 1), "us", ("at most", 0.35), ("python",),
-             less_is_better=True, headline="p50 of `serve`, Python workers, one call in flight"),
+             less_is_better=True, why=WHY_MOSEC, floors=("floor-mosec",), headline="p50 of `serve`, Python workers, one call in flight"),
         Pair("serve-mosec-1-http", "serve", "one call in flight, two Python workers, the same load program, p50",
              post_call(places, 1), mosec(places, 1), "us", None, ("python",), less_is_better=True),
         Pair("serve-relay", "serve", f"{one}, all asleep, the same client", rust(asleep=True), bare(), "us", ("at most", 1.2),
@@ -151,7 +161,7 @@ def rows(places, has):
         Pair("rings-relay-one-core", "serve", f"{one}, all on one core, the same client", rings(asleep=True, prefix=ONE_CORE),
              bare(ONE_CORE), "us", there=has.rings, less_is_better=True),
         Pair("rings-sockets-asleep", "serve", f"{one}, all asleep, the same client", rings(asleep=True),
-             rust(asleep=True), "us", ("at most", 0.85), there=has.rings, less_is_better=True),
+             rust(asleep=True), "us", ("at most", 0.85), there=has.rings, less_is_better=True, why=WHY_RINGS_SOCKETS),
         Pair("rings-sockets-64", "serve", f"{many}, a Rust worker", rings(in_flight=64), rust(in_flight=64), "jobs/s",
              ("at least", 2), there=has.rings, why=WHY_RINGS_MANY),
         Pair("serve-nats-64", "serve", f"{many}, two Rust workers", rust(workers=2, in_flight=64), nats(places, 64), "jobs/s",
@@ -160,6 +170,7 @@ def rows(places, has):
              ("at least", 4), ("debian",), has.rings, headline="jobs/s of `serve` over rings, Rust workers, 64 calls in flight"),
         Pair("serve-nats-1", "serve", "one call in flight, two Rust workers, p50", rust(workers=2), nats(places, 1),
              "us", None, ("debian",), less_is_better=True),
+        Pair("floor-mosec", "floor", "one in flight, p50", bare(), mosec(places, 1), "us", needs=("python",), less_is_better=True),
         floor("uring", "bare relay on io_uring", "uring"),
         floor("epoll", "bare relay by epoll", "epoll"),
         floor("eventfds", "bare eventfds, four wake-ups", "eventfds"),

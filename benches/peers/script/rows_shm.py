@@ -4,8 +4,8 @@ from script.row import Pair, Side
 
 ICEORYX = "iceoryx2 0.10"
 WHY_EVENT = (
-    "bare eventfds, with nothing done between them, take 0.47 of iceoryx2's time: the aim leaves half a "
-    "microsecond for two messages that are written, published and read, each by a core that has just woken."
+    "bare eventfds, with nothing done between them, have the ratio at the right: what the aim leaves, if anything, is half a microsecond "
+    "for two messages that are written, published and read, each by a core that has just woken."
 )
 WHY_EVENTFDS = ("both sides make the same two system calls a trip. What is left is 0.4 us on each side: the lines of the "
                 "slot and of three words that travel between the cores.")

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use remuda_net::{
-    Either, Either3, JoinError, NetError, join, join3, run_local, select, select3, spawn,
-    spawn_blocking, spawn_with_handle, yield_now,
+    Either, Either3, JoinError, NetError, join, join3, others_can_run, run_local, select, select3,
+    spawn, spawn_blocking, spawn_with_handle, yield_now,
 };
 
 use crate::drivers::{pair, same_driver, take};
@@ -48,6 +48,17 @@ async fn a_dropped_handle_lets_the_task_run() {
     while !done.get() {
         yield_now().await;
     }
+}
+
+async fn a_task_knows_whether_others_can_run() {
+    // What was spawned before this test has its turn first.
+    while others_can_run() {
+        yield_now().await;
+    }
+    spawn(async {});
+    assert!(others_can_run());
+    yield_now().await;
+    assert!(!others_can_run());
 }
 
 async fn tasks_are_dropped_at_the_end_of_the_runtime() {
@@ -165,6 +176,7 @@ on_both_drivers!(
     a_handle_gives_the_output_or_says_why_not,
     a_task_may_abort_itself,
     a_dropped_handle_lets_the_task_run,
+    a_task_knows_whether_others_can_run,
     tasks_are_dropped_at_the_end_of_the_runtime,
     select_takes_the_first_and_join_all,
     one_runtime_a_thread,

@@ -35,6 +35,19 @@ COPIES = (
     "bundles of receive buffers 0.94 to 1.07 times. Beside tokio's own copy loop, with its buffers of 8 KiB, the aim is met, and in "
     "forwarding, where the kernel splices. Next: buffers that are filled on (`IOU_PBUF_RING_INC`), so that fewer are in use at a time."
 )
+SHARED_BUFFERS = (
+    "it is the bare loop's time, too: both receive into a ring of buffers that all connections share and that is used from its first to its "
+    "last, which is more memory than tokio's one buffer a connection and stays in the cache less; how much that costs is the machine's. "
+    "Next: buffers that are filled on (`IOU_PBUF_RING_INC`), or fewer of them."
+)
+ENCRYPTED = (
+    "the same library encrypts for both, and has most of the time. On another machine it was 0.97 of tokio's. It was not profiled on one "
+    "where it is more."
+)
+LOAD_FULL = (
+    "the server needs 0.64 of tokio's processor time, and its core is idle for a third of the time: the load on the other core, which "
+    "writes and reads every byte, is full."
+)
 LARGE_BEYOND_BARE = (
     "it is close to the limit, and met in other runs (0.93 and 1.07, with the same programs): nine tenths of the time are the kernel's, "
     "most of it copies, whose speed differs from start to start. Next: which memory the buffers of a start lie in."
@@ -82,6 +95,10 @@ def whys():
         **{(what, "cpu_us", "ringline"): BEYOND_RINGLINE for what in beside_ringline},
         **{(what, "cpu_us", "tokio"): TURN for what in ("echo of 64 B on TCP, 1 connection", "echo of 64 B on a Unix socket")},
         **{(what, "per_second", "tokio"): COPIES for what in large},
+        **{(what, "cpu_us", "tokio"): SHARED_BUFFERS for what in large},
         **{(what, "cpu_us", "bare"): LARGE_BEYOND_BARE for what in large},
+        ("echo of 64 KiB with TLS, 16 connections, 1 in flight each", "cpu_us", "tokio"): ENCRYPTED,
+        ("forwarding of 64 KiB and its answer on TCP, 16 connections, 1 in flight each; tokio with buffers of 64 KiB", "per_second",
+         "tokio"): LOAD_FULL,
         ("forwarding of 64 B and its answer on TCP, 64 connections, 1 in flight each", "per_second", "tokio"): FORWARDED,
     }

@@ -14,10 +14,10 @@ MOSEC_START_S, MOSEC_START_MANY_S = 1.5, 3.5
 
 # Why aims aren't met, as far as they aren't. The eventfds' round trip is that of `shm-eventfds`.
 WHY_ASLEEP = (
-    "the pool makes four system calls for a call, as the relay does (counted below), and sleeps as often. Of what it lacks, io_uring's "
-    "wait, which wakes the thread before it receives, is about a quarter on one core and two thirds across cores: the rows of a bare "
-    "relay on io_uring show it, and epoll's wait is no cheaper. The rest is mostly the pool's and its worker's own: a call and an answer that are parsed, queued, and "
-    "written anew, in 7,900 instructions of the pool, 3,500 of them its runtime's, and 1,100 of the worker (callgrind)."
+    "the pool makes four system calls for a call, as the relay does (counted below), and sleeps as often. Of what it lacks, a part is "
+    "io_uring's wait, which wakes the thread before it receives: the rows of a bare relay on io_uring show how much, and epoll's wait is no "
+    "cheaper. The rest is mostly the pool's and its worker's own: a call and an answer that are parsed, queued, and written anew, in about "
+    "8,000 instructions of the pool, less than half of them its runtime's, and 1,100 of the worker (callgrind)."
 )
 WHY_MOSEC = (
     "the pool watches, so that a call is two wake-ups across cores: the worker's and the client's. A relay that parses nothing makes four, to "

@@ -100,6 +100,20 @@ fn a_client_that_takes_nothing_is_cut_at_the_write_timeout() {
 }
 
 #[test]
+fn one_that_has_just_come_is_not_cut_for_what_is_about_to_be_sent() {
+    // Each is looked at every millisecond, in a pool that is older than the limit.
+    beside(PATIENCE, Duration::from_millis(4), |path| {
+        for round in 0..3000 {
+            let mut client = BufReader::new(greeted(path));
+            let mut status = String::new();
+            let asked = client.get_mut().write_all(b"{\"op\":\"status\",\"id\":1}\n");
+            asked.and_then(|()| client.read_line(&mut status)).unwrap();
+            assert!(status.contains("\"ok\":true"), "cut in round {round}: {status:?}");
+        }
+    });
+}
+
+#[test]
 fn a_client_that_reads_slowly_but_steadily_gets_all() {
     let limit = Duration::from_secs(1);
     beside(PATIENCE, limit, move |path| {

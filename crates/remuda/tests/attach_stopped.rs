@@ -73,6 +73,8 @@ fn a_pool_that_drains_still_says_that_it_lives() {
     peer.send(r#"{"op":"call","id":1,"body":1,"hops":1}"#);
     pool.status_when("it runs", |status| status["in_flight"] == 1);
     signal(pool.pid(), "TERM");
+    // A call that comes before the signal does waits until the first one is through.
+    pool.wait_line("stopping: accepted jobs finish");
     while other.ask(r#"{"op":"call","id":2,"body":0}"#)["code"] != "draining" {}
     let offer = peer.ask(r#"{"op":"handshake","version":"1"}"#);
     assert_eq!(offer["data"]["capacity"], 1, "{offer}");

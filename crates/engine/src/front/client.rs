@@ -59,8 +59,9 @@ pub(crate) struct Client {
     pub(super) unfinished_since: Option<Duration>,
     /// The most that may wait for it.
     unsent_limit: usize,
-    /// How many of them it had taken when that was last looked at, and since when it took none.
-    taken: (u64, Duration),
+    /// Where something waits for it: how many it had taken when that was last looked at, and since
+    /// when it took none.
+    stuck: Option<(u64, Duration)>,
 }
 
 impl Client {
@@ -85,7 +86,7 @@ impl Client {
             unfinished: 0,
             unfinished_since: None,
             unsent_limit: unsent_limit(config),
-            taken: (0, Duration::ZERO),
+            stuck: None,
         }
     }
 
@@ -153,11 +154,19 @@ impl Client {
     /// True if it took nothing of what is there for it for too long.
     pub(super) fn takes_nothing(&mut self, now: Duration, limit: Duration) -> bool {
         let unsent = self.wire.unsent() as u64;
-        let taken = self.given.saturating_sub(unsent);
-        if unsent == 0 || taken != self.taken.0 {
-            self.taken = (taken, now);
+        if unsent == 0 {
+            self.stuck = None;
+            return false;
         }
-        now - self.taken.1 > limit
+        let taken = self.given.saturating_sub(unsent);
+        match self.stuck {
+            Some((before, since)) if before == taken => now - since > limit,
+            // What is looked at for the first time may be about to be sent.
+            _ => {
+                self.stuck = Some((taken, now));
+                false
+            }
+        }
     }
 
     /// Whether it may reset and stop the pool.

@@ -23,7 +23,7 @@ use self::words as sys;
 /// `to` is valid for writes of `from.len()` bytes.
 #[inline]
 pub(crate) unsafe fn to_shared(to: *mut u8, from: &[u8]) {
-    // SAFETY: passed on to the caller.
+    // SAFETY: what it asks for is what the caller promises.
     unsafe { sys::to_shared(to, from) }
 }
 
@@ -34,7 +34,7 @@ pub(crate) unsafe fn to_shared(to: *mut u8, from: &[u8]) {
 /// `from` is valid for reads of `to.len()` bytes.
 #[inline]
 pub(crate) unsafe fn from_shared(to: &mut [MaybeUninit<u8>], from: *mut u8) {
-    // SAFETY: passed on to the caller.
+    // SAFETY: what it asks for is what the caller promises.
     unsafe { sys::from_shared(to, from) }
 }
 

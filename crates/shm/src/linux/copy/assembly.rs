@@ -6,12 +6,18 @@ use std::mem::MaybeUninit;
 /// From here on the string instruction is faster than registers.
 const STRING_MIN: usize = 256;
 
+/// # Safety
+///
+/// As [`super::to_shared`].
 #[inline]
 pub(super) unsafe fn to_shared(to: *mut u8, from: &[u8]) {
     // SAFETY: both are valid for so many bytes, as the caller promises and the slice says.
     unsafe { copy(to, from.as_ptr(), from.len()) }
 }
 
+/// # Safety
+///
+/// As [`super::from_shared`].
 #[inline]
 pub(super) unsafe fn from_shared(to: &mut [MaybeUninit<u8>], from: *mut u8) {
     // SAFETY: both are valid for so many bytes, as the slice says and the caller promises.

@@ -5,6 +5,9 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 const WORD: usize = size_of::<u64>();
 
+/// # Safety
+///
+/// As [`super::to_shared`].
 #[inline]
 pub(super) unsafe fn to_shared(to: *mut u8, from: &[u8]) {
     let (first, from) = from.split_at(to.align_offset(WORD).min(from.len()));
@@ -30,6 +33,9 @@ pub(super) unsafe fn to_shared(to: *mut u8, from: &[u8]) {
     }
 }
 
+/// # Safety
+///
+/// As [`super::from_shared`].
 #[inline]
 pub(super) unsafe fn from_shared(to: &mut [MaybeUninit<u8>], from: *mut u8) {
     let (first, to) = to.split_at_mut(from.align_offset(WORD).min(to.len()));

@@ -9,7 +9,8 @@ mod support;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::{Serve, remuda, text};
@@ -191,6 +192,88 @@ fn a_pool_that_goes_away_ends_it() {
     assert_eq!(output.status.code(), Some(1), "{measured}");
     assert_eq!(measured["done"], 10);
     assert_eq!(measured["failed"], serde_json::json!({"connection_lost": 2}));
+    assert!(text(&output.stderr).contains("closed a connection before the load was over"));
+}
+
+#[test]
+fn a_pool_that_goes_away_between_two_calls_ends_it_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s");
+    let listener = UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        lines.next().unwrap().unwrap();
+        writeln!(stream, "{OFFER}").unwrap();
+        let call = lines.next().unwrap().unwrap();
+        stream.write_all(result(id(&call)).as_bytes()).unwrap();
+    });
+    let output = bench(&socket, &["-r", "0.01", "-d", "600", "--warmup=0", "--json"]);
+    let measured = figures(&output);
+    assert_eq!(output.status.code(), Some(1), "{measured}");
+    assert_eq!(measured["done"], 1);
+    assert!(text(&output.stderr).contains("closed a connection before the load was over"));
+}
+
+/// One that sends this without an end once it was called.
+fn flood(socket: &Path, piece: Vec<u8>) {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        lines.next().unwrap().unwrap();
+        writeln!(stream, "{OFFER}").unwrap();
+        lines.next().unwrap().unwrap();
+        while stream.write_all(&piece).is_ok() {}
+    });
+}
+
+#[test]
+fn who_floods_is_given_up_at_once() {
+    for (piece, wanted) in [
+        (result(99).repeat(1000), "it answered no call by \"{\\\"id\\\":99,"),
+        (result(1).repeat(1000), "it answered no call by \"{\\\"id\\\":1,"),
+        ("\n".repeat(1 << 16), "it answered no call by \"\""),
+        ("x".repeat(1 << 20), "it sent a line of more than 134217728 bytes"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        flood(&socket, piece.into_bytes());
+        let output = bench(&socket, &["-d", "600", "-i", "4", "--warmup=0", "--json"]);
+        let measured = figures(&output);
+        assert_eq!(output.status.code(), Some(1), "{measured}");
+        let said = text(&output.stderr);
+        assert!(said.contains("what is there is no pool") && said.contains(wanted), "{said}");
+    }
+}
+
+#[test]
+fn who_stays_silent_is_given_up_after_half_a_minute() {
+    let since = Instant::now();
+    let silenced = [["-n", "10"], ["-d", "100ms"]].map(|plan| {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s");
+        let mut answered = false;
+        false_pool(&socket, move |line| {
+            let first = !std::mem::replace(&mut answered, true);
+            Some(if first { result(id(line)) } else { String::new() })
+        });
+        let mut command = remuda();
+        command.arg("bench").arg(format!("--to=unix:{}", socket.display())).args(plan);
+        command.args(["-i", "3", "--warmup=0", "--json"]);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        (child, dir)
+    });
+    for (child, _dir) in silenced {
+        let output = child.wait_with_output().unwrap();
+        let measured = figures(&output);
+        assert_eq!(output.status.code(), Some(1), "{measured}");
+        assert_eq!(measured["failed"], serde_json::json!({"unanswered": 3}));
+        let said = text(&output.stderr);
+        assert!(said.contains("the pool answered none of 3 calls for 30s"), "{said}");
+    }
+    let taken = since.elapsed();
+    assert!(taken >= Duration::from_secs(30) && taken < Duration::from_secs(55), "{taken:?}");
 }
 
 #[test]

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use remuda_protocol::{Answer, Id, Reply, encode};
+use remuda_protocol::{Answer, encode};
 use serde_json::Value;
 
-use crate::cli::connection::{Connection, ConnectionError};
+use crate::cli::connection::{self, Connection, ConnectionError, ID};
 use crate::cli::number::grouped;
 use crate::cli::{exit, say};
 
@@ -63,8 +63,6 @@ const REFUSED: u8 = 1;
 /// How long a status is waited for. A pool has it at once; a worker that was started by hand, and
 /// is at work, has not.
 const STATUS_PATIENCE: Duration = Duration::from_secs(10);
-/// The number by which the request is known.
-const ID: Option<Id<'static>> = Some(Id::Number(1));
 
 /// `remuda status`.
 pub(crate) fn status(args: &StatusArgs) -> ExitCode {
@@ -117,7 +115,7 @@ fn ask(
     let mut request = Vec::new();
     write(&mut request);
     let line = asked(args.to.as_deref(), &request, patience).map_err(exit::error)?;
-    match Reply::parse(&line).map(|reply| reply.answer) {
+    match connection::answer(&line) {
         Ok(Answer::Status(data) | Answer::Other { data, .. }) => {
             data.parse().map_err(|error| exit::error(format!("the pool's answer: {error}")))
         }
@@ -127,7 +125,7 @@ fn ask(
             Err(REFUSED.into())
         }
         Ok(_) => Err(exit::error("the pool answered with something else")),
-        Err(error) => Err(exit::error(format!("the pool's answer can't be read: {error}"))),
+        Err(message) => Err(exit::error(message)),
     }
 }
 
@@ -137,7 +135,7 @@ fn asked(
     request: &[u8],
     patience: Option<Duration>,
 ) -> Result<Vec<u8>, ConnectionError> {
-    Connection::open(to)?.ask(request, patience)
+    Connection::open(to, patience)?.ask(request)
 }
 
 /// Why a pool runs no job at the moment, if it can be asked and no worker can be started.
@@ -145,7 +143,7 @@ pub(crate) fn why_nothing_runs(to: Option<&str>) -> Option<String> {
     let mut request = Vec::new();
     encode::status(&mut request, ID);
     let line = asked(to, &request, Some(STATUS_PATIENCE)).ok()?;
-    match Reply::parse(&line).ok()?.answer {
+    match connection::answer(&line).ok()? {
         Answer::Status(data) => not_ready(&data.parse().ok()?),
         _ => None,
     }

@@ -66,7 +66,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, default_value = "1s")]
     warmup: Duration,
 
-    /// How long each call may take, waiting included [default: for ever]
+    /// How long each call may take, waiting included [default: for ever; but it ends when for 30s
+    /// no call is answered: with -n at any time, else after the last was sent]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration)]
     timeout: Option<Duration>,
 
@@ -82,7 +83,8 @@ Examples:
   remuda bench -r 5000 -d 30s -c 8             5,000 calls a second, come what may
   remuda bench --to shm:upper -i 64            over rings in shared memory
 
-Exit status: 0 every call had its result, 1 some had not, 255 any other error.";
+Exit status: 0 every call had its result, 1 some had not, or the pool cut it short; 255 any other
+error.";
 
 /// How long it measures unless it is told.
 const DURATION: Duration = Duration::from_secs(10);
@@ -105,10 +107,10 @@ pub(crate) fn run(args: &BenchArgs) -> ExitCode {
     };
     let in_flight = match plan.pace {
         Pace::Closed { in_flight } => in_flight as usize,
-        Pace::Open { .. } => IN_FLIGHT_MAX as usize,
+        Pace::Open { .. } => plan.in_flight_max as usize,
     };
     let default = NetConfig::default();
-    let send_limit = (plan.body.len() + 128).saturating_mul(in_flight);
+    let send_limit = (plan.body.len() + CALL_BYTES).saturating_mul(in_flight);
     let send_limit = send_limit.clamp(default.send_limit, SEND_LIMIT_MAX);
     let net = NetConfig { send_limit, ..default };
     let shown = std::io::stderr().is_terminal();
@@ -133,11 +135,19 @@ pub(crate) fn run(args: &BenchArgs) -> ExitCode {
     if let Err(status) = say::out(text) {
         return status;
     }
-    if measured.failures() == 0 { ExitCode::SUCCESS } else { CALLS_FAILED.into() }
+    if let Some(why) = &measured.cut {
+        say::line(format_args!("remuda: {why}"));
+    }
+    let all_done = measured.failures() == 0 && measured.cut.is_none();
+    if all_done { ExitCode::SUCCESS } else { CALLS_FAILED.into() }
 }
 
 /// The most bytes that may wait to be sent on a connection.
 const SEND_LIMIT_MAX: usize = 4 << 30;
+/// About how many bytes a call has besides its body.
+const CALL_BYTES: usize = 128;
+/// In the open loop, the most bytes of calls in flight: a pool that reads nothing leaves them here.
+const OPEN_BYTES_MAX: usize = 512 << 20;
 
 fn plan(args: &BenchArgs) -> Result<Plan, String> {
     let body = match &args.body_json {
@@ -171,7 +181,9 @@ fn plan(args: &BenchArgs) -> Result<Plan, String> {
         return Err("--duration 0 measures nothing: give a time".into());
     }
     let timeout_ms = args.timeout.map(|time| time.as_millis() as u64);
-    Ok(Plan { pace, end, warmup: args.warmup, body, timeout_ms, in_flight_max: IN_FLIGHT_MAX })
+    let fit = u32::try_from(OPEN_BYTES_MAX / (body.len() + CALL_BYTES)).unwrap_or(u32::MAX);
+    let in_flight_max = fit.clamp(1, IN_FLIGHT_MAX);
+    Ok(Plan { pace, end, warmup: args.warmup, body, timeout_ms, in_flight_max })
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::Args;
 use remuda_protocol::encode::{self, CallFields};
-use remuda_protocol::{Answer, Id, Raw, Reply, json_string, unescape};
+use remuda_protocol::{Answer, Raw, json_string, unescape};
 
-use crate::cli::connection::Connection;
+use crate::cli::connection::{self, Connection, ID};
 use crate::cli::{admin, exit, number, say};
 
 /// Send one job to a running pool, and print its result.
@@ -44,7 +44,8 @@ Exit status: 0 the result was printed, 1 the job failed, 255 any other error.";
 
 /// The status for a job that failed.
 const JOB_FAILED: u8 = 1;
-/// How long past the job's time its end is waited for: the pool is to tell of it.
+/// How long past the job's time its end is waited for: the pool is to tell of it. Until the pool has
+/// read the job, it is given as long for each piece.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 /// After so long without an answer, it is looked whether the pool can run a job at all.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -55,20 +56,20 @@ pub(crate) fn run(args: &CallArgs) -> ExitCode {
         Ok(body) => body,
         Err(message) => return exit::error(message),
     };
-    let answer = Connection::open(args.to.as_deref()).and_then(|mut connection| {
+    let patience = args.timeout.map(|time| time.saturating_add(ANSWER_GRACE));
+    let answer = Connection::open(args.to.as_deref(), patience).and_then(|mut connection| {
         tell_if_nothing_runs(args.to.clone());
         let mut request = Vec::new();
         let timeout_ms = args.timeout.map(|time| time.as_millis() as u64);
         let fields = CallFields { timeout_ms, hops: 0 };
-        encode::call(&mut request, Some(Id::Number(1)), &body, &fields);
-        let patience = args.timeout.map(|time| time.saturating_add(ANSWER_GRACE));
-        connection.ask(&request, patience)
+        encode::call(&mut request, ID, &body, &fields);
+        connection.ask(&request)
     });
     let line = match answer {
         Ok(line) => line,
         Err(error) => return exit::error(error),
     };
-    match Reply::parse(&line).map(|reply| reply.answer) {
+    match connection::answer(&line) {
         Ok(Answer::Result(result)) => say::out(printed(result, args.json))
             .map_or_else(|status| status, |()| ExitCode::SUCCESS),
         Ok(Answer::Error(failure)) => {
@@ -80,7 +81,7 @@ pub(crate) fn run(args: &CallArgs) -> ExitCode {
             JOB_FAILED.into()
         }
         Ok(_) => exit::error("the pool answered with something else than a result"),
-        Err(error) => exit::error(format!("the pool's answer can't be read: {error}")),
+        Err(message) => exit::error(message),
     }
 }
 

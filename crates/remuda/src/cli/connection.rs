@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use remuda_engine::{tls_client_config, tls_server_name};
 use remuda_protocol::{
-    Address, Code, Connecting, Framer, HandshakeError, MAX_HANDSHAKE_BYTES, Offer,
+    Address, Answer, Code, Connecting, Framer, HandshakeError, Id, MAX_HANDSHAKE_BYTES, Offer,
+    Reply,
 };
 
 use rustls::pki_types::ServerName;
@@ -21,12 +22,15 @@ use crate::cli::tls_trouble;
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes that an answer may have.
 const ANSWER_LIMIT: usize = 1 << 30;
+/// The id of the one request that a connection is asked.
+pub(crate) const ID: Option<Id<'static>> = Some(Id::Number(1));
 
 /// A connection on which hands were shaken.
 pub(crate) struct Connection {
     stream: Stream,
     framer: Framer,
     pub(crate) offer: Offer,
+    patience: Option<Duration>,
 }
 
 /// What can go wrong on the way to a pool.
@@ -65,6 +69,10 @@ pub(crate) enum ConnectionError {
         "the pool gave no answer within {patience:?}: it is stopped or hangs, and what was asked may have been done"
     )]
     NoAnswer { patience: Duration },
+    #[error(
+        "the pool read no more of the request for {patience:?}: it is stopped or hangs, and did nothing of what was asked"
+    )]
+    NotRead { patience: Duration },
     #[error("cannot read the token in {path}: {source}")]
     Token { path: String, source: io::Error },
 }
@@ -78,12 +86,17 @@ pub(crate) enum Stream {
 }
 
 impl Connection {
-    /// Reaches the pool at `to`, or where pools are by default.
-    pub(crate) fn open(to: Option<&str>) -> Result<Self, ConnectionError> {
+    /// Reaches the pool at `to`, or where pools are by default. Once hands were shaken, it is waited
+    /// for `patience` at most until the pool has read more of a request, and until more of the
+    /// answer is there.
+    pub(crate) fn open(
+        to: Option<&str>,
+        patience: Option<Duration>,
+    ) -> Result<Self, ConnectionError> {
         let address = address::to_call(to).map_err(ConnectionError::Address)?;
         address::check_owner(&address).map_err(ConnectionError::Address)?;
-        match Stream::open(&address) {
-            Ok(stream) => Self::greet(stream, &address),
+        match Stream::open(&address, patience) {
+            Ok(stream) => Self::greet(stream, &address, patience),
             // No pool would change that.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 Err(ConnectionError::Address(format!("{address}: {error}")))
@@ -95,7 +108,11 @@ impl Connection {
         }
     }
 
-    fn greet(stream: Stream, address: &Address) -> Result<Self, ConnectionError> {
+    fn greet(
+        stream: Stream,
+        address: &Address,
+        patience: Option<Duration>,
+    ) -> Result<Self, ConnectionError> {
         let name = address.to_string();
         let io = |source: io::Error| {
             let address = name.clone();
@@ -108,8 +125,8 @@ impl Connection {
         let mut first = Vec::new();
         let connecting = Connecting::start(token.as_deref(), &mut first);
         let mut connection =
-            Self { stream, framer: Framer::new(ANSWER_LIMIT), offer: Offer::default() };
-        connection.stream.set_read_timeout(Some(CONNECT_TIMEOUT)).map_err(io)?;
+            Self { stream, framer: Framer::new(ANSWER_LIMIT), offer: Offer::default(), patience };
+        connection.stream.set_timeouts(Some(CONNECT_TIMEOUT)).map_err(io)?;
         connection.send(&first).map_err(io)?;
         let line = match connection.line_within(MAX_HANDSHAKE_BYTES) {
             Err(error) if is_timeout(&error) => {
@@ -130,7 +147,7 @@ impl Connection {
                 source => ConnectionError::Handshake { address, source },
             }
         })?;
-        connection.stream.set_read_timeout(None).map_err(io)?;
+        connection.stream.set_timeouts(patience).map_err(io)?;
         Ok(connection)
     }
 
@@ -150,16 +167,14 @@ impl Connection {
         sent.or_else(|error| if is_end(&error) { Ok(()) } else { Err(error) })
     }
 
-    /// Sends a request, and waits for its answer: with `patience`, for so long, and for more of it
-    /// as long again.
-    pub(crate) fn ask(
-        &mut self,
-        request: &[u8],
-        patience: Option<Duration>,
-    ) -> Result<Vec<u8>, ConnectionError> {
+    /// Sends a request with [`ID`], and waits for the line of its answer.
+    pub(crate) fn ask(&mut self, request: &[u8]) -> Result<Vec<u8>, ConnectionError> {
         let io = |source| ConnectionError::Io { address: "the pool".into(), source };
-        self.stream.set_read_timeout(patience).map_err(io)?;
-        self.send(request).map_err(io)?;
+        let patience = self.patience;
+        self.send(request).map_err(|source| match patience {
+            Some(patience) if is_timeout(&source) => ConnectionError::NotRead { patience },
+            _ => io(source),
+        })?;
         let line = self.line().map_err(|source| match patience {
             Some(patience) if is_timeout(&source) => ConnectionError::NoAnswer { patience },
             _ => io(source),
@@ -198,8 +213,24 @@ impl Connection {
     }
 }
 
+/// What the line answers to the request with [`ID`]. A failure may come without one: the request's
+/// was not understood.
+pub(crate) fn answer(line: &[u8]) -> Result<Answer<'_>, String> {
+    let reply =
+        Reply::parse(line).map_err(|error| format!("the pool's answer can't be read: {error}"))?;
+    match (reply.id, &reply.answer) {
+        (id, _) if id == ID => Ok(reply.answer),
+        (None, Answer::Error(_)) => Ok(reply.answer),
+        (None, _) => Err("the pool's answer has no id: it may be to another request".into()),
+        (Some(id), _) => Err(format!(
+            "the pool answered request {id} instead of {}: that is the answer to another",
+            Id::Number(1)
+        )),
+    }
+}
+
 impl Stream {
-    fn open(address: &Address) -> io::Result<Self> {
+    fn open(address: &Address, patience: Option<Duration>) -> io::Result<Self> {
         match address {
             Address::Unix { path, .. } => UnixStream::connect(path).map(Self::Unix),
             Address::Tcp { host, port, .. } => {
@@ -217,15 +248,26 @@ impl Stream {
                 let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
                 Ok(Self::Tls(Box::new(StreamOwned::new(session, stream))))
             }
-            Address::Shm { name, .. } => Rings::connect(name).map(Box::new).map(Self::Shm),
+            Address::Shm { name, .. } => {
+                Rings::connect(name, patience).map(Box::new).map(Self::Shm)
+            }
         }
     }
 
-    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    /// How long a read waits for bytes, and a write for room. Rings know the latter since they were
+    /// connected.
+    fn set_timeouts(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let tcp = |stream: &TcpStream| {
+            stream.set_read_timeout(timeout)?;
+            stream.set_write_timeout(timeout)
+        };
         match self {
-            Self::Unix(stream) => stream.set_read_timeout(timeout),
-            Self::Tcp(stream) => stream.set_read_timeout(timeout),
-            Self::Tls(stream) => stream.sock.set_read_timeout(timeout),
+            Self::Unix(stream) => {
+                stream.set_read_timeout(timeout)?;
+                stream.set_write_timeout(timeout)
+            }
+            Self::Tcp(stream) => tcp(stream),
+            Self::Tls(stream) => tcp(&stream.sock),
             Self::Shm(rings) => {
                 rings.set_read_timeout(timeout);
                 Ok(())

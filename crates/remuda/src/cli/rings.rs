@@ -24,9 +24,10 @@ pub(crate) struct Rings {
 }
 
 impl Rings {
-    /// Connects to the pool that listens under `name`.
-    pub(crate) fn connect(name: &str) -> io::Result<Self> {
-        let options = Options::default().full_limit(FULL_LIMIT);
+    /// Connects to the pool that listens under `name`. A write waits for room for `patience` at
+    /// most.
+    pub(crate) fn connect(name: &str, patience: Option<Duration>) -> io::Result<Self> {
+        let options = Options::default().full_limit(patience.unwrap_or(FULL_LIMIT));
         let handle = SpscHandle::connect_in(&runtime_dir(), name, &options);
         let (sender, receiver) = handle.map_err(io::Error::other)?.into_split();
         Ok(Self { sender, receiver, received: Vec::new(), read: 0, timeout: None })
@@ -75,6 +76,9 @@ impl Write for Rings {
         }
         match self.sender.send_batch_blocking(&run[..count]) {
             Ok(()) => Ok(written),
+            Err(ShmError::Closed) if self.sender.closed_by() == Some(CloseReason::Full) => {
+                Err(io::ErrorKind::TimedOut.into())
+            }
             Err(ShmError::Closed) => Err(io::ErrorKind::BrokenPipe.into()),
             Err(error) => Err(io::Error::other(error)),
         }

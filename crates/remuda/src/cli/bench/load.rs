@@ -17,7 +17,8 @@ use super::wire::Wire;
 use crate::cli::number::grouped;
 use crate::cli::say;
 
-/// How long answers are waited for after the last call was sent.
+/// How long a pool may leave all calls unanswered, beyond the time that each of them may take: after
+/// the last call was sent, and, unless it is measured for a time, before.
 const ANSWERS_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often progress is shown.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
@@ -25,8 +26,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 const HIGHEST_NS: u64 = 3_600_000_000_000;
 /// Digits of a time that are kept.
 const DIGITS: u8 = 3;
-/// The most bytes of an answer.
-const ANSWER_LIMIT: usize = 1 << 30;
+/// The most bytes of an answer: 128 MiB.
+const ANSWER_LIMIT: usize = 128 << 20;
 const SIGINT: i32 = 2;
 
 /// What is to be done.
@@ -70,6 +71,8 @@ pub(super) struct Measured {
     /// Times of those that were answered with a failure.
     pub(super) refused: Histogram<u64>,
     pub(super) failed: BTreeMap<String, u64>,
+    /// Why not all that was planned was done.
+    pub(super) cut: Option<String>,
 }
 
 impl Measured {
@@ -83,8 +86,8 @@ impl Measured {
 struct Lane {
     wire: Wire,
     scan: LineScan,
-    /// When the call with that id was due.
-    due: Vec<Instant>,
+    /// When the call with that id was due; nothing where none is in flight.
+    due: Vec<Option<Instant>>,
     free: Vec<u32>,
     in_flight: u32,
     /// In the closed loop, so many are kept in flight.
@@ -102,6 +105,8 @@ struct State {
     start: Instant,
     measure_from: Instant,
     last_answer: Instant,
+    /// Since then calls are in flight, and none was answered.
+    quiet_since: Instant,
     stopped: bool,
     next_lane: usize,
     measured: Measured,
@@ -136,6 +141,7 @@ impl Load {
             done,
             refused,
             failed: BTreeMap::new(),
+            cut: None,
         };
         let state = Rc::new(RefCell::new(State {
             lanes,
@@ -145,6 +151,7 @@ impl Load {
             start,
             measure_from,
             last_answer: measure_from,
+            quiet_since: start,
             stopped: false,
             next_lane: 0,
             measured,
@@ -173,19 +180,23 @@ impl Load {
             self.state.borrow_mut().stopped = true;
         }
         // What was sent is still answered.
-        let answered = async {
-            while self.state.borrow().in_flight > 0 {
-                self.done.notified().await;
-            }
-        };
-        let in_time = remuda_net::timeout(ANSWERS_TIMEOUT, answered).await.is_ok();
+        self.state.borrow_mut().rest();
+        while self.state.borrow().in_flight > 0 && !self.state.borrow().is_quiet(Instant::now()) {
+            let until = self.state.borrow().quiet_until();
+            let _ = remuda_net::select(remuda_net::sleep_until(until), self.done.notified()).await;
+        }
         if shown {
             say::part("\r\x1b[K");
         }
         let state = &mut *self.state.borrow_mut();
-        if !in_time {
+        if state.in_flight > 0 {
             let unanswered = u64::from(state.in_flight);
             state.fail("unanswered", unanswered);
+            let limit = state.quiet_limit();
+            state.cut(format!(
+                "the pool answered none of {unanswered} calls for {limit:?}: it is stopped or \
+                 hangs; for calls that take longer, say so by --timeout"
+            ));
         }
         let measured = &mut state.measured;
         measured.elapsed = state.last_answer.saturating_duration_since(state.measure_from);
@@ -197,6 +208,7 @@ impl Load {
             done: std::mem::replace(&mut measured.done, times()),
             refused: std::mem::replace(&mut measured.refused, times()),
             failed: std::mem::take(&mut measured.failed),
+            cut: measured.cut.take(),
         }
     }
 
@@ -246,18 +258,18 @@ impl Lane {
     /// Writes a call that was due then.
     fn call(&mut self, due: Instant, body: &[u8], fields: &CallFields) {
         let id = self.free.pop().unwrap_or_else(|| {
-            self.due.push(due);
+            self.due.push(None);
             (self.due.len() - 1) as u32
         });
-        self.due[id as usize] = due;
+        self.due[id as usize] = Some(due);
         self.in_flight += 1;
         encode::call(&mut self.out, Some(Id::Number(u64::from(id))), body, fields);
     }
 
-    /// The call with that id was answered: when it was due.
+    /// The call with that id was answered: when it was due, if there is one.
     fn answered(&mut self, id: Option<Id<'_>>) -> Option<Instant> {
         let Some(Id::Number(id)) = id else { return None };
-        let due = *self.due.get(usize::try_from(id).ok()?)?;
+        let due = self.due.get_mut(usize::try_from(id).ok()?)?.take()?;
         self.free.push(id as u32);
         self.in_flight -= 1;
         Some(due)
@@ -290,6 +302,9 @@ impl State {
     fn send(&mut self, place: usize, due: Instant) {
         let fields = self.fields();
         self.lanes[place].call(due, &self.measured.plan.body, &fields);
+        if self.in_flight == 0 {
+            self.quiet_since = self.quiet_since.max(due);
+        }
         self.in_flight += 1;
         self.sent += 1;
         self.sent_measured += u64::from(due >= self.measure_from);
@@ -342,7 +357,35 @@ impl State {
     /// No call will be sent any more.
     fn is_over(&self, now: Instant) -> bool {
         let due = self.next_due().unwrap_or(now);
-        !self.wants(due) || self.lanes.iter().all(|lane| lane.lost)
+        let counts = matches!(self.measured.plan.end, End::Calls(_));
+        !self.wants(due) || self.all_lost() || counts && self.is_quiet(now)
+    }
+
+    fn all_lost(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.lost)
+    }
+
+    /// How long all calls may be without an answer.
+    fn quiet_limit(&self) -> Duration {
+        let timeout = self.measured.plan.timeout_ms.map_or(Duration::ZERO, Duration::from_millis);
+        ANSWERS_TIMEOUT.saturating_add(timeout)
+    }
+
+    fn quiet_until(&self) -> Instant {
+        self.quiet_since + self.quiet_limit()
+    }
+
+    /// From here on, answers alone are waited for.
+    fn rest(&mut self) {
+        let now = Instant::now();
+        if !self.is_quiet(now) {
+            self.quiet_since = now;
+        }
+    }
+
+    /// There are calls in flight, and no answer comes.
+    fn is_quiet(&self, now: Instant) -> bool {
+        self.in_flight > 0 && now >= self.quiet_until()
     }
 
     /// When there may be something to do that no answer tells of.
@@ -355,6 +398,11 @@ impl State {
         }
     }
 
+    /// Not all of the plan is done; what is told first counts.
+    fn cut(&mut self, why: String) {
+        self.measured.cut.get_or_insert(why);
+    }
+
     fn fail(&mut self, code: &str, calls: u64) {
         if let Some(count) = self.measured.failed.get_mut(code) {
             *count += calls;
@@ -363,53 +411,69 @@ impl State {
         }
     }
 
-    /// Takes in the answers that are whole in `bytes`; returns how far they reach.
-    fn read(&mut self, place: usize, bytes: &[u8], now: Instant) -> usize {
+    /// Takes in the answers that are whole in `bytes`, and gives how far they reach; or why nothing
+    /// that follows is an answer.
+    fn read(&mut self, place: usize, bytes: &[u8], now: Instant) -> Result<usize, String> {
         let mut used = 0;
-        while let Ok(Some(end)) = self.lanes[place].scan.next(&bytes[used..]) {
-            let line = &bytes[used..used + end];
-            used += end + 1;
-            let reply = match Reply::parse(line) {
-                Ok(reply) => reply,
-                Err(bad) => {
-                    let id = bad.id.as_ref().map(remuda_protocol::IdBuf::as_id);
-                    self.answered(place, id, now, |state, _| state.fail("unreadable", 1));
-                    continue;
-                }
+        loop {
+            let line = match self.lanes[place].scan.next(&bytes[used..]) {
+                Ok(Some(end)) => &bytes[used..used + end],
+                Ok(None) => break,
+                Err(_) => return Err(format!("it sent a line of more than {ANSWER_LIMIT} bytes")),
             };
-            self.answered(place, reply.id, now, |state, time| match &reply.answer {
+            used += line.len() + 1;
+            self.take_answer(place, line, now)?;
+        }
+        self.refill(place, now);
+        self.send_due(now);
+        self.flush();
+        Ok(used)
+    }
+
+    fn take_answer(&mut self, place: usize, line: &[u8], now: Instant) -> Result<(), String> {
+        let known = match Reply::parse(line) {
+            Ok(Reply { id, answer }) => self.answered(place, id, now, |state, time| match answer {
                 Answer::Result(_) => state.measured.done.saturating_record(time),
                 Answer::Error(failure) => {
                     state.measured.refused.saturating_record(time);
                     state.fail(&failure.code_text.decode(), 1);
                 }
                 _ => state.fail("unreadable", 1),
-            });
-        }
-        self.refill(place, now);
-        self.send_due(now);
-        self.flush();
-        used
+            }),
+            Err(bad) => {
+                let id = bad.id.as_ref().map(remuda_protocol::IdBuf::as_id);
+                self.answered(place, id, now, |state, _| state.fail("unreadable", 1))
+            }
+        };
+        if known { Ok(()) } else { Err(format!("it answered no call by {}", shown(line))) }
     }
 
-    /// A call was answered; one of the warm-up isn't measured.
+    /// A call was answered, if there is one with that id; one of the warm-up isn't measured.
     fn answered(
         &mut self,
         place: usize,
         id: Option<Id<'_>>,
         now: Instant,
         measure: impl FnOnce(&mut Self, u64),
-    ) {
-        let Some(due) = self.lanes[place].answered(id) else { return };
+    ) -> bool {
+        let Some(due) = self.lanes[place].answered(id) else { return false };
         self.in_flight -= 1;
+        self.quiet_since = now;
         if due >= self.measure_from {
             self.last_answer = now;
             measure(self, (now - due).as_nanos() as u64);
         }
+        true
     }
 
     /// A connection has ended: its calls will not be answered.
-    fn lose(&mut self, place: usize) {
+    fn lose(&mut self, place: usize, why: Option<String>) {
+        let calls = u64::from(self.lanes[place].in_flight);
+        if let Some(why) = why {
+            self.cut(format!("a connection was given up, for what is there is no pool: {why}"));
+        } else if calls > 0 || !self.is_over(Instant::now()) {
+            self.cut("the pool closed a connection before the load was over".into());
+        }
         let lane = &mut self.lanes[place];
         lane.lost = true;
         let calls = std::mem::take(&mut lane.in_flight);
@@ -418,9 +482,20 @@ impl State {
     }
 }
 
+/// How much of what a peer sent is shown.
+const SHOWN_BYTES: usize = 40;
+
+/// The beginning of a line that is no answer.
+fn shown(line: &[u8]) -> String {
+    let start = &line[..line.len().min(SHOWN_BYTES)];
+    let more = if start.len() < line.len() { "..." } else { "" };
+    format!("{:?}{more}", String::from_utf8_lossy(start))
+}
+
 /// Reads the answers of a connection.
 async fn read(state: Rc<RefCell<State>>, place: usize, done: Notifier) {
     let wire = state.borrow().lanes[place].wire.clone();
+    let mut wrong = None;
     let read = |bytes: &[u8]| {
         let state = &mut *state.borrow_mut();
         let now = Instant::now();
@@ -428,10 +503,10 @@ async fn read(state: Rc<RefCell<State>>, place: usize, done: Notifier) {
         if state.in_flight == 0 || state.is_over(now) {
             done.notify();
         }
-        used
+        used.map_err(|why| wrong = Some(why)).ok()
     };
     wire.read(read).await;
-    state.borrow_mut().lose(place);
+    state.borrow_mut().lose(place, wrong);
     done.notify();
 }
 

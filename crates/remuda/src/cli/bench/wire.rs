@@ -33,11 +33,11 @@ pub(super) async fn open(to: Option<&str>) -> Result<(Wire, Offer), ConnectionEr
     if matches!(address, Address::Tls { .. }) {
         // Where that fails, the way of the other commands tells more of it.
         return match open_tls(&address).await {
-            Err(error) => Err(Connection::open(to).err().unwrap_or(error)),
+            Err(error) => Err(Connection::open(to, None).err().unwrap_or(error)),
             opened => opened,
         };
     }
-    let connection = Connection::open(to)?;
+    let connection = Connection::open(to, None)?;
     let offer = connection.offer.clone();
     let adopted = match connection.into_stream() {
         Stream::Unix(stream) => remuda_net::adopt_unix(stream).map(Wire::Socket),
@@ -122,15 +122,22 @@ impl Wire {
         }
     }
 
-    /// Waits for bytes, and has `f` say how many of them are whole lines, until the end.
-    pub(super) async fn read(&self, mut f: impl FnMut(&[u8]) -> usize) {
+    /// Waits for bytes, and has `f` say how many of them are whole lines, until the end, or until
+    /// it says nothing: then the connection is closed.
+    pub(super) async fn read(&self, mut f: impl FnMut(&[u8]) -> Option<usize>) {
         match self {
             Self::Socket(conn) => {
+                let is_wrong = Cell::new(false);
                 let mut parse = |bytes: &[u8]| match f(bytes) {
-                    0 => ParseResult::NeedMore,
-                    used => ParseResult::Consumed(used),
+                    Some(0) => ParseResult::NeedMore,
+                    Some(used) => ParseResult::Consumed(used),
+                    None => {
+                        is_wrong.set(true);
+                        ParseResult::Consumed(bytes.len())
+                    }
                 };
-                while conn.with_data(&mut parse).await > 0 {}
+                while conn.with_data(&mut parse).await > 0 && !is_wrong.get() {}
+                conn.close();
             }
             Self::Rings(rings) => rings.read(f).await,
         }
@@ -196,7 +203,7 @@ impl Rings {
         }
     }
 
-    async fn read(&self, mut f: impl FnMut(&[u8]) -> usize) {
+    async fn read(&self, mut f: impl FnMut(&[u8]) -> Option<usize>) {
         let mut received = Vec::new();
         let mut gone = false;
         let mut reads = 0;
@@ -214,7 +221,7 @@ impl Rings {
                 Ok(_) => {}
                 Err(_) => return,
             }
-            let used = f(&received);
+            let Some(used) = f(&received) else { return };
             received.drain(..used);
             if received.is_empty() && received.capacity() > KEEP_BYTES {
                 received = Vec::new();

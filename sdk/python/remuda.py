@@ -1548,20 +1548,35 @@ class AsyncClient:
         tls = {} if target.tls is None else {
             "ssl": target.tls, "server_hostname": target.server_name, "ssl_handshake_timeout": self._connect_timeout}
         try:
-            self._stream, self._writer = await asyncio.open_connection(sock=sock, limit=1 << 40, **tls)
+            self._stream, self._writer = await asyncio.open_connection(sock=sock, **tls)
         except OSError as error:
             sock.close()
             raise RemudaError("disconnected", "%s: %s" % (name, error)) from None
         self._writer.write(_handshake_line(token))
+        lines = _Lines(ENVELOPE_BYTES)
         try:
-            line = await asyncio.wait_for(self._stream.readline(), self._connect_timeout)
+            line = await asyncio.wait_for(self._first_line(lines), self._connect_timeout)
             self.peer = _check_greeting(line, name)
         except BaseException as error:
             self._writer.close()
             if isinstance(error, asyncio.TimeoutError):
                 raise RemudaError("disconnected", "%s didn't answer the handshake in time" % name) from None
+            if isinstance(error, _TooLong):
+                raise RemudaError("disconnected", "%s does not speak Remuda's protocol" % name) from None
+            if isinstance(error, OSError):
+                raise RemudaError("disconnected", "%s: %s" % (name, error)) from None
             raise
-        self._reader = loop.create_task(self._read())
+        lines.limit = None
+        self._reader = loop.create_task(self._read(lines))
+
+    async def _first_line(self, lines):
+        got = []
+        while not got:
+            chunk = await self._stream.read(READ_BYTES)
+            if not chunk:
+                raise OSError("it closed the connection in the handshake")
+            got = lines.feed(chunk)
+        return got[0]
 
     async def call(self, body, timeout=None):
         """The result of one job. Raises RemudaError."""
@@ -1614,17 +1629,18 @@ class AsyncClient:
         if self._reader is not None and not self._writer.is_closing():
             self._writer.write(b'{"op":"cancel","id":%d}\n' % number)
 
-    async def _read(self):
+    async def _read(self, lines):
         reason = "the pool closed the connection"
         try:
             while True:
-                line = await self._stream.readline()
-                if not line:
+                chunk = await self._stream.read(READ_BYTES)
+                if not chunk:
                     break
-                answer = _parse(line.decode())
-                future = self._waiting.get(answer.get("id"))
-                if future is not None and not future.done():
-                    future.set_result(answer)
+                for line in lines.feed(chunk):
+                    answer = _parse(line.decode())
+                    future = self._waiting.get(answer.get("id"))
+                    if future is not None and not future.done():
+                        future.set_result(answer)
         except (OSError, ValueError, AttributeError) as error:
             reason = str(error)
         self._writer.close()

@@ -369,6 +369,40 @@ class Peers(unittest.TestCase):
         thread.join()
         self.assertIn("in time", caught.exception.message)
 
+    def test_nor_does_asyncio_take_one_without_an_end(self):
+        async def connect(timeout):
+            await remuda.AsyncClient(self.path, connect_timeout=timeout).connect()
+
+        def refused(peer, timeout):
+            taken = []
+
+            def flood():
+                with self.listener.accept()[0] as sock:
+                    try:
+                        peer(sock, taken)
+                    except OSError:  # the client has hung up
+                        pass
+
+            thread = threading.Thread(target=flood)
+            thread.start()
+            with self.assertRaises(remuda.RemudaError) as caught:
+                asyncio.run(connect(timeout))
+            thread.join()
+            return caught.exception.message, sum(taken)
+
+        def flood(sock, taken):
+            while sum(taken) < 256 << 20:
+                taken.append(sock.send(b"x" * (1 << 20)))
+
+        def leave(sock, _taken):
+            sock.recv(4096)
+
+        message, taken = refused(flood, 60)
+        self.assertIn("does not speak", message)
+        self.assertLess(taken, 16 << 20)
+        self.assertIn("in time", refused(lambda sock, _taken: sock.recv(4096) and sock.recv(1), 0.3)[0])
+        self.assertIn("closed the connection in the handshake", refused(leave, 60)[0])
+
     def test_no_pool_names_what_was_tried(self):
         missing = os.path.join(self.folder.path, "none")
         before = {key: os.environ.get(key) for key in ("REMUDA_ADDR", "XDG_RUNTIME_DIR")}

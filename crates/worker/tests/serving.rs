@@ -223,6 +223,29 @@ fn coalesced_answers_come_together_and_in_order() {
 }
 
 #[test]
+fn coalesced_answers_are_held_back_up_to_64_kib() {
+    let (go, wait) = channel::<()>();
+    let wait = Mutex::new(wait);
+    let worker = Worker::new(move |number: u32| {
+        if number == 3 {
+            wait.lock().unwrap().recv().unwrap();
+        }
+        Ok::<_, Infallible>("x".repeat(if number == 3 { 1 } else { 40 << 10 }))
+    });
+    let (thread, mut peer) = shaken(worker.coalesce());
+    // In one write, which one read takes: behind each call but the last there is another.
+    let calls = (1..=3).map(|id| format!("{{\"op\":\"call\",\"id\":{id},\"body\":{id}}}\n"));
+    peer.send(&calls.collect::<String>());
+    // One is not enough to be sent, and two are: though the third still runs.
+    for id in 1..=2 {
+        assert!(peer.receive().unwrap().starts_with(&format!("{{\"id\":{id},")));
+    }
+    go.send(()).unwrap();
+    assert!(peer.receive().unwrap().starts_with(r#"{"id":3,"#));
+    end(thread, peer);
+}
+
+#[test]
 fn as_many_calls_as_the_capacity_run_at_once() {
     let together = Arc::new(Barrier::new(3));
     let worker = Worker::new(move |number: u32| {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::scan::{plain_ascii, skip_space, skip_value, syntax};
+use crate::scan::{is_plain_ascii, skip_space, skip_value, syntax};
 
 /// Why some bytes are not one JSON value that may travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl<'a> Raw<'a> {
     #[inline]
     pub(crate) fn if_plain_string(json: &'a [u8]) -> Option<Raw<'a>> {
         let [b'"', text @ .., b'"'] = json else { return None };
-        (plain_ascii(text) == text.len()).then_some(Raw(json))
+        is_plain_ascii(text).then_some(Raw(json))
     }
 
     /// Takes bytes that the scanner has checked, if they are UTF-8.

@@ -150,51 +150,33 @@ pub(crate) fn plain_run(text: &[u8]) -> usize {
     at
 }
 
-/// How many bytes at the start are ASCII that stands for itself in a JSON string. It may say up to
-/// 15 too few, but never for a text that is such as a whole.
+/// Whether all bytes are ASCII that stands for itself in a JSON string.
 ///
-/// Nearly all strings are, and are so read in one pass that checks that they are UTF-8, too.
+/// Nearly all strings are such, and are so read in one pass that checks that they are UTF-8, too.
 #[inline]
-pub(crate) fn plain_ascii(text: &[u8]) -> usize {
-    let mut at = 0;
-    for block in text.as_chunks::<16>().0 {
-        if !are_plain(block) {
-            return at;
-        }
-        at += 16;
-    }
-    // The last block overlaps what is known to be plain.
-    let rest_is_plain = match text.last_chunk::<16>() {
-        Some(block) => are_plain(block),
-        None => text.iter().all(|byte| is_plain(*byte)),
+pub(crate) fn is_plain_ascii(text: &[u8]) -> bool {
+    // The last block overlaps what was looked at.
+    let Some(last) = text.last_chunk::<16>() else {
+        return text.iter().all(|byte| plainness(*byte) > 0);
     };
-    if rest_is_plain { text.len() } else { at }
+    text.as_chunks::<16>().0.iter().all(are_plain) && are_plain(last)
 }
 
-/// Each comparison is made with the whole block at once: put together for each byte, they take
-/// twice as many instructions.
-#[inline]
+#[inline(always)] // The call would take as long.
 fn are_plain(block: &[u8; 16]) -> bool {
-    !(holds(block, is_no_text)
-        | holds(block, |byte| byte == b'"')
-        | holds(block, |byte| byte == b'\\'))
+    let mut found = [0; 16];
+    for (found, byte) in found.iter_mut().zip(block) {
+        *found = plainness(*byte);
+    }
+    found.iter().fold(true, |all, found| all & (*found > 0))
 }
 
-/// Whether one of the bytes is such, found out without a branch for each.
+/// Zero for a quote, a backslash, a control character, and what is not ASCII. In arithmetic that
+/// processors have for a whole block at once, which a choice for each byte is not.
 #[inline]
-fn holds(block: &[u8; 16], is: impl Fn(u8) -> bool) -> bool {
-    block.iter().fold(false, |holds, byte| holds | is(*byte))
-}
-
-#[inline]
-const fn is_plain(byte: u8) -> bool {
-    !is_no_text(byte) & (byte != b'"') & (byte != b'\\')
-}
-
-/// A control character, or not ASCII: as signed numbers, those are below the control characters.
-#[inline]
-const fn is_no_text(byte: u8) -> bool {
-    (byte as i8) < 0x20
+fn plainness(byte: u8) -> u8 {
+    let of_text = 0x60_u8.saturating_sub(byte.wrapping_sub(0x20));
+    (byte ^ b'"').min(byte ^ b'\\').min(of_text)
 }
 
 #[inline]
@@ -304,20 +286,18 @@ fn skip_key(text: &[u8], at: usize) -> Result<usize, Stop> {
 
 #[cfg(test)]
 mod tests {
-    use super::plain_ascii;
+    use super::is_plain_ascii;
 
     #[test]
     fn every_byte_that_is_not_plain_is_found_wherever_it_is() {
         for length in [0, 1, 7, 15, 16, 17, 31, 48, 63, 64, 65, 80, 130] {
             let mut text = vec![b'a'; length];
-            assert_eq!(plain_ascii(&text), length);
+            assert!(is_plain_ascii(&text));
             for at in 0..length {
                 for byte in 0..=u8::MAX {
                     text[at] = byte;
                     let is_plain = matches!(byte, 0x20..=0x7f) && byte != b'"' && byte != b'\\';
-                    let found = plain_ascii(&text);
-                    assert_eq!(found == length, is_plain, "{byte} at {at} of {length}");
-                    assert!(is_plain || (found <= at && at - found < 16), "{found} of {at}");
+                    assert_eq!(is_plain_ascii(&text), is_plain, "{byte} at {at} of {length}");
                 }
                 text[at] = b'a';
             }

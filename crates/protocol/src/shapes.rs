@@ -80,14 +80,20 @@ impl<'a> Rest<'a> {
 
     /// Reads a value. Mostly all that follows it is `end`, and it is a string of plain ASCII.
     #[inline]
-    fn value(&mut self, end: &[u8]) -> Option<Raw<'a>> {
-        let start = self.at;
-        if let Some(text) = self.line[start..].strip_suffix(end)
+    fn value<const N: usize>(&mut self, end: &[u8; N]) -> Option<Raw<'a>> {
+        if let Some((text, rest)) = self.line[self.at..].split_last_chunk()
+            && rest == end
             && let Some(string) = Raw::if_plain_string(text)
         {
             self.at += text.len();
             return Some(string);
         }
+        self.any_value()
+    }
+
+    #[inline(never)] // Kept out of the way of plain strings.
+    fn any_value(&mut self) -> Option<Raw<'a>> {
+        let start = self.at;
         self.at = skip_value(self.line, start).ok()?;
         Raw::if_utf8(&self.line[start..self.at])
     }

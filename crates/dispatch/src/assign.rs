@@ -211,20 +211,20 @@ impl<J: Payload, R> Dispatch<J, R> {
     }
 
     fn push_call(&mut self, worker: u32, jobs: JobList) -> Action<J, R> {
-        let call = self.calls.insert(Call::new(worker, jobs));
         let w = &mut self.workers[worker];
-        let before = std::mem::replace(&mut w.last_call, call);
+        let before = w.last_call;
+        let call = self.calls.insert(Call::new(worker, jobs, before));
+        w.last_call = call;
         if before == NONE {
             w.first_call = call;
             w.began_idle = true;
         } else {
             self.calls[before].next = call;
-            self.calls[call].prev = before;
         }
         w.calls += 1;
         w.jobs += jobs.len;
-        let starts = before == NONE || !w.offer.ordered;
-        let (id, slot) = (self.worker_id(worker), self.workers[worker].slot);
+        let (starts, slot) = (before == NONE || !w.offer.ordered, w.slot);
+        let id = self.worker_id(worker);
         self.in_flight += jobs.len as usize;
         self.counters.calls += 1;
         let mut job = jobs.first;

@@ -22,8 +22,9 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(crate) fn new(worker: u32, jobs: JobList) -> Self {
-        Self { worker, jobs, started: NEVER, cancel_sent: false, prev: NONE, next: NONE }
+    /// A call behind `prev`.
+    pub(crate) fn new(worker: u32, jobs: JobList, prev: u32) -> Self {
+        Self { worker, jobs, started: NEVER, cancel_sent: false, prev, next: NONE }
     }
 }
 
@@ -47,12 +48,12 @@ mod tests {
     #[test]
     fn a_number_names_one_call_only() {
         let mut calls = Slab::new();
-        let index = calls.insert(Call::new(0, JobList::new()));
+        let index = calls.insert(Call::new(0, JobList::new(), NONE));
         let first = CallId::of(&calls, index);
         assert_eq!(CallId::from_number(first.number()).find(&calls), Some(index));
         calls.free(index);
         assert_eq!(first.find(&calls), None);
-        calls.insert(Call::new(0, JobList::new()));
+        calls.insert(Call::new(0, JobList::new(), NONE));
         assert_eq!(first.find(&calls), None, "the place is used again, the number is not");
         assert_eq!(CallId::from_number(u64::MAX).find(&calls), None);
         assert_eq!(CallId::from_number(1 << 53).find(&calls), None);

@@ -10,7 +10,8 @@ pub(crate) const NEVER: Nanos = u64::MAX;
 
 /// A duration as nanoseconds; what doesn't fit (584 years) never comes.
 pub(crate) fn nanos(duration: Duration) -> Nanos {
-    u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
+    let seconds = duration.as_secs().saturating_mul(1_000_000_000);
+    seconds.saturating_add(u64::from(duration.subsec_nanos()))
 }
 
 /// As [`nanos`]; no duration never comes.

@@ -83,11 +83,13 @@ impl<T> Slab<T> {
         Some(&mut place.entry)
     }
 
+    #[inline]
     pub(crate) fn generation(&self, index: u32) -> u32 {
         self.places.get(index as usize).map_or(0, |place| place.generation)
     }
 
     /// The value of a name: a place and the generation that it had.
+    #[inline]
     pub(crate) fn find(&self, index: u32, generation: u32) -> Option<&T> {
         match self.places.get(index as usize)? {
             Place { generation: g, entry: Entry::Full(value) } if *g == generation => Some(value),
@@ -95,6 +97,7 @@ impl<T> Slab<T> {
         }
     }
 
+    #[inline]
     pub(crate) fn has(&self, index: u32, generation: u32) -> bool {
         self.find(index, generation).is_some()
     }
@@ -111,6 +114,7 @@ impl<T> Slab<T> {
         self.places.len() as u32
     }
 
+    #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<&T> {
         match &self.places.get(index as usize)?.entry {
             Entry::Full(value) => Some(value),
@@ -123,6 +127,7 @@ impl<T> Slab<T> {
 impl<T> std::ops::Index<u32> for Slab<T> {
     type Output = T;
 
+    #[inline]
     fn index(&self, index: u32) -> &T {
         match &self.places[index as usize].entry {
             Entry::Full(value) => value,
@@ -132,6 +137,7 @@ impl<T> std::ops::Index<u32> for Slab<T> {
 }
 
 impl<T> std::ops::IndexMut<u32> for Slab<T> {
+    #[inline]
     fn index_mut(&mut self, index: u32) -> &mut T {
         match &mut self.places[index as usize].entry {
             Entry::Full(value) => value,

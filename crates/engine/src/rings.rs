@@ -240,18 +240,20 @@ impl Rings {
         Ok(())
     }
 
-    /// As [`send_nowait`](Self::send_nowait), but small pieces are put together, and shown to the
-    /// peer as one by [`send_gathered`](Self::send_gathered): `true` says that this is due, before
-    /// the thread does anything else.
-    pub(crate) fn gather(&self, data: &[u8]) -> remuda_net::Result<bool> {
+    /// Sends what `write` appends, which is written where it waits: small pieces are put together,
+    /// and shown to the peer as one by [`send_gathered`](Self::send_gathered). `true` says that this
+    /// is due, before the thread does anything else. Errors are those of
+    /// [`send_nowait`](Self::send_nowait).
+    #[inline]
+    pub(crate) fn gather(&self, write: impl FnOnce(&mut Vec<u8>)) -> remuda_net::Result<bool> {
         let is_first = {
             let ends = &mut *self.ring.ends.borrow_mut();
             if ends.sender.is_none() || ends.ending {
                 return Err(NetError::Closed);
             }
             let before = ends.unsent.len();
-            ends.keep(data)?;
-            if before + data.len() < self.gather_bytes {
+            let count = ends.keep_written(write)?;
+            if before + count < self.gather_bytes {
                 return Ok(before == 0);
             }
             before == 0

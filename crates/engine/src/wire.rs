@@ -36,12 +36,21 @@ impl Wire {
         }
     }
 
-    /// As [`send_nowait`](Self::send_nowait), but over rings it waits for
+    /// As [`send_nowait`](Self::send_nowait) with what `write` appends, but over rings it waits for
     /// [`send_gathered`](Self::send_gathered): `true` says that this is due.
-    pub(crate) fn gather(&self, data: &[u8]) -> remuda_net::Result<bool> {
+    #[inline]
+    pub(crate) fn gather(
+        &self,
+        scratch: &mut Vec<u8>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> remuda_net::Result<bool> {
         match self {
-            Self::Socket(conn) => conn.send_nowait(data).map(|()| false),
-            Self::Rings(rings) => rings.gather(data),
+            Self::Socket(conn) => {
+                scratch.clear();
+                write(scratch);
+                conn.send_nowait(scratch).map(|()| false)
+            }
+            Self::Rings(rings) => rings.gather(write),
         }
     }
 

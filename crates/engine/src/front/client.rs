@@ -96,14 +96,25 @@ impl Client {
         self.note_given(bytes.len());
     }
 
-    /// As [`send`](Self::send), but it may be gathered with more; `true` says that
+    /// Sends what `write` appends, but it may be gathered with more; `true` says that
     /// [`send_gathered`](Self::send_gathered) is due.
-    pub(crate) fn gather(&mut self, bytes: &[u8]) -> bool {
-        let is_gathered = self.wire.gather(bytes).unwrap_or_else(|_| {
+    #[inline]
+    pub(crate) fn gather(
+        &mut self,
+        scratch: &mut Vec<u8>,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
+        let mut given = 0;
+        let counted = |out: &mut Vec<u8>| {
+            let before = out.len();
+            write(out);
+            given = out.len() - before;
+        };
+        let is_gathered = self.wire.gather(scratch, counted).unwrap_or_else(|_| {
             self.wire.close();
             false
         });
-        self.note_given(bytes.len());
+        self.note_given(given);
         is_gathered
     }
 

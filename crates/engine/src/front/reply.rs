@@ -59,27 +59,28 @@ impl Core {
         line: &[u8],
     ) {
         let Origin::Client { client: key, place, id, order } = origin else { return };
-        self.scratch.clear();
         let id = id.as_ref().map(IdBuf::as_id);
         let large = if order.is_none() { self.large_result(outcome, line) } else { None };
-        if large.is_none() {
-            write_outcome(&mut self.scratch, id, outcome, line);
-        }
         let Some(client) = self.clients.of(*key) else { return };
         client.places.release(*place);
         let done = client.places.count() == 0;
+        let scratch = &mut self.scratch;
+        let write = |out: &mut Vec<u8>| write_outcome(out, id, outcome, line);
         let is_gathered = if let Some(body) = large {
-            let body_at = encode::result_around(&mut self.scratch, id);
-            let (head, tail) = self.scratch.split_at(body_at);
+            scratch.clear();
+            let body_at = encode::result_around(scratch, id);
+            let (head, tail) = scratch.split_at(body_at);
             client.send_parts(head, body, tail);
             false
         } else if let Some(number) = order {
+            scratch.clear();
+            write(scratch);
             let mut ready = Vec::new();
-            client.unnamed.answer(*number, &self.scratch, &mut ready);
+            client.unnamed.answer(*number, scratch, &mut ready);
             client.hold_back();
-            client.gather(&ready)
+            client.gather(scratch, |out| out.extend_from_slice(&ready))
         } else {
-            client.gather(&self.scratch)
+            client.gather(scratch, write)
         };
         if is_gathered {
             self.answered.push(*key);

@@ -145,15 +145,15 @@ impl ProcessLink {
         call: CallId,
         scratch: &mut Vec<u8>,
     ) -> bool {
-        scratch.clear();
         let mut jobs = dispatch.call(call);
         let id = Some(Id::Number(call.number()));
         let Some((first, remaining)) = jobs.next() else { return false };
         let timeout_ms = remaining.map(|time| time.as_millis() as u64);
         let hops = if self.attached { first.hops + 1 } else { 0 };
         let fields = CallFields { timeout_ms, hops };
-        match jobs.next() {
+        let gathered = match jobs.next() {
             None if let Some(body) = first.as_it_is() => {
+                scratch.clear();
                 let body_at = encode::call_around(scratch, id, &fields);
                 let (head, tail) = scratch.split_at(body_at);
                 if let Err(error) = self.wire.send_parts(head, body.clone(), tail) {
@@ -161,15 +161,19 @@ impl ProcessLink {
                 }
                 return false;
             }
-            None => encode::call_with(scratch, id, &fields, |out| write_body(out, first)),
+            None => self.wire.gather(scratch, |out| {
+                encode::call_with(out, id, &fields, |out| write_body(out, first));
+            }),
             Some((second, _)) => {
                 let jobs = [first, second].into_iter().chain(jobs.map(|(job, _)| job));
                 let fields = CallFields { timeout_ms: None, hops };
-                encode::calls_with(scratch, id, &fields, jobs, write_body);
+                self.wire.gather(scratch, |out| {
+                    encode::calls_with(out, id, &fields, jobs, write_body);
+                })
             }
-        }
+        };
         // One that is gone is one whose end is about to be read: the job is judged then.
-        self.wire.gather(scratch).unwrap_or_else(|error| {
+        gathered.unwrap_or_else(|error| {
             self.not_sent(&error);
             false
         })

@@ -50,9 +50,21 @@ impl Ends {
 
     /// Keeps what is to be sent later.
     pub(super) fn keep(&mut self, data: &[u8]) -> remuda_net::Result<()> {
-        self.check_limit(data.len())?;
-        self.unsent.push(data);
-        Ok(())
+        self.keep_written(|out| out.extend_from_slice(data)).map(drop)
+    }
+
+    /// Keeps what `write` appends; gives how many bytes that is.
+    #[inline]
+    pub(super) fn keep_written(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> remuda_net::Result<usize> {
+        let unsent = self.unsent.len();
+        let count = self.unsent.push_at_most(LINK_SEND_LIMIT.saturating_sub(unsent), write);
+        if unsent + count > LINK_SEND_LIMIT {
+            return Err(NetError::SendLimit { unsent, limit: LINK_SEND_LIMIT });
+        }
+        Ok(count)
     }
 
     /// Keeps the pieces of a line, without a copy of the one in the middle.

@@ -52,19 +52,45 @@ impl Unsent {
     }
 
     pub(super) fn push(&mut self, data: &[u8]) {
-        match self.behind.back_mut() {
-            None => {
-                if self.from > self.bytes.len() - self.from {
-                    self.bytes.drain(..self.from);
-                    self.from = 0;
-                }
-                self.bytes.extend_from_slice(data);
-                return;
-            }
-            Some(Piece::Copied(last)) => last.extend_from_slice(data),
-            Some(Piece::Shared(_)) => self.behind.push_back(Piece::Copied(data.to_vec())),
+        self.push_at_most(usize::MAX, |out| out.extend_from_slice(data));
+    }
+
+    /// Pushes what `write` appends, and gives how many bytes that is. If they are more than `most`,
+    /// they are taken back.
+    #[inline]
+    pub(super) fn push_at_most(&mut self, most: usize, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+        let is_behind = !self.behind.is_empty();
+        let out = if is_behind { self.last_behind() } else { self.compacted() };
+        let before = out.len();
+        write(out);
+        let count = out.len() - before;
+        if count > most {
+            out.truncate(before);
+        } else if is_behind {
+            self.behind_len += count;
         }
-        self.behind_len += data.len();
+        count
+    }
+
+    /// What goes first, without most of what has gone.
+    fn compacted(&mut self) -> &mut Vec<u8> {
+        if self.from > self.bytes.len() - self.from {
+            self.bytes.drain(..self.from);
+            self.from = 0;
+        }
+        &mut self.bytes
+    }
+
+    /// The last piece, to which more can be appended.
+    #[cold] // Only large bodies bring anything there.
+    fn last_behind(&mut self) -> &mut Vec<u8> {
+        if !matches!(self.behind.back(), Some(Piece::Copied(_))) {
+            self.behind.push_back(Piece::Copied(Vec::new()));
+        }
+        match self.behind.back_mut() {
+            Some(Piece::Copied(last)) => last,
+            _ => &mut self.bytes,
+        }
     }
 
     /// As [`push`](Self::push), without a copy.

@@ -189,7 +189,14 @@ fn a_value_of_the_file_is_refused_by_its_name_there() {
         ("[pool]\npid_namespace = \"on\"\n", "must be one of auto, never, require"),
         ("[pool]\nspin = \"1h\"\n", "`pool.spin` is 3600s: it may be at most 1s"),
         ("[pool]\nallocate_timeout = 0\n", "`pool.allocate_timeout` is 0: no worker starts"),
-        ("[pool]\nspin = true\n", "expected a number, or text with a unit"),
+        (
+            "[pool]\nnum_workers = \"two\"\n",
+            "line 2: `pool.num_workers` is \"two\": it must be a whole",
+        ),
+        (
+            "[pool]\nspin = true\n",
+            "line 2: `pool.spin` is true: it must be a number, or text with a unit",
+        ),
         ("[pool]\nmax_body_bytes = \"2G\"\n", "`pool.max_body_bytes` is 2147483648: it must be"),
         ("[pool.supervisor]\nttl = \"x\"\n", "`pool.supervisor.ttl`: `x` is not a time"),
         (

@@ -1,14 +1,14 @@
 //! `remuda.toml`: the options of `serve` in a file.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Deserialize;
+use toml::de::DeTable;
 
 use crate::cli::builtin::Builtin;
+use crate::cli::config_names;
 use crate::cli::number;
 use crate::cli::pool::{MAX_BODY_BYTES_LIMIT, PidNamespaceArg, unfit};
 use crate::cli::worker::WorkerArgs;
@@ -73,7 +73,7 @@ pub(crate) struct SupervisorTable {
 
 /// A time or a size: a number, or text with a unit.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged, expecting = "expected a number, or text with a unit such as \"2s\" or \"16M\"")]
+#[serde(untagged)]
 pub(crate) enum Text {
     WithUnit(String),
     Whole(u64),
@@ -112,43 +112,6 @@ impl HttpText {
     }
 }
 
-/// The names that each table may hold.
-const NAMES: [(&str, &[&str]); 4] = [
-    ("", &["listen", "http", "http_admin", "token_file", "insecure", "worker", "pool"]),
-    (
-        "worker",
-        &[
-            "command",
-            "stdio",
-            "python",
-            "python_bin",
-            "node",
-            "node_bin",
-            "builtin",
-            "threads",
-            "attach",
-        ],
-    ),
-    (
-        "pool",
-        &[
-            "num_workers",
-            "max_jobs",
-            "max_queue_size",
-            "retries",
-            "allocate_timeout",
-            "destroy_timeout",
-            "reset_timeout",
-            "max_body_bytes",
-            "spin",
-            "shm",
-            "pid_namespace",
-            "supervisor",
-        ],
-    ),
-    ("pool.supervisor", &["watch_tick", "ttl", "idle_ttl", "exec_ttl", "max_worker_memory"]),
-];
-
 /// Reads the file; without one, nothing is said.
 pub(crate) fn read(path: Option<&Path>) -> Result<ConfigFile, String> {
     let Some(path) = path else { return Ok(ConfigFile::default()) };
@@ -159,32 +122,47 @@ pub(crate) fn read(path: Option<&Path>) -> Result<ConfigFile, String> {
 }
 
 fn parse(text: &str) -> Result<ConfigFile, String> {
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
-    check("", &table)?;
-    let file: ConfigFile = table
-        .try_into()
-        .map_err(|error: toml::de::Error| error.to_string().trim_end().to_owned())?;
-    let pool = &file.pool;
-    within("num_workers", pool.num_workers, 1..=4096)?;
-    within("max_queue_size", pool.max_queue_size, 1..=67_108_864)?;
-    within("retries", pool.retries, 1..=1000)?;
-    within("max_jobs", pool.max_jobs, 1..=u64::MAX)?;
-    pool.check()?;
-    file.worker.builtin()?;
+    let said = |error: toml::de::Error| error.to_string().trim_end().to_owned();
+    let table = DeTable::parse(text).map_err(said)?;
+    config_names::check(text, table.get_ref())?;
+    let file: ConfigFile = toml::from_str(text).map_err(said)?;
+    let wrong = file.pool.check().and_then(|()| file.worker.builtin().map(drop));
+    wrong.map_err(|wrong| match config_names::line_of(text, table.get_ref(), &wrong.name) {
+        Some(line) => format!("line {line}: {wrong}"),
+        None => wrong.to_string(),
+    })?;
     Ok(file)
+}
+
+/// Why the value of an option can't be.
+#[derive(Debug, thiserror::Error)]
+#[error("`{name}`{why}")]
+struct Wrong {
+    name: String,
+    why: String,
+}
+
+impl Wrong {
+    fn new(name: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { name: name.into(), why: why.into() }
+    }
 }
 
 impl PoolTable {
     pub(crate) fn pid_namespace(&self) -> Result<Option<PidNamespaceArg>, String> {
+        self.namespace().map_err(|wrong| wrong.to_string())
+    }
+
+    fn namespace(&self) -> Result<Option<PidNamespaceArg>, Wrong> {
         let Some(name) = &self.pid_namespace else { return Ok(None) };
-        named(name)
-            .map(Some)
-            .map_err(|known| format!("`pool.pid_namespace` is {name:?}: it must be one of {known}"))
+        named(name).map(Some).map_err(|known| {
+            Wrong::new("pool.pid_namespace", format!(" is {name:?}: it must be one of {known}"))
+        })
     }
 
     /// Refuses texts that are no times or sizes, by the names of their options.
-    fn check(&self) -> Result<(), String> {
-        let of = |name: &str, error| format!("`pool.{name}`: {error}");
+    fn check(&self) -> Result<(), Wrong> {
+        let of = |name: &str, error| Wrong::new(format!("pool.{name}"), format!(": {error}"));
         let watched = &self.supervisor;
         for (name, time) in [
             ("allocate_timeout", &self.allocate_timeout),
@@ -199,24 +177,31 @@ impl PoolTable {
             let time = time.as_ref().map(Text::duration).transpose();
             let time = time.map_err(|error| of(name, error))?;
             if let Some(why) = time.and_then(|time| unfit(name, time)) {
-                return Err(format!("`pool.{name}` {why}"));
+                return Err(Wrong::new(format!("pool.{name}"), format!(" {why}")));
             }
         }
         let size = |name, size: &Option<Text>| {
             size.as_ref().map(Text::bytes).transpose().map_err(|error| of(name, error))
         };
-        self.pid_namespace()?;
+        self.namespace()?;
         size("supervisor.max_worker_memory", &watched.max_worker_memory)?;
-        let body = size("max_body_bytes", &self.max_body_bytes)?;
-        within("max_body_bytes", body, 1..=MAX_BODY_BYTES_LIMIT)
+        let name = "max_body_bytes";
+        match size(name, &self.max_body_bytes)? {
+            Some(bytes) if !(1..=MAX_BODY_BYTES_LIMIT).contains(&bytes) => {
+                let why = format!(" is {bytes}: it must be from 1 to {MAX_BODY_BYTES_LIMIT}");
+                Err(Wrong::new(format!("pool.{name}"), why))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 impl WorkerTable {
-    fn builtin(&self) -> Result<Option<Builtin>, String> {
+    fn builtin(&self) -> Result<Option<Builtin>, Wrong> {
         let Some(name) = &self.builtin else { return Ok(None) };
         named(name).map(Some).map_err(|known| {
-            format!("`worker.builtin`: there is no built-in worker `{name}`; there are {known}")
+            let why = format!(": there is no built-in worker `{name}`; there are {known}");
+            Wrong::new("worker.builtin", why)
         })
     }
 }
@@ -227,59 +212,6 @@ fn named<E: ValueEnum>(name: &str) -> Result<E, String> {
         let known = E::value_variants().iter().filter_map(E::to_possible_value);
         known.map(|known| known.get_name().to_owned()).collect::<Vec<_>>().join(", ")
     })
-}
-
-/// The same limits as those of the flags.
-fn within<N: Into<u64>>(
-    name: &str,
-    value: Option<N>,
-    limits: RangeInclusive<u64>,
-) -> Result<(), String> {
-    match value.map(N::into) {
-        Some(value) if !limits.contains(&value) => Err(format!(
-            "`pool.{name}` is {value}: it must be from {} to {}",
-            limits.start(),
-            limits.end()
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// Refuses a name that is not an option, and names the nearest one that is.
-fn check(path: &str, table: &toml::Table) -> Result<(), String> {
-    let tables: BTreeMap<&str, &[&str]> = NAMES.into_iter().collect();
-    let Some(known) = tables.get(path) else { return Ok(()) };
-    for (name, value) in table {
-        let full = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        if !known.contains(&name.as_str()) {
-            let nearest = nearest(path, name);
-            return Err(format!("there is no option `{full}`; did you mean `{nearest}`?"));
-        }
-        if let toml::Value::Table(inner) = value {
-            check(&full, inner)?;
-        }
-    }
-    Ok(())
-}
-
-/// The option that was meant, probably: one of the same table, by its name alone, if there is one
-/// that is about as similar.
-fn nearest(path: &str, name: &str) -> String {
-    /// How much more similar one of another table must be.
-    const ELSEWHERE: f64 = 0.1;
-    let candidates = NAMES.iter().flat_map(|(table, names)| {
-        let (shown, less) = match *table == path {
-            true => (String::new(), 0.0),
-            false if table.is_empty() => (String::new(), ELSEWHERE),
-            false => (format!("{table}."), ELSEWHERE),
-        };
-        names.iter().map(move |known| (format!("{shown}{known}"), similar(name, known) - less))
-    });
-    candidates.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(name, _)| name).unwrap_or_default()
-}
-
-fn similar(a: &str, b: &str) -> f64 {
-    strsim::jaro_winkler(a, b)
 }
 
 impl ConfigFile {
@@ -302,7 +234,7 @@ impl ConfigFile {
         if worker.node_bin.is_none() {
             worker.node_bin = table.node_bin.as_ref().map(OsString::from);
         }
-        worker.builtin = table.builtin()?;
+        worker.builtin = table.builtin().map_err(|wrong| wrong.to_string())?;
         Ok(worker)
     }
 }
@@ -329,13 +261,58 @@ mod tests {
     #[test]
     fn an_unknown_name_is_an_error_that_names_the_nearest() {
         let error = parse("[pool]\nnum_worker = 3\n").unwrap_err();
-        assert_eq!(error, "there is no option `pool.num_worker`; did you mean `num_workers`?");
+        assert_eq!(
+            error,
+            "line 2: there is no option `pool.num_worker`; did you mean `num_workers`?"
+        );
         let error = parse("[pool.supervisor]\nexec_tl = 3\n").unwrap_err();
         assert!(error.contains("`exec_ttl`"), "{error}");
         for misplaced in ["num_workers = 3\n", "nmu_workers = 3\n"] {
             let error = parse(misplaced).unwrap_err();
             assert!(error.contains("did you mean `pool.num_workers`?"), "{error}");
         }
-        assert!(parse("[pool]\nnum_workers = \"many\"\n").is_err());
+    }
+
+    #[test]
+    fn a_value_of_another_kind_is_told_of_in_the_words_of_the_file() {
+        let line_2 = |line: &str| parse(&format!("# a file\n{line}\n")).unwrap_err();
+        for (line, told) in [
+            (
+                "listen = \"x\"",
+                "`listen` is \"x\": it must be a list of texts, such as [\"a\", \"b\"]",
+            ),
+            ("listen = [1, 2]", "`listen` is [1, 2]: it must be a list of texts"),
+            ("insecure = 1", "`insecure` is 1: it must be true or false"),
+            ("token_file = 1979-05-27", "`token_file` is 1979-05-27: it must be text in quotes"),
+            ("http = true", "`http` is true: it must be a port, or text such as"),
+            ("pool = 3", "`pool` is 3: it must be a table of its own: [pool]"),
+            ("[listen]", "`listen` is a table: it must be a list of texts"),
+            (
+                "pool.num_workers = \"many\"",
+                "is \"many\": it must be a whole number from 1 to 4096",
+            ),
+            ("pool.num_workers = 2.5", "`pool.num_workers` is 2.5: it must be a whole number"),
+            ("pool.retries = -1", "`pool.retries` is -1: it must be a whole number from 1 to 1000"),
+            (
+                "pool.num_workers = 0x2000",
+                "`pool.num_workers` is 0x2000: it must be a whole number",
+            ),
+            (
+                "pool.spin = true",
+                "is true: it must be a number, or text with a unit such as \"2s\"",
+            ),
+            ("pool.spin = \"1h\"", "`pool.spin` is 3600s: it may be at most 1s"),
+            ("pool.supervisor.ttl = \"x\"", "`pool.supervisor.ttl`: `x` is not a time"),
+            (
+                "worker.builtin = \"sha255\"",
+                "`worker.builtin`: there is no built-in worker `sha255`",
+            ),
+        ] {
+            let error = line_2(line);
+            assert!(error.starts_with("line 2: `") && error.contains(told), "{line}: {error}");
+        }
+        let long = format!("listen = \"{}\"", "x".repeat(1000));
+        assert!(line_2(&long).len() < 200, "{}", line_2(&long));
+        assert!(parse("[pool]\nnum_workers = 0x10\nmax_jobs = 1_000\n").is_ok());
     }
 }

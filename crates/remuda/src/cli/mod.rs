@@ -6,6 +6,7 @@ mod bench;
 pub(crate) mod builtin;
 mod call;
 mod config_file;
+mod config_names;
 mod connection;
 mod effective;
 pub(crate) mod exit;

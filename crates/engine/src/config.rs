@@ -94,6 +94,9 @@ pub struct PoolConfig {
     pub attach: Vec<Address>,
     /// The dispatch's options: workers, queue, delivery, supervision.
     pub dispatch: remuda_dispatch::Config,
+    /// So many of the workers are started at once, the others when
+    /// [`Pool::want_workers`](crate::Pool::want_workers) asks for them. Default: all.
+    pub workers_at_start: Option<u32>,
     /// The most bytes that a body or a result may have. Default: 16 MiB.
     pub max_body_bytes: usize,
     /// The most bytes of bodies in the queue and at workers together. Default: 256 MiB. A job that
@@ -131,6 +134,7 @@ impl PoolConfig {
             cwd: None,
             attach: Vec::new(),
             dispatch: remuda_dispatch::Config { num_workers: cores, ..Default::default() },
+            workers_at_start: None,
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
             max_bodies_bytes: 256 << 20,
             max_unfinished_bytes: 256 << 20,

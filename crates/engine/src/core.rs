@@ -122,8 +122,11 @@ impl Core {
         seed: u64,
     ) -> Result<Self, PoolError> {
         let origin = remuda_net::now();
+        let all = config.dispatch.num_workers;
+        let num_workers = config.workers_at_start.map_or(all, |workers| workers.min(all));
+        let started = remuda_dispatch::Config { num_workers, ..config.dispatch.clone() };
         Ok(Self {
-            dispatch: Dispatch::new(config.dispatch.clone(), seed)?,
+            dispatch: Dispatch::new(started, seed)?,
             links: Links::default(),
             peers: Vec::new(),
             keeper,

@@ -115,6 +115,22 @@ impl Pool {
         self.0.core.borrow_mut().carry_out(&[]);
     }
 
+    /// Has so many workers, if there are fewer, but no more than the configuration's `num_workers`:
+    /// for a pool that was started with fewer, by [`PoolConfig::workers_at_start`].
+    ///
+    /// # Errors
+    /// None that a configuration gives that a pool was started with.
+    pub fn want_workers(&self, workers: u32) -> Result<(), PoolError> {
+        let core = &mut *self.0.core.borrow_mut();
+        let now = core.now();
+        let workers = workers.min(core.config.dispatch.num_workers);
+        if workers > core.dispatch.config().num_workers {
+            core.dispatch.resize(now, workers)?;
+            core.carry_out(&[]);
+        }
+        Ok(())
+    }
+
     /// Waits until jobs have ended and takes them all, or until the pool has drained: then nothing
     /// more comes, and it gives false. Cancel-safe: what is not taken stays.
     ///

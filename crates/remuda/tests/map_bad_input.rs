@@ -299,7 +299,7 @@ fn an_input_that_cannot_be_read_leaves_the_old_results() {
 #[test]
 fn wrong_words_are_told_from_wrong_values() {
     for (args, wanted) in [
-        (&["-j", "-1", "--builtin", "echo"][..], "invalid value '-1' for '--jobs <N>'"),
+        (&["--retries", "-1", "--builtin", "echo"][..], "invalid value '-1' for '--retries <N>'"),
         (&["--timeout", "-1", "--builtin", "echo"], "invalid value '-1' for '--timeout <TIME>'"),
         (&["cat"], "if `cat` is the worker's command, it comes after `--`"),
     ] {

@@ -5,7 +5,7 @@ mod map_runs;
 
 use std::time::Instant;
 
-use map_runs::{folder, has, lines, map, map_in, numbers, read, shell_worker, write};
+use map_runs::{folder, has, lines, map, map_in, numbers, read, shell_worker, start, write};
 
 #[test]
 fn results_of_any_order_and_of_the_input_s_order() {
@@ -37,6 +37,47 @@ fn jobs_says_how_many_workers_run() {
         assert_eq!(slots, ["0", "1", "2"][..jobs]);
     }
     map(&["-j", "0", "--builtin", "echo"], "").expect(255).tells(&["0", "1 to 1024"]);
+}
+
+#[test]
+fn there_are_never_more_workers_than_jobs() {
+    let dir = folder();
+    let worker = shell_worker(dir.path(), "w.sh", "sleep 0.3; ok $REMUDA_WORKER_SLOT");
+    let script = read(dir.path(), "w.sh");
+    write(dir.path(), "w.sh", format!("echo $REMUDA_WORKER_SLOT >> started\n{script}"));
+    let ran = map_in(dir.path(), &["-j1024", "--", "sh", &worker], "a\nb\nc\n").quiet();
+    assert_eq!(ran.text().lines().count(), 3);
+    let started = read(dir.path(), "started");
+    let mut started: Vec<&str> = started.lines().collect();
+    started.sort_unstable();
+    assert!(["0", "1", "2"].starts_with(&started), "{started:?}");
+
+    // They are there for jobs that come later, too: each of these waits for the other.
+    let meet =
+        "echo here >&2; echo x >> met; until [ $(grep -c x met) = 2 ]; do sleep 0.01; done; ok 1";
+    let worker = shell_worker(dir.path(), "m.sh", meet);
+    let mut run = start(dir.path(), &["-j2", "--timeout=60s", "--", "sh", &worker]);
+    run.give("a\n", true);
+    run.hears("here");
+    run.give("b\n", false);
+    let (status, stdout, stderr) = run.end();
+    assert!(status.success() && stdout == "1\n1\n", "{stdout}{stderr}");
+}
+
+#[test]
+fn jobs_can_go_by_the_cores() {
+    let dir = folder();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let worker = shell_worker(dir.path(), "s.sh", "sleep 0.05; ok $REMUDA_WORKER_SLOT");
+    for (jobs, workers) in [("100%", cores), ("+1", cores + 1), ("-1", (cores - 1).max(1))] {
+        let ran = map(&["-j", jobs, "--", "sh", &worker], numbers(20 * workers as u64)).quiet();
+        let slots: std::collections::BTreeSet<&str> = ran.text().lines().collect();
+        assert_eq!(slots.len(), workers, "{jobs}: {slots:?}");
+    }
+    for jobs in ["0", "x", "2000", "100000%"] {
+        let said = map(&["-j", jobs, "--builtin", "echo"], "").expect(255);
+        said.tells(&["+N more, -N fewer, N% of them"]);
+    }
 }
 
 #[test]

@@ -16,10 +16,11 @@ use crate::map::{self, Halt, MapConfig, OnError};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct MapArgs {
-    /// How many workers run at once, 1 to 1024 [default: the number of cores]
+    /// How many workers run at once, 1 to 1024, or by the cores: +N more, -N fewer, N% of them
+    /// [default: 100%]
     #[arg(short = 'j', long, value_name = "N", allow_negative_numbers = true, env = "REMUDA_JOBS",
-          value_parser = number::whole::<u16>(1..=1024))]
-    jobs: Option<u16>,
+          value_parser = number::workers(1024))]
+    jobs: Option<u32>,
 
     /// Read jobs from FILE instead of stdin
     #[arg(short = 'a', long, value_name = "FILE")]
@@ -169,7 +170,7 @@ pub(crate) fn run(args: MapArgs) -> ExitCode {
     if matches!(pool.kind, WorkerKind::None) {
         pool.dispatch.num_workers = 0;
     } else if let Some(jobs) = args.jobs {
-        pool.dispatch.num_workers = u32::from(jobs);
+        pool.dispatch.num_workers = jobs;
     }
     pool.dispatch.delivery = args.delivery();
     pool.dispatch.poison_after = args.poison_after;

@@ -31,6 +31,39 @@ where
     }
 }
 
+/// Reads how many workers there are to be, at most `max`: a number, or one by the number of cores,
+/// as GNU parallel has it: `+N` more than there are cores, `-N` fewer, `N%` of them; at least one.
+pub(crate) fn workers(
+    max: u32,
+) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        by_cores(text, max, cores as f64)
+    }
+}
+
+fn by_cores(text: &str, max: u32, cores: f64) -> Result<u32, String> {
+    let ways = format!(
+        "give a whole number from 1 to {max}, or one by the cores: +N more, -N fewer, N% of them"
+    );
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = |text: &str| text.parse::<f64>().ok().filter(|_| is_number(text));
+    let (wanted, relative) = match (text.strip_suffix('%'), text.split_at_checked(1)) {
+        (Some(percent), _) => (number(percent).map(|percent| cores * percent / 100.0), true),
+        (None, Some(("+", more))) => (number(more).map(|more| cores + more), true),
+        (None, Some(("-", fewer))) => (number(fewer).map(|fewer| cores - fewer), true),
+        _ => (number(text), false),
+    };
+    match wanted.map(f64::floor) {
+        Some(0.0) if !relative => {
+            Err(format!("0, as many as possible, is not to be had: {ways} (100%: one for each)"))
+        }
+        Some(wanted) if wanted <= f64::from(max) => Ok(wanted.max(1.0) as u32),
+        Some(wanted) => Err(format!("that is {wanted} workers: {ways}")),
+        None => Err(ways),
+    }
+}
+
 /// The longest time that is taken: a thousand years, which any clock can be asked to add.
 const TIME_MAX: Duration = Duration::from_secs(1000 * 365 * 86_400);
 
@@ -88,6 +121,41 @@ mod tests {
         assert_eq!(read("1024"), Ok(1024));
         for text in ["", "0", "1025", "70000", "-1", "50%", "abc", "1.5"] {
             assert_eq!(read(text), Err("give a whole number from 1 to 1024".into()), "{text}");
+        }
+    }
+
+    #[test]
+    fn workers_are_numbers_or_go_by_the_cores() {
+        for (text, workers) in [
+            ("1", 1),
+            ("1024", 1024),
+            ("+0", 6),
+            ("+2", 8),
+            ("-1", 5),
+            ("-6", 1),
+            ("-600", 1),
+            ("100%", 6),
+            ("50%", 3),
+            ("75%", 4),
+            ("1%", 1),
+            ("200%", 12),
+        ] {
+            assert_eq!(by_cores(text, 1024, 6.0), Ok(workers), "{text}");
+        }
+        for text in
+            ["", "%", "+", "-", "--1", "++1", "+1%", "-50%", "1.5", "abc", "1e3", "inf", "nan%"]
+        {
+            let told = by_cores(text, 1024, 6.0).unwrap_err();
+            assert!(told.starts_with("give a whole number from 1 to 1024, or one by"), "{told}");
+        }
+        for (text, told) in [
+            ("0", "0, as many as possible, is not to be had: give a whole number from 1 to 1024"),
+            ("1025", "that is 1025 workers: give a whole number from 1 to 1024"),
+            ("+1019", "that is 1025 workers"),
+            ("99999999999999999999%", "workers: give"),
+        ] {
+            let said = by_cores(text, 1024, 6.0).unwrap_err();
+            assert!(said.contains(told), "{said}");
         }
     }
 

@@ -30,9 +30,10 @@ pub(crate) struct ServeArgs {
     #[arg(short = 'l', long, value_name = "ADDR")]
     pub(crate) listen: Vec<String>,
 
-    /// How many workers run, 1 to 4096 [default: the number of cores]
+    /// How many workers run, 1 to 4096, or by the cores: +N more, -N fewer, N% of them
+    /// [default: 100%]
     #[arg(short = 'j', long = "num-workers", alias = "jobs", value_name = "N", allow_negative_numbers = true,
-          env = "REMUDA_NUM_WORKERS", value_parser = number::whole::<u32>(1..=4096))]
+          env = "REMUDA_NUM_WORKERS", value_parser = number::workers(4096))]
     pub(crate) num_workers: Option<u32>,
 
     /// How many jobs may wait in the queue [default: 4096]

@@ -31,6 +31,9 @@ use crate::cli::{exit, nowhere, say};
 const WINDOW_JOBS: u64 = 16 << 10;
 /// How many bytes of jobs and results may be on their way.
 const WINDOW_BYTES: usize = 16 << 20;
+/// How many workers are started before it is known whether there is a job: it often takes a worker
+/// longer to start than a line to come.
+const WORKERS_AT_START: u32 = 1;
 /// How many pieces of input may wait.
 const PIECES_LIMIT: usize = 2;
 /// How long workers may take to end once all jobs are done; then they are killed.
@@ -64,6 +67,7 @@ pub(crate) fn run(mut config: MapConfig) -> Result<u8, MapError> {
     config.pool.dispatch.max_queue_size = WINDOW_JOBS as usize;
     config.pool.dispatch.give_up = true;
     config.pool.stop_at_wrong_filter = true;
+    config.pool.workers_at_start = Some(WORKERS_AT_START);
     let sink = progress.clone();
     config.pool.logs =
         LogSink::new(move |worker, line| sink.say(&format!("[worker {worker}] {line}")));
@@ -141,6 +145,10 @@ struct Run {
     input_ended: bool,
     in_flight: u64,
     in_flight_bytes: usize,
+    /// How many jobs were handed in, and how many workers there are for them.
+    handed_in: u64,
+    workers: u32,
+    workers_max: u32,
     stop: Stop,
     /// A job that may have run is never run again.
     at_most_once: bool,
@@ -170,6 +178,7 @@ impl Run {
         let signals = remuda_net::signals(&[SIGINT, SIGTERM])?;
         let attached = !config.pool.attach.is_empty();
         let at_most_once = config.pool.dispatch.delivery == Delivery::AtMostOnce;
+        let workers_max = config.pool.dispatch.num_workers;
         let pool = Pool::start(config.pool)?;
         if !progress.is_shown() || !io::stderr().is_terminal() {
             // A progress line is drawn at once, and what is said has to stand above it.
@@ -211,6 +220,9 @@ impl Run {
             input_ended: false,
             in_flight: 0,
             in_flight_bytes: 0,
+            handed_in: 0,
+            workers: workers_max.min(WORKERS_AT_START),
+            workers_max,
             stop: Stop::No,
             at_most_once,
             interrupted: false,
@@ -224,6 +236,7 @@ impl Run {
     async fn drive(&mut self) -> Result<(), MapError> {
         loop {
             self.take_lines()?;
+            self.want_workers()?;
             self.pool.flush();
             self.results.write(false);
             self.show_progress();
@@ -266,6 +279,17 @@ impl Run {
         Ok(())
     }
 
+    /// As many workers as there were jobs, up to all: the more there are, the longer it takes to
+    /// start them, and a short input needs few.
+    fn want_workers(&mut self) -> Result<(), MapError> {
+        let wanted = u32::try_from(self.handed_in).unwrap_or(u32::MAX).min(self.workers_max);
+        if wanted > self.workers {
+            self.workers = wanted;
+            self.pool.want_workers(wanted)?;
+        }
+        Ok(())
+    }
+
     fn take_line(&mut self, line: Bytes) -> Result<(), MapError> {
         let number = self.next;
         if let Some(past) = self.results.plan.history.jobs.get(&number) {
@@ -281,6 +305,7 @@ impl Run {
             self.refuse(number, line, failed);
             return Ok(());
         }
+        self.handed_in += 1;
         self.in_flight += 1;
         self.in_flight_bytes += line.len();
         let job = NewJob { number, body: line.clone(), text: !self.lines.json };

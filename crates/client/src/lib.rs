@@ -73,8 +73,9 @@ pub use pool_error::PoolError;
 pub use pool_request::PoolRequest;
 pub use pool_response::PoolResponse;
 
-pub use remuda_protocol::{Address, AddressError, Code, Offer};
-pub use remuda_reconnect::{Backoff, RetryBudget};
+pub use remuda_protocol::{Access, Address, AddressError, Role, TlsFiles};
+pub use remuda_protocol::{BadJson, BadJsonKind, Code, HandshakeError, Offer};
+pub use remuda_reconnect::{Backoff, GaveUp, RetryBudget};
 pub use remuda_reconnect::{LinkState, Watch};
 
 /// The README's example compiles.

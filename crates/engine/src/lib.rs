@@ -85,6 +85,10 @@ pub use local::{End, Failed, Finished, FinishedJob};
 pub use pool::{NewJob, Pool};
 pub use remote::{Health, REMOTE_REQUESTS_LIMIT, Remote, RemoteError, RemoteReply};
 pub use remuda_dispatch::{
-    Code, Drain, Exit, Facts, RefusedReason, ResetRefused, RestartReason, Snapshot, WorkerState,
+    Code, Config as DispatchConfig, ConfigError, Drain, Exit, Facts, Fault, KillReason,
+    RefusedReason, ResetRefused, RestartReason, Snapshot, WorkerState,
 };
+/// The runtime that a pool runs on.
+pub use remuda_net as net;
+pub use remuda_protocol::{Access, Address, AddressError, Raw, Role, TlsFiles};
 pub use timings::BUCKETS;

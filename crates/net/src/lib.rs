@@ -76,6 +76,11 @@ mod timers;
 mod tls;
 mod wakes;
 
+/// What [`ConnCtx::send_bytes`] takes.
+pub use bytes::Bytes;
+/// The TLS that [`Config::tls_server`] and [`Config::tls_client`] are configurations of.
+pub use rustls;
+
 pub use blocking::{
     BlockingExecutor, BlockingHandle, BlockingJob, SMALL_POOL_IDLE, SMALL_POOL_QUEUE,
     SMALL_POOL_THREADS, SmallPool,

@@ -83,3 +83,6 @@ pub use geometry::{
 };
 #[cfg(all(target_os = "linux", not(loom)))]
 pub use linux::*;
+/// What [`SpscFace::set_cancel`] takes.
+#[cfg(all(target_os = "linux", not(loom), feature = "tokio"))]
+pub use tokio_util::sync::CancellationToken;

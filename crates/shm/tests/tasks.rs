@@ -11,8 +11,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use remuda_shm::{CloseReason, Options, ShmError, SpscFace, SpscHandle};
-use tokio_util::sync::CancellationToken;
+use remuda_shm::{CancellationToken, CloseReason, Options, ShmError, SpscFace, SpscHandle};
 
 fn pair(options: &Options) -> (SpscFace, SpscHandle) {
     let (engine, application) = UnixStream::pair().unwrap();

@@ -10,8 +10,8 @@ use remuda_net::{
     CloseReason, Config, ConnCtx, NetError, ParseResult, connect_tls, connect_tls_with, listen_tcp,
     listen_tls, spawn_blocking, spawn_with_handle,
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use remuda_net::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use remuda_net::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 
 use crate::drivers::{run_beside, same_driver, take, take_all};
 

@@ -60,7 +60,7 @@ impl SpscListener {
     }
 
     /// Turns the next application in the queue away, as
-    /// [`Refusal::Exhausted`](crate::Refusal::Exhausted); false when there is none.
+    /// [`Refusal::Exhausted`]; false when there is none.
     ///
     /// # Errors
     ///

@@ -85,10 +85,13 @@ pub use local::{End, Failed, Finished, FinishedJob};
 pub use pool::{NewJob, Pool};
 pub use remote::{Health, REMOTE_REQUESTS_LIMIT, Remote, RemoteError, RemoteReply};
 pub use remuda_dispatch::{
-    Code, Config as DispatchConfig, ConfigError, Drain, Exit, Facts, Fault, KillReason,
-    RefusedReason, ResetRefused, RestartReason, Snapshot, WorkerState,
+    Code, Config as DispatchConfig, ConfigError, Counters, Drain, Exit, Facts, Fault, KillReason,
+    Phase, RefusedReason, ResetRefused, Restart, RestartReason, Snapshot, WorkerId, WorkerState,
+    WorkerView,
 };
 /// The runtime that a pool runs on.
 pub use remuda_net as net;
-pub use remuda_protocol::{Access, Address, AddressError, Raw, Role, TlsFiles};
+pub use remuda_protocol::{
+    Access, Address, AddressError, BadJson, BadJsonKind, Raw, Role, TlsFiles,
+};
 pub use timings::BUCKETS;

@@ -3,8 +3,8 @@
 
 use remuda_engine::net::run_local;
 use remuda_engine::{
-    Address, DispatchConfig, End, Finished, NewJob, Pool, PoolConfig, Raw, ThreadHandler,
-    WorkerKind, net_config,
+    Address, BadJson, BadJsonKind, DispatchConfig, End, Finished, NewJob, Pool, PoolConfig, Raw,
+    Restart, ThreadHandler, WorkerId, WorkerKind, net_config,
 };
 
 fn echo(body: Raw<'_>, out: &mut Vec<u8>) -> Result<(), String> {
@@ -15,7 +15,8 @@ fn echo(body: Raw<'_>, out: &mut Vec<u8>) -> Result<(), String> {
 #[test]
 fn a_pool_is_written_by_the_names_of_one_crate() {
     let mut config = PoolConfig::new(WorkerKind::Threads(ThreadHandler::new(echo)));
-    config.dispatch = DispatchConfig { num_workers: 1, ..DispatchConfig::default() };
+    let restart = Restart::default();
+    config.dispatch = DispatchConfig { num_workers: 1, restart, ..DispatchConfig::default() };
     config.attach = Vec::<Address>::new();
     let result = run_local(net_config(), async move {
         let pool = Pool::start(config).unwrap();
@@ -23,10 +24,13 @@ fn a_pool_is_written_by_the_names_of_one_crate() {
         pool.flush();
         let mut finished = Finished::default();
         assert!(pool.finished(&mut finished).await.unwrap());
+        let _worker: Option<WorkerId> = finished.jobs[0].facts.worker;
         match &finished.jobs[0].end {
             End::Done { at, .. } => finished.bytes[at.clone()].to_vec(),
             End::Failed(failed) => panic!("{failed:?}"),
         }
     });
     assert_eq!(result.unwrap(), b"\"abc\"");
+    let error: BadJson = Raw::new(b"{").unwrap_err();
+    assert_eq!(error.kind, BadJsonKind::Syntax);
 }

@@ -77,6 +77,8 @@ pub mod ring;
 mod storage;
 mod sync;
 
+/// What is received, and what may be sent without a copy.
+pub use bytes::Bytes;
 pub use error::{CloseReason, Lie, Refusal, ShmError};
 pub use geometry::{
     CAPACITY_DEFAULT, CAPACITY_MAX, Geometry, REGION_SIZE_MAX, SLOT_SIZE_DEFAULT, SLOT_SIZE_MAX,

@@ -10,8 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use remuda_shm::{CancellationToken, CloseReason, Options, ShmError, SpscFace, SpscHandle};
+use remuda_shm::{Bytes, CancellationToken, CloseReason, Options, ShmError, SpscFace, SpscHandle};
 
 fn pair(options: &Options) -> (SpscFace, SpscHandle) {
     let (engine, application) = UnixStream::pair().unwrap();

@@ -94,7 +94,7 @@ pub use message::{DownMsg, UpMsg, WorkerId};
 pub use options::WorkerOptions;
 pub use pool::{BUFFER_LENGTH_MAX, WorkerPool};
 pub use receiver::{Receiver, Stopped};
-pub use remuda_backoff::RestartIntensity;
+pub use remuda_backoff::{RestartIntensity, Verdict};
 pub use sender::{Sender, SyncSender, WorkerSender};
 /// The errors are std's own, for programs that match on them.
 pub use std::sync::mpsc::{RecvError, RecvTimeoutError, SendError, TryRecvError, TrySendError};

@@ -1,7 +1,16 @@
 //! Names, cores and stacks of workers, and what's said when a thread can't be started.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use remuda_threads::{SpawnError, WorkerOptions, WorkerPool};
+use std::time::Duration;
+
+use remuda_threads::{RestartIntensity, SpawnError, Verdict, WorkerOptions, WorkerPool};
+
+#[test]
+fn an_intensity_says_what_it_allows() {
+    let mut intensity = RestartIntensity::new(1, Duration::from_secs(1));
+    let verdicts = [(); 2].map(|()| intensity.record(Duration::ZERO));
+    assert_eq!(verdicts, [Verdict::Restart, Verdict::GiveUp]);
+}
 
 #[test]
 fn a_worker_has_its_name() {

@@ -50,7 +50,7 @@ use serde::de::DeserializeOwned;
 
 pub use environment::{worker_id, worker_slot};
 pub use job::Job;
-pub use remuda_protocol::{Bodies, Raw};
+pub use remuda_protocol::{BadJson, BadJsonKind, Bodies, BodiesIter, Raw};
 pub use worker::{BATCH_DEFAULT, SPIN_DEFAULT, Worker};
 
 /// Runs `handler` for each call, until the pool closes the socket.

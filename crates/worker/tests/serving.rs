@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread::JoinHandle;
 
-use remuda_worker::{Job, Raw, Worker};
+use remuda_worker::{BadJson, BadJsonKind, Job, Raw, Worker};
 use support::Peer;
 
 fn serve(worker: Worker) -> (JoinHandle<()>, Peer) {
@@ -104,6 +104,15 @@ fn a_list_is_handed_over_at_once() {
     end(thread, peer);
 }
 
+/// What a handler may make of text that is no JSON.
+fn refused(text: &[u8]) -> Result<(), String> {
+    match Raw::new(text) {
+        Ok(_) => Ok(()),
+        Err(BadJson { kind: BadJsonKind::Syntax, at }) => Err(format!("at byte {at}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 #[test]
 fn a_raw_handler_must_write_one_json_value() {
     let worker = Worker::raw(|body: Raw<'_>, out: &mut Vec<u8>| {
@@ -111,7 +120,8 @@ fn a_raw_handler_must_write_one_json_value() {
             "1" => out.extend_from_slice(b"[1,\n 2]"),
             "2" => out.extend_from_slice(b"1 2"),
             "3" => {}
-            "4" => return Err("no"),
+            "4" => return Err("no".to_owned()),
+            "5" => return refused(b"{"),
             other => out.extend_from_slice(other.as_bytes()),
         }
         Ok(())
@@ -123,6 +133,7 @@ fn a_raw_handler_must_write_one_json_value() {
         assert!(answer.contains("the handler's result is not valid JSON"), "{answer}");
     }
     assert!(peer.ask(r#"{"op":"call","body":4}"#).contains("\"error\":\"no\""));
+    assert!(peer.ask(r#"{"op":"call","body":5}"#).contains("\"error\":\"at byte 1\""));
     assert!(peer.ask(r#"{"op":"call","body":{"a": null}}"#).contains(r#""body":{"a": null}"#));
     end(thread, peer);
 }

@@ -6,12 +6,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use remuda_net::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use remuda_net::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 use remuda_net::{
     CloseReason, Config, ConnCtx, NetError, ParseResult, connect_tls, connect_tls_with, listen_tcp,
     listen_tls, spawn_blocking, spawn_with_handle,
 };
-use remuda_net::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use remuda_net::rustls::{self, ClientConfig, RootCertStore, ServerConfig};
 
 use crate::drivers::{run_beside, same_driver, take, take_all};
 

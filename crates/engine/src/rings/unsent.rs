@@ -223,4 +223,22 @@ mod tests {
             assert_eq!(waiting(&unsent), b"next");
         }
     }
+    #[test]
+    fn what_is_more_than_may_wait_is_taken_back_and_nothing_before_it() {
+        let mut unsent = Unsent::default();
+        unsent.push(b"head ");
+        for is_behind in [false, true] {
+            if is_behind {
+                unsent.share(Bytes::from_static(b"shared "));
+            }
+            let before = waiting(&unsent);
+            assert_eq!(unsent.push_at_most(3, |out| out.extend_from_slice(b"long")), 4);
+            assert_eq!((waiting(&unsent), unsent.len()), (before.clone(), before.len()));
+            assert_eq!(unsent.push_at_most(4, |out| out.extend_from_slice(b"fits")), 4);
+            assert_eq!(waiting(&unsent), [&before[..], b"fits"].concat());
+            assert_eq!(unsent.len(), before.len() + 4);
+        }
+        unsent.advance(unsent.len());
+        assert!(unsent.is_empty() && unsent.behind.is_empty());
+    }
 }

@@ -1,11 +1,15 @@
 //! Receiving.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::Shutdown;
 
-use remuda_net::{CloseReason, ParseResult, spawn_with_handle, yield_now};
+use remuda_net::{
+    CloseReason, Config, ParseResult, spawn, spawn_blocking, spawn_with_handle, yield_now,
+};
 
-use crate::drivers::{half_pair, pair, same_driver, take, take_all, tcp_pair};
+use crate::drivers::{
+    PATIENCE, half_pair, pair, run_beside, same_driver, take, take_all, tcp_pair,
+};
 
 async fn the_closure_is_called_again_after_need_more() {
     let (conn, mut peer) = half_pair();
@@ -278,7 +282,40 @@ async fn cancel_ends_a_wait_and_leaves_the_connection_usable() {
     assert_eq!(take(conn, 4).await, b"more");
 }
 
+async fn nobody_goes_without_a_buffer_for_those_that_need_none() {
+    // Two buffers, which the first connection takes as soon as it is received from. The others are
+    // refused then; and most of those that are received from next have nothing to take.
+    let config = Config { uring_buffers: 2, uring_buffer_bytes: 1 << 10, ..same_driver() };
+    run_beside(config, || async {
+        let mut clients = Vec::new();
+        for number in 0..31 {
+            let (conn, mut client) = half_pair();
+            if number == 0 {
+                client.write_all(&[7; 8 << 10]).unwrap();
+            }
+            client.set_read_timeout(Some(PATIENCE / 4)).unwrap();
+            clients.push(client);
+            spawn(async move {
+                let echo = |data: &[u8]| {
+                    conn.forward_recv_buf(data).unwrap();
+                    ParseResult::Consumed(data.len())
+                };
+                while conn.with_data(echo).await > 0 {}
+            });
+        }
+        let answered = spawn_blocking(move || {
+            clients[0].read_exact(&mut [0; 8 << 10]).unwrap();
+            for client in clients.iter_mut().rev() {
+                client.write_all(b"x").unwrap();
+                client.read_exact(&mut [0]).unwrap();
+            }
+        });
+        answered.await.unwrap();
+    });
+}
+
 on_both_drivers!(
+    nobody_goes_without_a_buffer_for_those_that_need_none,
     the_closure_is_called_again_after_need_more,
     consumed_zero_of_some_is_as_need_more,
     a_closure_is_not_called_again_without_more_bytes,

@@ -11,6 +11,8 @@ use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
 use crate::driver::RingSlice;
 
+use super::window::Window;
+
 /// The only group of buffers: one a thread. One a connection would cost a locked page each.
 pub(super) const GROUP: u16 = 0;
 
@@ -47,9 +49,8 @@ pub(super) struct Buffers {
     tail: u16,
     /// Buffers that the kernel has.
     provided: u16,
-    /// Buffers that it may have. The ring is filled in turn, so a wide one walks through memory
-    /// that is in no cache any more: it is widened only when it was found empty.
-    window: u16,
+    /// Buffers that it may have.
+    window: Window,
     /// Buffers that wait here, the one used last on top.
     reserve: Vec<u16>,
 }
@@ -57,9 +58,6 @@ pub(super) struct Buffers {
 /// What lies between two buffers, so that their first lines, which is all that short messages
 /// use, don't fall into the same few places of the processor's caches.
 const GAP: usize = 3 * 64;
-
-/// How wide the window is at first.
-const FIRST_WINDOW: u16 = 8;
 
 impl Buffers {
     /// Makes the buffers and provides all of them.
@@ -70,7 +68,7 @@ impl Buffers {
         // SAFETY: the entries are page-aligned, zeroed memory for `count` of them, which is a
         // power of two, and live until the group was unregistered or the ring is gone.
         unsafe { submitter.register_buf_ring_with_flags(entries.start as u64, count, GROUP, 0) }?;
-        let (window, reserve) = (FIRST_WINDOW.min(count), (0..count).rev().collect());
+        let (window, reserve) = (Window::new(count), (0..count).rev().collect());
         let mut buffers =
             Self { entries, memory, count, size, stride, tail: 0, provided: 0, window, reserve };
         buffers.give_back(&mut Vec::new());
@@ -85,11 +83,12 @@ impl Buffers {
 
     /// The kernel found none for one connection.
     pub(super) fn were_too_few(&mut self) {
-        self.window = self.window.saturating_add(1).min(self.count);
+        self.window.was_too_narrow();
     }
 
-    pub(super) fn any_provided(&self) -> bool {
-        self.provided > 0
+    /// How many connections may find one.
+    pub(super) fn provided(&self) -> u16 {
+        self.provided
     }
 
     /// The bytes that a completion brought. The buffer is ours until it is given back.
@@ -97,6 +96,7 @@ impl Buffers {
     pub(super) fn taken(&mut self, buffer: u16, len: usize) -> RingSlice {
         debug_assert!(buffer < self.count && len <= self.size as usize);
         self.provided = self.provided.saturating_sub(1);
+        self.window.taken(len);
         let offset = usize::from(buffer % self.count) * self.stride;
         // SAFETY: the offset of a buffer is inside the memory. The kernel filled `len` bytes and
         // doesn't write there again before the buffer is provided again, which takes this slice.
@@ -106,18 +106,19 @@ impl Buffers {
     /// Hands buffers back to the kernel, as many as it may have.
     #[inline]
     pub(super) fn give_back(&mut self, slices: &mut Vec<RingSlice>) {
-        if slices.is_empty() && self.provided >= self.window {
+        let window = self.window.width();
+        if slices.is_empty() && self.provided >= window {
             return;
         }
         let before = self.tail;
         while let Some(slice) = slices.pop() {
-            if self.provided < self.window {
+            if self.provided < window {
                 self.stage(slice.buffer);
             } else {
                 self.reserve.push(slice.buffer);
             }
         }
-        while self.provided < self.window
+        while self.provided < window
             && let Some(buffer) = self.reserve.pop()
         {
             self.stage(buffer);

@@ -15,7 +15,9 @@ mod send;
 mod setup;
 mod silent;
 mod timer;
+mod window;
 
+use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
@@ -50,7 +52,7 @@ pub(crate) struct UringDriver {
     /// Accepts that aren't over: each holds its listener open.
     accepting: usize,
     /// Connections whose receive found no buffer.
-    starved: Vec<Key>,
+    starved: VecDeque<Key>,
     /// Pieces that have gone, on their way back to the pools.
     done: Vec<crate::send_queue::Chunk>,
     /// Completions of a turn with silent sends: its memory serves again.
@@ -75,7 +77,7 @@ impl UringDriver {
             unsettled: false,
             receiving: 0,
             accepting: 0,
-            starved: Vec::new(),
+            starved: VecDeque::new(),
             done: Vec::new(),
             taken: Vec::new(),
             timer: Timer::default(),
@@ -279,7 +281,7 @@ impl UringDriver {
     }
 
     pub(crate) fn is_ready(&mut self) -> bool {
-        self.ring.is_ready()
+        self.feeds_more() || self.ring.is_ready()
     }
 
     pub(crate) fn enters(&self) -> u64 {
@@ -288,7 +290,10 @@ impl UringDriver {
 
     pub(crate) fn wait(&mut self, state: &mut State, until: Until) -> Result<()> {
         self.prepare(state);
-        let wait = self.bounded(state, until);
+        let wait = match self.feeds_more() {
+            true => Wait::No,
+            false => self.bounded(state, until),
+        };
         self.ring.enter(wait)?;
         if !self.silent.is_empty() {
             self.complete_with_silent(state);

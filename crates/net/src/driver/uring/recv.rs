@@ -44,21 +44,34 @@ impl UringDriver {
     }
 
     /// Gives buffers back, and receives for those connections that found none.
+    #[inline]
     pub(super) fn refill(&mut self, state: &mut State) {
         self.buffers.give_back(&mut state.recv_pool.returned);
-        if self.starved.is_empty() || !self.buffers.any_provided() {
-            return;
+        if !self.starved.is_empty() {
+            self.feed(state);
         }
-        let mut starved = std::mem::take(&mut self.starved);
-        for key in starved.drain(..) {
-            if let Some(conn) = state.conns.get_mut(key) {
-                conn.driver.listed = false;
-                self.update_recv(state, key);
-            }
+    }
+
+    /// Receives for as many of the starved as may find a buffer, those first that have waited
+    /// longest. The others would only be told again that there is none.
+    #[cold]
+    fn feed(&mut self, state: &mut State) {
+        let mut room = self.buffers.provided();
+        while room > 0
+            && let Some(key) = self.starved.pop_front()
+        {
+            let Some(conn) = state.conns.get_mut(key) else { continue };
+            conn.driver.listed = false;
+            self.update_recv(state, key);
+            room -= 1;
         }
-        if self.starved.is_empty() {
-            self.starved = starved;
-        }
+    }
+
+    /// Whether some are starved though there are buffers: those that were fed last may take none,
+    /// so nobody may sleep on it.
+    #[inline]
+    pub(super) fn feeds_more(&self) -> bool {
+        !self.starved.is_empty() && self.buffers.provided() > 0
     }
 
     /// What a receive's completion mostly is: bytes for a connection that goes on receiving and
@@ -143,7 +156,7 @@ impl UringDriver {
                 // No buffer was left. Arming it at once would spin: it waits for one.
                 self.buffers.were_too_few();
                 conn.driver.listed = true;
-                self.starved.push(key);
+                self.starved.push_back(key);
             }
             libc::EAGAIN => make_blocking(conn),
             errno => {

@@ -1,5 +1,6 @@
 //! The floor: io_uring without a runtime. Multishot accepts and receives, provided buffers that
-//! are sent from where they lie, one `enter` a turn.
+//! are sent from where they lie, one `enter` a turn. Where buffers are long there are few, so that
+//! what is received stays in the processor's cache until it is sent.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -19,6 +20,11 @@ use crate::{Mode, Options};
 const ENTRIES: u32 = 512;
 const COMPLETIONS: u32 = 16_384;
 const GROUP: u16 = 0;
+/// Bytes of all buffers, where these are mostly filled; and how many there are at least.
+const WARM_BYTES: usize = 256 << 10;
+const LEAST: usize = 4;
+/// Buffers up to this size are for short messages, which leave most of each untouched.
+const SHORT: usize = 4 << 10;
 
 const ACCEPT: u64 = 1;
 const RECV: u64 = 2;
@@ -34,6 +40,8 @@ struct Buffers {
     memory: *mut u8,
     size: usize,
     tail: u16,
+    /// How many the kernel has.
+    provided: usize,
 }
 
 impl Buffers {
@@ -44,7 +52,7 @@ impl Buffers {
         unsafe { uring.submitter().register_buf_ring_with_flags(ring as u64, count, GROUP, 0) }?;
         // SAFETY: as above; the kernel writes none of it.
         let entries = unsafe { std::slice::from_raw_parts_mut(ring.cast(), usize::from(count)) };
-        let mut buffers = Self { entries, memory, size, tail: 0 };
+        let mut buffers = Self { entries, memory, size, tail: 0, provided: 0 };
         (0..count).for_each(|buffer| buffers.give(buffer));
         Ok(buffers)
     }
@@ -61,6 +69,7 @@ impl Buffers {
         entry.set_len(self.size as u32);
         entry.set_bid(buffer);
         self.tail = self.tail.wrapping_add(1);
+        self.provided += 1;
         // SAFETY: the first entry of the ring, whose tail is an aligned u16.
         unsafe {
             let tail = BufRingEntry::tail(self.entries.as_ptr());
@@ -96,7 +105,7 @@ struct Loop {
     uring: IoUring,
     buffers: Buffers,
     conns: Vec<Conn>,
-    starved: Vec<usize>,
+    starved: VecDeque<usize>,
     listener: RawFd,
     upstream: Option<Address>,
 }
@@ -110,18 +119,18 @@ pub fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         .setup_defer_taskrun()
         .setup_cqsize(COMPLETIONS)
         .build(ENTRIES)?;
-    let buffers = Buffers::new(&uring, options.buffers, options.buffer)?;
+    let buffers = Buffers::new(&uring, count(options), options.buffer)?;
     let listener = match bind(&options.listen)? {
         Listener::Tcp(listener) => listener.into_raw_fd(),
         Listener::Unix(listener) => listener.into_raw_fd(),
     };
     let upstream = options.upstream.clone().filter(|_| options.mode == Mode::Proxy);
-    let (conns, starved) = (Vec::new(), Vec::new());
+    let (conns, starved) = (Vec::new(), VecDeque::new());
     let mut serving = Loop { uring, buffers, conns, starved, listener, upstream };
     serving.accept();
     let mut completions = Vec::new();
     loop {
-        match serving.uring.submit_and_wait(1) {
+        match serving.uring.submit_and_wait(usize::from(!serving.feeds_more())) {
             Err(error) if error.raw_os_error() != Some(libc::EINTR) => return Err(error.into()),
             _ => {}
         }
@@ -129,6 +138,16 @@ pub fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         for completion in completions.drain(..) {
             serving.complete(&completion)?;
         }
+        serving.feed();
+    }
+}
+
+/// How many buffers there are: a power of two.
+fn count(options: &Options) -> u16 {
+    let warm = (WARM_BYTES / options.buffer).max(LEAST).next_power_of_two();
+    match u16::try_from(warm) {
+        Ok(warm) if options.buffer > SHORT => options.buffers.min(warm),
+        _ => options.buffers,
     }
 }
 
@@ -199,12 +218,13 @@ impl Loop {
     fn received(&mut self, conn: usize, result: i32, flags: u32) {
         let to = self.conns[conn].to;
         if let Some(buffer) = cqueue::buffer_select(flags) {
+            self.buffers.provided -= 1;
             if result > 0 && self.conns[to].fd >= 0 {
                 let piece = Piece { buffer, offset: 0, len: result as usize };
                 self.conns[to].queue.push_back(piece);
                 self.send(to);
             } else {
-                self.give(buffer);
+                self.buffers.give(buffer);
             }
         }
         if cqueue::more(flags) {
@@ -212,7 +232,7 @@ impl Loop {
         }
         match result {
             1.. => self.receive(conn),
-            _ if result == -libc::ENOBUFS => self.starved.push(conn),
+            _ if result == -libc::ENOBUFS => self.starved.push_back(conn),
             _ => {
                 self.close(conn);
                 self.close(to);
@@ -252,22 +272,28 @@ impl Loop {
         if piece.len == 0 {
             let buffer = piece.buffer;
             self.conns[conn].queue.pop_front();
-            self.give(buffer);
+            self.buffers.give(buffer);
         }
         if self.conns[conn].fd < 0 {
             for piece in std::mem::take(&mut self.conns[conn].queue) {
-                self.give(piece.buffer);
+                self.buffers.give(piece.buffer);
             }
         }
         self.send(conn);
     }
 
-    fn give(&mut self, buffer: u16) {
-        self.buffers.give(buffer);
-        if let Some(conn) = self.starved.pop()
-            && self.conns[conn].fd >= 0
-        {
-            self.receive(conn);
+    /// Receives for as many of those that found no buffer as may find one.
+    fn feed(&mut self) {
+        for _ in 0..self.buffers.provided {
+            let Some(conn) = self.starved.pop_front() else { return };
+            if self.conns[conn].fd >= 0 {
+                self.receive(conn);
+            }
         }
+    }
+
+    /// Whether some are left though there are buffers: those that were fed may take none.
+    fn feeds_more(&self) -> bool {
+        !self.starved.is_empty() && self.buffers.provided > 0
     }
 }

@@ -34,6 +34,7 @@ DEFAULT_CAPACITY = 64  # jobs that an `async def` handler runs at once
 MAX_BODY_BYTES = 16 * 1024 * 1024  # of one body, where this side accepts connections
 ENVELOPE_BYTES = 64 * 1024  # what a line may hold besides its body
 MAX_ID_BYTES = 64
+WATCH_CREDIT = 16  # waits that were short enough for watching, at most, and too long ones, by which watching is judged
 READ_BYTES = 64 * 1024  # below malloc's threshold for a mapping of its own
 ERROR_CHARS = 2000  # of an `error`
 TRACEBACK_CHARS = 8000  # of a `traceback`; its end is what is kept
@@ -648,9 +649,53 @@ def _serve_pool(sock, plan):
         sock.close()
 
 
+class _Watch:
+    """Looks for the next call for a while before the process sleeps: a wake-up across processors costs more than a
+    short job. Only while calls mostly come that fast and nobody else needs the processor."""
+
+    def __init__(self, sock, seconds):
+        self.recv = sock.recv
+        self.seconds = seconds
+        self.credit = 0  # above zero: waits are mostly short
+
+    def receive(self, size):
+        recv, seconds, clock = self.recv, self.seconds, time.perf_counter
+        began = looked = clock()
+        while self.credit > 0:
+            try:
+                chunk = recv(size, socket.MSG_DONTWAIT)
+                self.credit = min(self.credit + 1, WATCH_CREDIT)
+                return chunk
+            except BlockingIOError:
+                pass
+            os.sched_yield()
+            before, looked = looked, clock()
+            if looked - before > seconds:  # somebody else had it all the time
+                self.credit = -WATCH_CREDIT
+            if looked - began > seconds:
+                break
+        chunk = recv(size)
+        if clock() - began <= seconds:
+            self.credit = min(self.credit + 1, WATCH_CREDIT)
+        else:
+            self.credit = max(self.credit - 2, -WATCH_CREDIT)
+        return chunk
+
+
+def _receiver(sock):
+    """How to wait for what the pool sends: watching for as long as the pool says, where that can be of use."""
+    text = os.environ.get("REMUDA_SPIN_US", "")
+    seconds = int(text) * 1e-6 if text.isascii() and text.isdigit() else 0.0
+    if not seconds or not hasattr(os, "sched_yield") or not hasattr(socket, "MSG_DONTWAIT"):
+        return sock.recv
+    if hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) < 2:
+        return sock.recv
+    return _Watch(sock, seconds).receive
+
+
 def _run(sock, session):
     """Each answer is sent before the next job starts: by that a pool knows which job a dead worker was running."""
-    receive, send, take, feed = sock.recv, sock.sendall, session.take, session.lines.feed
+    receive, send, take, feed = _receiver(sock), sock.sendall, session.take, session.lines.feed
     while True:
         chunk = receive(READ_BYTES)
         if not chunk:

@@ -20,9 +20,9 @@ WHY_ASLEEP = (
     "8,000 instructions of the pool, less than half of them its runtime's, and 1,100 of the worker (callgrind)."
 )
 WHY_MOSEC = (
-    "the pool watches, so that a call is two wake-ups across cores: the worker's and the client's. A relay that parses nothing makes four, to "
-    "and from a worker that does nothing, and has the ratio at the right: where a processor that sleeps is slow to wake up, as in some virtual "
-    "machines, it is near the aim itself. What is left is the call of a Python function."
+    "the pool and its worker watch, so that the client alone is woken up, across cores where it has one of its own. A relay that parses "
+    "nothing and doesn't watch makes four wake-ups, to and from a worker that does nothing, and has the ratio at the right: where a processor "
+    "that sleeps is slow to wake up, as in some virtual machines, it is near the aim itself. What is left is the call of a Python function."
 )
 WHY_RINGS_ASLEEP = (
     "with all asleep a call is four wake-ups across cores, over rings as over sockets, and a doorbell of rings is an eventfd. Bare eventfds, "

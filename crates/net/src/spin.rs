@@ -17,8 +17,9 @@ const CREDIT_MAX: i32 = 16;
 const CREDIT_MIN: i32 = -16;
 /// Looks between two readings of the clock, each of which offers the processor to others.
 const LOOKS: u32 = 16;
-/// An offer that took longer was taken: the processor is needed by somebody else.
-const CROWDED: Duration = Duration::from_micros(25);
+/// An offer that took longer was taken by somebody who needs the processor for long. Who takes it
+/// for less may be whom the next event is from, and is worth waiting for: a short job runs as long.
+const CROWDED: Duration = Duration::from_micros(100);
 /// How long there is no watching after that, at first and at most. It doubles where watching that
 /// was taken up again is disturbed before it went on for as long as the last rest was: a processor
 /// that others have now and then is not crowded.

@@ -41,6 +41,26 @@ fn a_pool_that_looks_for_long_sleeps_when_it_has_nothing_to_do() {
     serves_and_then_sleeps("50us", "-j3");
 }
 
+/// What a Python worker finds in its environment for as long as it may look, in a pool with `options`.
+fn told(options: &[&str]) -> serde_json::Value {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("told.py");
+    let source = "import os\ndef told(_): return os.environ.get('REMUDA_SPIN_US', 'nothing')\n";
+    std::fs::write(&file, source).unwrap();
+    let function = format!("--python={}:told", file.display());
+    let serve = Serve::start(&[&["-j1", &function], options].concat());
+    serve.ready();
+    let reply = serve.client().ask(r#"{"op":"call","id":1,"body":0}"#);
+    reply["data"]["body"].clone()
+}
+
+#[test]
+fn workers_are_told_for_how_long_they_may_look() {
+    assert_eq!(told(&[]), "50");
+    assert_eq!(told(&["--spin=2ms"]), "2000");
+    assert_eq!(told(&["--spin=0"]), "nothing");
+}
+
 #[test]
 fn a_time_that_is_out_of_range_is_an_error() {
     let output = serve::remuda().args(["serve", "--builtin=echo", "--spin=1h"]).output().unwrap();

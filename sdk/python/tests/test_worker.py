@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -384,6 +385,24 @@ class Process(WorkerCase):
         self.assertEqual(self.result(worker.call("OMP_NUM_THREADS")), "1")
         self.assertEqual(self.result(worker.call("MKL_NUM_THREADS")), "4")
         self.assertIsNone(self.result(worker.call("REMUDA_FD")))
+
+    def test_a_worker_that_looks_for_its_next_call_sleeps_when_none_comes(self):
+        worker = self.start("upper", REMUDA_SPIN_US="20000")
+        self.assertEqual([self.result(worker.call("a%d" % n)) for n in range(200)], ["A%d" % n for n in range(200)])
+
+        def computed():
+            with open("/proc/%d/stat" % worker.process.pid) as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        before = computed()
+        time.sleep(0.5)  # that it does nothing takes time to see
+        self.assertLess(computed() - before, 0.2)
+        self.assertEqual(self.result(worker.call("b")), "B")
+        self.assertEqual(worker.finish()[0], 0)
+
+    def test_a_time_to_look_that_is_none_is_no_time(self):
+        for text in ("", "0", "soon", "-5", "\u0665", "1e3"):
+            self.assertEqual(self.result(self.start("upper", REMUDA_SPIN_US=text).call("a")), "A")
 
     def test_slot_and_id(self):
         self.assertEqual(self.result(self.start("identity").call(1)), [1, "w-7"])

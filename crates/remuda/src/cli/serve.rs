@@ -189,6 +189,7 @@ fn configure(args: &ServeArgs) -> Result<Serve, String> {
     let options = args.pool.or(&file.pool)?;
     let spin = options.spin.unwrap_or(SPIN_DEFAULT);
     let mut pool = options.config(worker.kind()?)?;
+    pool.worker_spin = spin;
     pool.attach = worker.attached()?;
     if matches!(pool.kind, WorkerKind::None) {
         pool.dispatch.num_workers = 0;

@@ -48,7 +48,7 @@ fn told(options: &[&str]) -> serde_json::Value {
     let source = "import os\ndef told(_): return os.environ.get('REMUDA_SPIN_US', 'nothing')\n";
     std::fs::write(&file, source).unwrap();
     let function = format!("--python={}:told", file.display());
-    let serve = Serve::start(&[&["-j1", &function], options].concat());
+    let serve = Serve::start(&[&[function.as_str()], options].concat());
     serve.ready();
     let reply = serve.client().ask(r#"{"op":"call","id":1,"body":0}"#);
     reply["data"]["body"].clone()
@@ -56,9 +56,16 @@ fn told(options: &[&str]) -> serde_json::Value {
 
 #[test]
 fn workers_are_told_for_how_long_they_may_look() {
-    assert_eq!(told(&[]), "50");
-    assert_eq!(told(&["--spin=2ms"]), "2000");
-    assert_eq!(told(&["--spin=0"]), "nothing");
+    let processors = std::thread::available_parallelism().unwrap().get();
+    if processors == 1 {
+        assert_eq!(told(&["-j1"]), "nothing");
+        return;
+    }
+    assert_eq!(told(&["-j1"]), "50");
+    assert_eq!(told(&["-j1", "--spin=2ms"]), "2000");
+    assert_eq!(told(&["-j1", "--spin=0"]), "nothing");
+    // More workers than processors would take them from each other.
+    assert_eq!(told(&[&format!("-j{}", processors + 1)]), "nothing");
 }
 
 #[test]

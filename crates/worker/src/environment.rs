@@ -1,5 +1,7 @@
 //! What a pool tells a worker by its environment.
 
+use std::time::Duration;
+
 /// The name of the worker in the pool's log and status, from `REMUDA_WORKER_ID`.
 ///
 /// Each start has another one. `None` if no pool started this process.
@@ -15,4 +17,10 @@ pub fn worker_id() -> Option<String> {
 #[must_use]
 pub fn worker_slot() -> Option<usize> {
     std::env::var("REMUDA_WORKER_SLOT").ok()?.parse().ok()
+}
+
+/// For how long the worker may look for a call before it sleeps, from `REMUDA_SPIN_US`. `None` if no
+/// pool says so.
+pub(crate) fn spin() -> Option<Duration> {
+    std::env::var("REMUDA_SPIN_US").ok()?.parse().ok().map(Duration::from_micros)
 }

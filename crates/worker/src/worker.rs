@@ -19,13 +19,13 @@ use crate::permits::Permits;
 use crate::results::Runner;
 #[cfg(target_os = "linux")]
 use crate::rings;
-use crate::{inherited, listen, threaded};
+use crate::{environment, inherited, listen, threaded};
 
 /// How many bodies a worker takes in one call unless told otherwise by [`Worker::batch`].
 pub const BATCH_DEFAULT: u32 = 256;
 
 /// How long a worker over shared memory watches its ring before it sleeps, at most, unless told
-/// otherwise by [`Worker::spin`].
+/// otherwise by its pool or by [`Worker::spin`].
 pub const SPIN_DEFAULT: Duration = Duration::from_micros(10);
 
 /// A function, and how it is to be served.
@@ -101,7 +101,7 @@ impl Worker {
             cancellable: false,
             coalesce: false,
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
-            spin: SPIN_DEFAULT,
+            spin: environment::spin().unwrap_or(SPIN_DEFAULT),
             shm: cfg!(target_os = "linux"),
         }
     }
@@ -150,11 +150,12 @@ impl Worker {
     }
 
     /// How long the worker watches for the next call before it sleeps, at most, where it is served
-    /// over shared memory. Default [`SPIN_DEFAULT`]; zero sleeps at once.
+    /// over shared memory. Default: what the pool says, which has no more workers than processors
+    /// then (`REMUDA_SPIN_US`, by `remuda serve --spin`), else [`SPIN_DEFAULT`]. Zero sleeps at once.
     ///
     /// Waking a thread costs several microseconds on both sides, and watching costs this thread's
-    /// processor meanwhile. It is given up where it leads to nothing: when jobs are far apart, when
-    /// pool and worker share a processor, and on a machine with one processor.
+    /// processor meanwhile, which it offers to others after the first 10 us. It is given up where it
+    /// leads to nothing: when jobs are far apart, and on a machine with one processor.
     #[must_use]
     pub fn spin(mut self, spin: Duration) -> Worker {
         self.spin = spin;

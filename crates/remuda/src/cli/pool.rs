@@ -54,8 +54,9 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = number::bytes, env = "REMUDA_MAX_BODY_BYTES")]
     max_body_bytes: Option<u64>,
 
-    /// How long the pool's thread, and each Python worker, looks for events before it sleeps, while
-    /// they come that fast and nobody else needs its processor; 0 for never, at most 1s [default: 50us]
+    /// How long the pool's thread looks for events before it sleeps, while they come that fast and
+    /// nobody else needs its processor, and workers for calls, if they are no more than the
+    /// processors; 0 for never, at most 1s [default: 50us]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_SPIN")]
     pub(crate) spin: Option<Duration>,
 

@@ -189,7 +189,6 @@ fn configure(args: &ServeArgs) -> Result<Serve, String> {
     let options = args.pool.or(&file.pool)?;
     let spin = options.spin.unwrap_or(SPIN_DEFAULT);
     let mut pool = options.config(worker.kind()?)?;
-    pool.worker_spin = spin;
     pool.attach = worker.attached()?;
     if matches!(pool.kind, WorkerKind::None) {
         pool.dispatch.num_workers = 0;
@@ -205,6 +204,11 @@ fn configure(args: &ServeArgs) -> Result<Serve, String> {
     }
     if let Some(tries) = args.retries.or(file.pool.retries) {
         dispatch.delivery = crate::cli::pool::retrying(tries);
+    }
+    // More workers than processors would take them from each other.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    if processors > 1 && dispatch.num_workers as usize <= processors {
+        pool.worker_spin = spin;
     }
     dispatch.quarantine = Some(QUARANTINE);
     dispatch.overload = Some(Overload::default());

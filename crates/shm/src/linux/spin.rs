@@ -3,12 +3,17 @@
 use std::hint::spin_loop;
 use std::time::{Duration, Instant};
 
+use rustix::thread::sched_yield;
+
 /// Looks between two readings of the clock.
 const LOOKS: u32 = 4;
 /// The pause between two looks at a stream, in the processor's pauses of 20 to 50 ns. Each look
 /// takes the line away from a producer that is about to write it; several messages at a time cost
 /// less.
 const PAUSES_STREAM: u32 = 32;
+/// For how long a watch keeps the processor to itself. After that it offers it to others between
+/// its looks: whoever sends, or wakes who sends, may need this one.
+const ALONE: Duration = Duration::from_micros(10);
 /// After so many watches in vain in a row, one in 2^7 waits is watched.
 const MISSES_MAX: u32 = 7;
 
@@ -37,8 +42,8 @@ impl Spin {
     /// Watches until `ready`, and says whether it came to that. Looks less often at a `stream`,
     /// which doesn't wait for an answer.
     ///
-    /// A peer on the same processor can't do anything while it is watched: the watches then fail,
-    /// and become rare.
+    /// A peer on the same processor can't do anything while it is watched for less than [`ALONE`]:
+    /// such watches then fail, and become rare.
     pub(crate) fn watch(
         &mut self,
         limit: Duration,
@@ -64,10 +69,14 @@ impl Spin {
                     return true;
                 }
             }
-            if begun.elapsed() >= limit {
+            let watched = begun.elapsed();
+            if watched >= limit {
                 self.misses = (self.misses + 1).min(MISSES_MAX);
                 self.skip = (1 << self.misses) - 1;
                 return false;
+            }
+            if watched >= ALONE {
+                sched_yield();
             }
         }
     }

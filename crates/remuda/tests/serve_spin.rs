@@ -6,11 +6,11 @@ mod serve;
 
 use std::time::Duration;
 
-use serve::Serve;
+use serve::{Serve, cpu_of, pids};
 
-/// How long an idle pool is watched.
+/// How long an idle pool and its workers are watched.
 const IDLE: Duration = Duration::from_millis(500);
-/// What it may compute meanwhile; one that goes on looking computes all the time.
+/// What each may compute meanwhile; one that goes on looking computes all the time.
 const IDLE_CPU: Duration = Duration::from_millis(200);
 const CALLS: u32 = 500;
 
@@ -23,11 +23,15 @@ fn serves_and_then_sleeps(spin: &str, workers: &str) {
         let reply = client.ask(&format!(r#"{{"op":"call","id":{n},"body":{n}}}"#));
         assert_eq!(reply["data"]["body"], n);
     }
-    let before = serve.cpu();
-    // That it does nothing takes time to see.
+    let mut all = vec![serve.pid()];
+    all.extend(pids(&serve.status()));
+    let before: Vec<Duration> = all.iter().map(|pid| cpu_of(*pid)).collect();
+    // That they do nothing takes time to see.
     std::thread::sleep(IDLE);
-    let spent = serve.cpu() - before;
-    assert!(spent < IDLE_CPU, "an idle pool computed for {spent:?} in {IDLE:?} with {spin}");
+    for (pid, before) in all.iter().zip(before) {
+        let spent = cpu_of(*pid) - before;
+        assert!(spent < IDLE_CPU, "the idle {pid} computed for {spent:?} in {IDLE:?} with {spin}");
+    }
 }
 
 #[test]

@@ -38,6 +38,7 @@ mod results;
 #[cfg(target_os = "linux")]
 mod rings;
 mod threaded;
+mod watch;
 mod worker;
 
 use std::fmt::Display;

@@ -19,6 +19,7 @@ use crate::permits::Permits;
 use crate::results::Runner;
 #[cfg(target_os = "linux")]
 use crate::rings;
+use crate::watch::Watch;
 use crate::{environment, inherited, listen, threaded};
 
 /// How many bodies a worker takes in one call unless told otherwise by [`Worker::batch`].
@@ -49,7 +50,8 @@ pub struct Worker {
     cancellable: bool,
     coalesce: bool,
     max_body_bytes: usize,
-    spin: Duration,
+    /// As the pool or the program said; neither may have.
+    spin: Option<Duration>,
     shm: bool,
 }
 
@@ -101,7 +103,7 @@ impl Worker {
             cancellable: false,
             coalesce: false,
             max_body_bytes: DEFAULT_MAX_BODY_BYTES,
-            spin: environment::spin().unwrap_or(SPIN_DEFAULT),
+            spin: environment::spin(),
             shm: cfg!(target_os = "linux"),
         }
     }
@@ -149,16 +151,18 @@ impl Worker {
         self
     }
 
-    /// How long the worker watches for the next call before it sleeps, at most, where it is served
-    /// over shared memory. Default: what the pool says, which has no more workers than processors
-    /// then (`REMUDA_SPIN_US`, by `remuda serve --spin`), else [`SPIN_DEFAULT`]. Zero sleeps at once.
+    /// How long the worker watches for the next call before it sleeps, at most. Zero sleeps at once.
+    ///
+    /// Default: what the pool says (`REMUDA_SPIN_US`, by `remuda serve --spin`), which does where it
+    /// has fewer workers than processors; else [`SPIN_DEFAULT`] where the worker is served over
+    /// shared memory, and zero over a socket.
     ///
     /// Waking a thread costs several microseconds on both sides, and watching costs this thread's
     /// processor meanwhile, which it offers to others after the first 10 us. It is given up where it
     /// leads to nothing: when jobs are far apart, and on a machine with one processor.
     #[must_use]
     pub fn spin(mut self, spin: Duration) -> Worker {
-        self.spin = spin;
+        self.spin = Some(spin);
         self
     }
 
@@ -265,7 +269,7 @@ struct Serving {
     /// How many a connection has besides the one that reads; 0 for none.
     threads: usize,
     coalesce: bool,
-    spin: Duration,
+    spin: Option<Duration>,
     shm: bool,
 }
 
@@ -279,10 +283,12 @@ impl Serving {
         #[cfg(target_os = "linux")]
         if self.shm
             && lines.is_between()
-            && let Some((mut reader, writer)) = rings::taken_over(stream, self.spin)?
+            && let Some((mut reader, writer)) =
+                rings::taken_over(stream, self.spin.unwrap_or(SPIN_DEFAULT))?
         {
             return self.serve_lines(&mut reader, writer, &mut lines);
         }
+        let mut reader = Watch::new(stream, self.spin.unwrap_or_default());
         self.serve_lines(&mut reader, writer, &mut lines)
     }
 

@@ -55,8 +55,8 @@ pub(crate) struct PoolArgs {
     max_body_bytes: Option<u64>,
 
     /// How long the pool's thread looks for events before it sleeps, while they come that fast and
-    /// nobody else needs its processor, and workers for calls, if they are no more than the
-    /// processors; 0 for never, at most 1s [default: 50us]
+    /// nobody else needs its processor, and workers for calls, if there are processors enough; 0 for
+    /// never, at most 1s [default: 50us]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_SPIN")]
     pub(crate) spin: Option<Duration>,
 

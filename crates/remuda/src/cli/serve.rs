@@ -205,9 +205,11 @@ fn configure(args: &ServeArgs) -> Result<Serve, String> {
     if let Some(tries) = args.retries.or(file.pool.retries) {
         dispatch.delivery = crate::cli::pool::retrying(tries);
     }
-    // More workers than processors would take them from each other.
+    // Workers that look for calls on all processors would take them from the pool, which needs
+    // one where its workers are fast. Python's are not.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    if processors > 1 && dispatch.num_workers as usize <= processors {
+    let others = usize::from(worker.python.is_none());
+    if processors > 1 && dispatch.num_workers as usize + others <= processors {
         pool.worker_spin = spin;
     }
     dispatch.quarantine = Some(QUARANTINE);

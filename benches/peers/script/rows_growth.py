@@ -15,9 +15,14 @@ CALLS = 100_000
 QUEUE = ["--max-queue-size", "20000"]
 EACH_WORKER, EACH_CONNECTION = 64, 16
 
+# The first line of the tables of workers has what the others lack.
+ONE_LOOKS = (
+    "one worker, where it has a processor beside the pool's, looks for its next call (`--spin`), so that the pool need not wake it: the first "
+    "line is the cheapest by that on two processors, and the second has workers that sleep. "
+)
 # What perf showed at the last line of each table.
 WORKERS_EACH = (
-    "the bare fan-out, which hands a child no more messages at once than the pool does jobs, needs no more time with 64 children than "
+    ONE_LOOKS + "The bare fan-out, which hands a child no more messages at once than the pool does jobs, needs no more time with 64 children than "
     "with 32, so that this is the pool's own. The fan-out needs 0.03 system calls a message, and the pool 0.05 to wake its workers: one "
     "that waits for a processor may seem slow, and is then handed fewer jobs at a time. Of what 64 workers cost it more than 32, about a seventh is "
     "the kernel's; the rest is in all that takes up a job again after a while, its place in the queue, its start, its body (perf): "
@@ -27,7 +32,7 @@ WORKERS_EACH = (
     "of memory, without what only deaths and cancels need."
 )
 WORKERS = (
-    "the load is divided by the workers, so that at 64 of them there are four calls for each: a job goes to a worker that is idle "
+    ONE_LOOKS + "The load is divided by the workers, so that at 64 of them there are four calls for each: a job goes to a worker that is idle "
     "before it goes to one that has a job, which may be a long one. The workers sleep between their few jobs, and waking them, each by "
     "a system call of its own, is most of what their number costs. What the number alone costs is in the table before. The bare "
     "fan-out, which has little but its wake-ups to do, is dearer by the times that its line says. "

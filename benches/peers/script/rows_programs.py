@@ -48,8 +48,10 @@ ENCRYPTED = (
     "tokio's. Next: decrypting in the receive buffer, by rustls's unbuffered connections."
 )
 LOAD_FULL = (
-    "the server needs 0.64 of tokio's processor time, and its core is idle for a third of the time: the load on the other core, which "
-    "writes and reads every byte, is full."
+    "the server needs 0.63 of tokio's processor time, and its core is idle for a third of the time: the load on the other core, which "
+    "writes and reads every byte, is full. The bare loop copies where the runtime splices, into few buffers, and has more requests for a third "
+    "more of the server's time; by what its load is faster is not known. "
+    "Next: copying instead of splicing where the core has time left."
 )
 LARGE_BEYOND_BARE = (
     "it is close to the limit, and met in other runs (0.99 to 1.06 on TCP, 1.01 to 1.05 on Unix sockets, with the same programs): nine tenths "

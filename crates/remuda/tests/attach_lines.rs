@@ -6,7 +6,7 @@ mod attached;
 #[path = "support/serve.rs"]
 mod serve;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use attached::{all_linked, attach};
@@ -37,6 +37,12 @@ impl Peer {
             0 => None,
             _ => Some(serde_json::from_str(&line).unwrap()),
         }
+    }
+
+    /// Whether the pool has closed the link and says no more; it may have left something unread.
+    fn is_cut(&mut self) -> bool {
+        let read = self.lines.read_line(&mut String::new());
+        read.map_or_else(|error| error.kind() == ErrorKind::ConnectionReset, |count| count == 0)
     }
 
     fn send(&mut self, line: &str) {
@@ -210,10 +216,11 @@ fn a_line_that_is_too_long_and_belongs_to_no_call_costs_a_peer_its_link() {
     {
         let mut peer = Peer::greet(&listener, "1");
         all_linked(&front);
-        peer.send(&(beginning + &"x".repeat(100_000)));
+        // The pool may close the link before it has all of the line.
+        let _ = writeln!(peer.socket, "{beginning}{}", "x".repeat(100_000));
         let told = front.wait_line(wanted);
         assert!(told.contains("its link is closed and tried again"), "{told}");
-        assert_eq!(peer.next(), None);
+        assert!(peer.is_cut());
     }
     let mut peer = Peer::greet(&listener, "1");
     all_linked(&front);

@@ -6,8 +6,8 @@ mod openssl;
 #[path = "support/serve.rs"]
 mod support;
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixListener;
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
@@ -29,14 +29,20 @@ fn bench(socket: &Path, args: &[&str]) -> Output {
     command.output().unwrap()
 }
 
+/// The next connection, when hands were shaken, and its lines.
+fn greeted(listener: &UnixListener) -> (UnixStream, Lines<BufReader<UnixStream>>) {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    writeln!(stream, "{OFFER}").unwrap();
+    (stream, lines)
+}
+
 /// A pool for one connection: it is shown each call's line, and says what to answer.
 fn false_pool(socket: &Path, mut answer: impl FnMut(&str) -> Option<String> + Send + 'static) {
     let listener = UnixListener::bind(socket).unwrap();
     std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-        lines.next().unwrap().unwrap();
-        writeln!(stream, "{OFFER}").unwrap();
+        let (mut stream, lines) = greeted(&listener);
         for line in lines.map_while(Result::ok) {
             match answer(&line) {
                 Some(answer) => stream.write_all(answer.as_bytes()).unwrap(),
@@ -201,10 +207,7 @@ fn a_pool_that_goes_away_between_two_calls_ends_it_too() {
     let socket = dir.path().join("s");
     let listener = UnixListener::bind(&socket).unwrap();
     std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-        lines.next().unwrap().unwrap();
-        writeln!(stream, "{OFFER}").unwrap();
+        let (mut stream, mut lines) = greeted(&listener);
         let call = lines.next().unwrap().unwrap();
         stream.write_all(result(id(&call)).as_bytes()).unwrap();
     });
@@ -219,10 +222,7 @@ fn a_pool_that_goes_away_between_two_calls_ends_it_too() {
 fn flood(socket: &Path, piece: Vec<u8>) {
     let listener = UnixListener::bind(socket).unwrap();
     std::thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-        lines.next().unwrap().unwrap();
-        writeln!(stream, "{OFFER}").unwrap();
+        let (mut stream, mut lines) = greeted(&listener);
         lines.next().unwrap().unwrap();
         while stream.write_all(&piece).is_ok() {}
     });

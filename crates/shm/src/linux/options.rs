@@ -64,7 +64,7 @@ impl Options {
     /// few microseconds in any case: it may have been woken ahead of what is on its way.
     ///
     /// Spinning saves the wake-up, which costs several microseconds on both sides, and burns this
-    /// side's processor meanwhile. It adapts: where watching leads to nothing, as it does when the
+    /// side's processor meanwhile, which it offers to others after the first 10 us. It adapts: where watching leads to nothing, as it does when the
     /// peer shares the processor, it is soon done in one of 128 waits only, until it pays again.
     /// On a machine with one processor it is never done. A call of the async API watches for a
     /// tenth of the time, because it holds up the other tasks of its thread.

@@ -35,6 +35,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024  # of one body, where this side accepts connec
 ENVELOPE_BYTES = 64 * 1024  # what a line may hold besides its body
 MAX_ID_BYTES = 64
 WATCH_CREDIT = 16  # waits that were short enough for watching, at most, and too long ones, by which watching is judged
+ASYNC_WATCH_SECONDS = 0.001  # the longest that an event loop stands still for that, whatever the pool says
 READ_BYTES = 64 * 1024  # below malloc's threshold for a mapping of its own
 ERROR_CHARS = 2000  # of an `error`
 TRACEBACK_CHARS = 8000  # of a `traceback`; its end is what is kept
@@ -659,8 +660,17 @@ class _Watch:
         self.credit = 0  # above zero: waits are mostly short
 
     def receive(self, size):
-        recv, seconds, clock = self.recv, self.seconds, time.perf_counter
-        began = looked = clock()
+        """What comes, however long that takes."""
+        began = time.perf_counter()
+        chunk = self.soon(size, began)
+        if chunk is None:
+            chunk = self.recv(size)
+            self.waited(began)
+        return chunk
+
+    def soon(self, size, began):
+        """What comes soon; None if that is nothing."""
+        recv, seconds, clock, looked = self.recv, self.seconds, time.perf_counter, began
         while self.credit > 0:
             try:
                 chunk = recv(size, socket.MSG_DONTWAIT)
@@ -674,28 +684,32 @@ class _Watch:
                 self.credit = -WATCH_CREDIT
             if looked - began > seconds:
                 break
-        chunk = recv(size)
-        if clock() - began <= seconds:
+        return None
+
+    def waited(self, began):
+        """Judges watching by a wait that it didn't end."""
+        if time.perf_counter() - began <= self.seconds:
             self.credit = min(self.credit + 1, WATCH_CREDIT)
         else:
             self.credit = max(self.credit - 2, -WATCH_CREDIT)
-        return chunk
 
 
-def _receiver(sock):
-    """How to wait for what the pool sends: watching for as long as the pool says, where that can be of use."""
+def _watch(sock, seconds_max=DAY_SECONDS):
+    """How to look for what the pool sends, for as long as the pool says; None where that is of no use."""
     text = os.environ.get("REMUDA_SPIN_US", "")
     seconds = int(text) * 1e-6 if text.isascii() and text.isdigit() else 0.0
     if not seconds or not hasattr(os, "sched_yield") or not hasattr(socket, "MSG_DONTWAIT"):
-        return sock.recv
+        return None
     if hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) < 2:
-        return sock.recv
-    return _Watch(sock, seconds).receive
+        return None
+    return _Watch(sock, min(seconds, seconds_max))
 
 
 def _run(sock, session):
     """Each answer is sent before the next job starts: by that a pool knows which job a dead worker was running."""
-    receive, send, take, feed = _receiver(sock), sock.sendall, session.take, session.lines.feed
+    watch = _watch(sock)
+    receive = sock.recv if watch is None else watch.receive
+    send, take, feed = sock.sendall, session.take, session.lines.feed
     while True:
         chunk = receive(READ_BYTES)
         if not chunk:
@@ -718,6 +732,7 @@ def _run_async(sock, plan):
     async def until_closed():
         loop = asyncio.get_running_loop()
         session = _async_session()(plan, None)
+        session.watch = _watch(sock, ASYNC_WATCH_SECONDS)
         sock.setblocking(False)
         await loop.create_connection(lambda: session, sock=sock)
         await session.ended
@@ -746,6 +761,8 @@ def _async_session():
             self.paused = False  # too many calls wait
             self.blocked = False  # too many answers do
             self.unread = None
+            self.watch = None
+            self.idle_since = None  # where watching has not ended the wait
 
         def connection_made(self, transport):
             self.transport = transport
@@ -777,7 +794,24 @@ def _async_session():
             self.closing = True
             return self.listening and bool(self.running)  # True keeps the connection for the answers
 
+        def look(self):
+            """Looks for the next call where no job runs; what else is on the loop waits for as long."""
+            if self.running or self.blocked or self.closing:
+                return
+            began = time.perf_counter()
+            try:
+                chunk = self.watch.soon(READ_BYTES, began)
+            except OSError:
+                return  # the transport finds that out, too
+            if chunk:
+                self.data_received(chunk)
+            else:
+                self.idle_since = began
+
         def data_received(self, chunk):
+            if self.idle_since is not None:
+                self.watch.waited(self.idle_since)
+                self.idle_since = None
             try:
                 lines = self.lines.feed(chunk)
             except _TooLong:
@@ -917,6 +951,8 @@ def _async_session():
                     self.transport.resume_reading()
             if self.closing and not self.running:
                 self.transport.close()
+            if self.watch is not None and not self.running:
+                self.loop.call_soon(self.look)
 
     return AsyncSession
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -48,6 +49,11 @@ HANDLERS = """
         await asyncio.sleep(0)
         return [b.upper() for b in bodies]
 
+    async def leave(body):
+        if body == "later":
+            asyncio.get_running_loop().call_later(0.01, sys.exit, 5)
+        return body
+
     class Callable:
         async def __call__(self, body):
             return body
@@ -61,8 +67,8 @@ class Async(unittest.TestCase):
         self.folder.write("handlers.py", HANDLERS)
         self.addCleanup(self.folder.temporary.cleanup)
 
-    def start(self, name):
-        worker = self.folder.shim("handlers.py:" + name)
+    def start(self, name, **environment):
+        worker = self.folder.shim("handlers.py:" + name, **environment)
         self.addCleanup(worker.__exit__)
         self.data = worker.handshake()["data"]
         return worker
@@ -131,6 +137,26 @@ class Async(unittest.TestCase):
     def test_sys_exit_ends_the_worker(self):
         worker = self.start("hang")
         worker.send({"op": "call", "id": 1, "body": "exit"})
+        self.assertIsNone(worker.receive())
+        self.assertEqual(worker.finish()[0], 5)
+
+    def test_one_that_looks_for_its_next_call_sleeps_when_none_comes(self):
+        worker = self.start("hang", REMUDA_SPIN_US="1000")
+        for _ in range(200):
+            self.assertEqual(worker.call("go")["data"]["body"], "went")
+        before = worker.cpu_seconds()
+        time.sleep(0.5)  # that it does nothing takes time to see
+        self.assertLess(worker.cpu_seconds() - before, 0.2)
+        self.assertEqual(worker.call("go")["data"]["body"], "went")
+        worker.send(*[{"op": "call", "id": n, "body": "go"} for n in range(200)])
+        self.assertEqual(sorted(worker.receive()["id"] for _ in range(200)), list(range(200)))
+        self.assertEqual(worker.finish(), (0, "", ""))
+
+    def test_what_else_is_on_the_loop_goes_on_while_it_may_look_for_an_hour(self):
+        worker = self.start("leave", REMUDA_SPIN_US="3600000000")
+        for _ in range(20):
+            worker.call("now")
+        worker.call("later")
         self.assertIsNone(worker.receive())
         self.assertEqual(worker.finish()[0], 5)
 

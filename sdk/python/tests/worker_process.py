@@ -46,6 +46,12 @@ class Worker:
     def call(self, body, id=7, **fields):
         return self.ask(dict(op="call", id=id, body=body, **fields))
 
+    def cpu_seconds(self):
+        """What the process has computed so far."""
+        with open("/proc/%d/stat" % self.process.pid) as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def close(self):
         self.reader.close()
         self.socket.close()

@@ -66,10 +66,14 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, default_value = "1s")]
     warmup: Duration,
 
-    /// How long each call may take, waiting included [default: for ever; but it ends when for 30s
-    /// no call is answered: with -n at any time, else after the last was sent]
+    /// How long each call may take, waiting included [default: for ever]
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration)]
     timeout: Option<Duration>,
+
+    /// Give up a pool that answers no call for so long, and for --timeout: with -n at any time, else
+    /// after the last was sent
+    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, default_value = "30s")]
+    patience: Duration,
 
     /// Print the figures as JSON
     #[arg(long)]
@@ -180,10 +184,14 @@ fn plan(args: &BenchArgs) -> Result<Plan, String> {
     if end == End::After(Duration::ZERO) {
         return Err("--duration 0 measures nothing: give a time".into());
     }
+    if args.patience.is_zero() {
+        return Err("--patience 0 waits for no answer: give a time".into());
+    }
     let timeout_ms = args.timeout.map(|time| time.as_millis() as u64);
     let fit = u32::try_from(OPEN_BYTES_MAX / (body.len() + CALL_BYTES)).unwrap_or(u32::MAX);
     let in_flight_max = fit.clamp(1, IN_FLIGHT_MAX);
-    Ok(Plan { pace, end, warmup: args.warmup, body, timeout_ms, in_flight_max })
+    let (warmup, patience) = (args.warmup, args.patience);
+    Ok(Plan { pace, end, warmup, body, timeout_ms, patience, in_flight_max })
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -17,9 +17,6 @@ use super::wire::Wire;
 use crate::cli::number::grouped;
 use crate::cli::say;
 
-/// How long a pool may leave all calls unanswered, beyond the time that each of them may take: after
-/// the last call was sent, and, unless it is measured for a time, before.
-const ANSWERS_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often progress is shown.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 /// The longest time that is told apart from longer ones, in nanoseconds: an hour.
@@ -38,6 +35,9 @@ pub(super) struct Plan {
     pub(super) warmup: Duration,
     pub(super) body: Vec<u8>,
     pub(super) timeout_ms: Option<u64>,
+    /// How long a pool may leave all calls unanswered, beyond the time that each of them may take:
+    /// after the last call was sent, and, unless it is measured for a time, before.
+    pub(super) patience: Duration,
     /// In the open loop, calls that are due beyond so many in flight are sent later.
     pub(super) in_flight_max: u32,
 }
@@ -368,7 +368,7 @@ impl State {
     /// How long all calls may be without an answer.
     fn quiet_limit(&self) -> Duration {
         let timeout = self.measured.plan.timeout_ms.map_or(Duration::ZERO, Duration::from_millis);
-        ANSWERS_TIMEOUT.saturating_add(timeout)
+        self.measured.plan.patience.saturating_add(timeout)
     }
 
     fn quiet_until(&self) -> Instant {

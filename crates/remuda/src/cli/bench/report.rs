@@ -67,6 +67,7 @@ pub(super) fn json(measured: &Measured, pool: u32) -> Value {
         "seconds": measured.elapsed.as_secs_f64(),
         "done": measured.done.len(),
         "failed": measured.failed,
+        "cut_short": measured.cut,
         "jobs_per_second": per_second(measured),
         "latency_us": object(&measured.done),
         "failed_latency_us": object(&measured.refused),

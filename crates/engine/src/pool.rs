@@ -76,6 +76,9 @@ impl Pool {
                 PoolError::Keeper(crate::keeper::KeeperError::Unreachable { source })
             })?;
             remuda_net::spawn(hear_keeper(Rc::downgrade(&pool.0), socket));
+            if let Ok(guardian) = keeper.guardian() {
+                remuda_net::spawn(reap_guardian(Rc::downgrade(&pool.0), guardian));
+            }
         }
         pool.attach_all()?;
         pool.0.core.borrow_mut().tick();
@@ -179,6 +182,7 @@ impl Pool {
         let now = core.now();
         core.dispatch.configure(now, config.dispatch.clone())?;
         core.config.dispatch = config.dispatch;
+        core.config.worker_spin = config.worker_spin;
         core.carry_out(&[]);
         core.next_kind = Some(config.kind);
         Ok(())
@@ -310,6 +314,15 @@ async fn watch_usage(pool: Weak<Inner>, tick: Duration) {
         remuda_net::sleep(tick).await;
         let Some(inner) = pool.upgrade() else { return };
         inner.core.borrow_mut().sample_usage();
+    }
+}
+
+/// Leaves no zombie of a guardian that was killed.
+async fn reap_guardian(pool: Weak<Inner>, guardian: OwnedFd) {
+    let _ = remuda_net::child_exited(&guardian).await;
+    let Some(inner) = pool.upgrade() else { return };
+    if let Some(keeper) = &mut inner.core.borrow_mut().keeper {
+        keeper.reap_guardian();
     }
 }
 

@@ -117,6 +117,21 @@ fn status_shows_what_a_worker_uses() {
 }
 
 #[test]
+fn a_guardian_that_is_killed_is_reaped_and_the_pool_goes_on() {
+    let serve = Serve::start(&["--builtin=echo", "-j1"]);
+    serve.ready();
+    let children = || std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", serve.pid()));
+    let guardian: u32 = children().unwrap().trim().parse().unwrap();
+    signal(guardian, "KILL");
+    let since = Instant::now();
+    while !children().unwrap().is_empty() {
+        assert!(since.elapsed() < serve::PATIENCE, "{guardian} is a zombie");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(serve.client().ask(r#"{"op":"call","id":1,"body":7}"#)["data"]["body"], 7);
+}
+
+#[test]
 fn a_stopped_worker_is_noticed_within_exec_ttl() {
     let serve = Serve::python(&["-j1", "--exec-ttl", "500ms"]);
     let pids = serve.ready();

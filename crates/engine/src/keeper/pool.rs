@@ -165,6 +165,17 @@ impl Keeper {
         self.guardian.id()
     }
 
+    /// A descriptor that is readable when the guardian has ended.
+    pub(crate) fn guardian(&self) -> io::Result<OwnedFd> {
+        let pid = Pid::from_raw(self.guardian.id().cast_signed()).ok_or(Errno::SRCH)?;
+        Ok(pidfd_open(pid, PidfdFlags::empty())?)
+    }
+
+    /// Reaps the guardian if it has ended before the pool, which only happens where it is killed.
+    pub(crate) fn reap_guardian(&mut self) {
+        let _ = self.guardian.try_wait();
+    }
+
     /// Asks for a worker's start. [`Event::Started`] or [`Event::StartFailed`] answers.
     ///
     /// `id` is free to choose, but for those of workers that are not yet cleared. Blocks only
@@ -225,9 +236,9 @@ impl Keeper {
         let _ = rustix::net::shutdown(&self.socket, Shutdown::Write);
         let end = Instant::now() + self.stop_patience;
         let remains = KeeperError::Remains { seconds: self.stop_patience.as_secs() };
-        // The guardian isn't reaped before `wait` below, so the number is still its own.
-        if let Some(pid) = Pid::from_raw(self.guardian.id().cast_signed())
-            && let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty())
+        // While it isn't reaped the number is still its own.
+        if let Ok(None) = self.guardian.try_wait()
+            && let Ok(pidfd) = self.guardian()
             && !wait_for(pidfd.as_fd(), PollFlags::IN, end)
         {
             return Err(remains);

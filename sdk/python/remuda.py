@@ -35,6 +35,7 @@ MAX_BODY_BYTES = 16 * 1024 * 1024  # of one body, where this side accepts connec
 ENVELOPE_BYTES = 64 * 1024  # what a line may hold besides its body
 MAX_ID_BYTES = 64
 WATCH_CREDIT = 16  # waits that were short enough for watching, at most, and too long ones, by which watching is judged
+WATCH_SECONDS = 1.0  # the longest that a pool lets a worker look for its next call
 ASYNC_WATCH_SECONDS = 0.001  # the longest that an event loop stands still for that, whatever the pool says
 READ_BYTES = 64 * 1024  # below malloc's threshold for a mapping of its own
 ERROR_CHARS = 2000  # of an `error`
@@ -694,10 +695,11 @@ class _Watch:
             self.credit = max(self.credit - 2, -WATCH_CREDIT)
 
 
-def _watch(sock, seconds_max=DAY_SECONDS):
+def _watch(sock, seconds_max=WATCH_SECONDS):
     """How to look for what the pool sends, for as long as the pool says; None where that is of no use."""
     text = os.environ.get("REMUDA_SPIN_US", "")
-    seconds = int(text) * 1e-6 if text.isascii() and text.isdigit() else 0.0
+    # Digits beyond those of the limit are not read: Python refuses to, where there are thousands.
+    seconds = int(text[:20]) * 1e-6 if text.isascii() and text.isdigit() else 0.0
     if not seconds or not hasattr(os, "sched_yield") or not hasattr(socket, "MSG_DONTWAIT"):
         return None
     if hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) < 2:

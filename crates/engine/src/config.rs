@@ -109,8 +109,9 @@ pub struct PoolConfig {
     /// Each takes up to 2 MiB for them. Default: true, unless `REMUDA_SHM` is 0.
     pub shm: bool,
     /// For how long a worker may look for its next call before it sleeps: `REMUDA_SPIN_US` in its
-    /// environment. Whole microseconds. Default zero, at which it isn't told.
-    pub worker_spin: Duration,
+    /// environment, in whole microseconds; workers take at most a second of it. Zero tells it to
+    /// sleep at once. Default `None`: it isn't told.
+    pub worker_spin: Option<Duration>,
     /// How long a client's line may take from its first byte to its end; a slower sender is cut.
     /// Between lines there is no limit: a person may type. Default: 30 s.
     pub line_timeout: Duration,
@@ -142,7 +143,7 @@ impl PoolConfig {
             max_bodies_bytes: 256 << 20,
             max_unfinished_bytes: 256 << 20,
             shm: std::env::var_os("REMUDA_SHM").is_none_or(|value| value != "0"),
-            worker_spin: Duration::ZERO,
+            worker_spin: None,
             line_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(10),
             watch_tick: Duration::from_secs(1),

@@ -90,8 +90,7 @@ impl Core {
         spawn.env.push(("REMUDA_WORKER_ID".into(), Some(number.to_string().into())));
         spawn.env.push(("REMUDA_WORKER_SLOT".into(), Some(slot.to_string().into())));
         // A pool that has it from its own environment, as a worker, doesn't hand it on.
-        let spin = self.config.worker_spin.as_micros();
-        let spin = if spin > 0 { Some(spin.to_string().into()) } else { None };
+        let spin = self.config.worker_spin.map(|spin| spin.as_micros().to_string().into());
         spawn.env.push(("REMUDA_SPIN_US".into(), spin));
         let (log, their_log) = pipe_to_us().map_err(no_descriptors)?;
         if is_filter {

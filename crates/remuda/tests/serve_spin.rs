@@ -13,6 +13,9 @@ const IDLE: Duration = Duration::from_millis(500);
 /// What each may compute meanwhile; one that goes on looking computes all the time.
 const IDLE_CPU: Duration = Duration::from_millis(200);
 const CALLS: u32 = 500;
+/// A Python program with a function that tells for how long its worker may look.
+const TOLD: &str = "import os\ndef told(_): return os.environ.get('REMUDA_SPIN_US', 'nothing')\n";
+const CALL: &str = r#"{"op":"call","id":1,"body":0}"#;
 
 fn serves_and_then_sleeps(spin: &str, workers: &str) {
     let spin = format!("--spin={spin}");
@@ -49,27 +52,50 @@ fn a_pool_that_looks_for_long_sleeps_when_it_has_nothing_to_do() {
 fn told(options: &[&str]) -> serde_json::Value {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("told.py");
-    let source = "import os\ndef told(_): return os.environ.get('REMUDA_SPIN_US', 'nothing')\n";
-    std::fs::write(&file, source).unwrap();
+    std::fs::write(&file, TOLD).unwrap();
     let function = format!("--python={}:told", file.display());
     let serve = Serve::start(&[&[function.as_str()], options].concat());
     serve.ready();
-    let reply = serve.client().ask(r#"{"op":"call","id":1,"body":0}"#);
-    reply["data"]["body"].clone()
+    serve.client().ask(CALL)["data"]["body"].clone()
 }
 
 #[test]
 fn workers_are_told_for_how_long_they_may_look() {
     let processors = std::thread::available_parallelism().unwrap().get();
+    // Those over rings look for a moment unless they are told not to.
+    let too_many = format!("-j{}", processors + 1);
+    assert_eq!(told(&[&too_many, "--spin=0"]), "0");
     if processors == 1 {
         assert_eq!(told(&["-j1"]), "nothing");
         return;
     }
     assert_eq!(told(&["-j1"]), "50");
     assert_eq!(told(&["-j1", "--spin=2ms"]), "2000");
-    assert_eq!(told(&["-j1", "--spin=0"]), "nothing");
+    assert_eq!(told(&["-j1", "--spin=0"]), "0");
     // More workers than processors would take them from each other.
-    assert_eq!(told(&[&format!("-j{}", processors + 1)]), "nothing");
+    assert_eq!(told(&[&too_many]), "nothing");
+}
+
+#[test]
+fn workers_that_start_after_a_reset_are_told_what_holds_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, program) = (dir.path().join("remuda.toml"), dir.path().join("told.py"));
+    std::fs::write(&program, TOLD).unwrap();
+    let write = |spin: &str| {
+        let function = format!("{}:told", program.display());
+        let file =
+            format!("[worker]\npython = {function:?}\n[pool]\nnum_workers = 1\nspin = {spin}\n");
+        std::fs::write(&config, file).unwrap();
+    };
+    write("0");
+    let serve = Serve::start(&["-c", config.to_str().unwrap()]);
+    serve.ready();
+    let told = || serve.client().ask(CALL)["data"]["body"].clone();
+    assert_eq!(told(), "0");
+    write("\"2ms\"");
+    assert!(serve.run("reset", &[]).status.success());
+    let processors = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(told(), if processors > 1 { "2000" } else { "nothing" });
 }
 
 #[test]

@@ -19,8 +19,30 @@ pub fn worker_slot() -> Option<usize> {
     std::env::var("REMUDA_WORKER_SLOT").ok()?.parse().ok()
 }
 
+/// The longest that a pool lets a worker look for a call.
+const SPIN_LIMIT: Duration = Duration::from_secs(1);
+
 /// For how long the worker may look for a call before it sleeps, from `REMUDA_SPIN_US`. `None` if no
 /// pool says so.
 pub(crate) fn spin() -> Option<Duration> {
-    std::env::var("REMUDA_SPIN_US").ok()?.parse().ok().map(Duration::from_micros)
+    spin_of(&std::env::var("REMUDA_SPIN_US").ok()?)
+}
+
+fn spin_of(text: &str) -> Option<Duration> {
+    Some(Duration::from_micros(text.parse().ok()?).min(SPIN_LIMIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_worker_looks_for_longer_than_a_pool_can_mean() {
+        assert_eq!(spin_of("50"), Some(Duration::from_micros(50)));
+        assert_eq!(spin_of("0"), Some(Duration::ZERO));
+        assert_eq!(spin_of(&u64::MAX.to_string()), Some(SPIN_LIMIT));
+        for nonsense in ["", "-1", "1.5", "soon", " 5", "99999999999999999999"] {
+            assert_eq!(spin_of(nonsense), None, "{nonsense}");
+        }
+    }
 }

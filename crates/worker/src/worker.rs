@@ -154,7 +154,7 @@ impl Worker {
     /// How long the worker watches for the next call before it sleeps, at most. Zero sleeps at once.
     ///
     /// Default: what the pool says (`REMUDA_SPIN_US`, by `remuda serve --spin`), which does where it
-    /// has fewer workers than processors; else [`SPIN_DEFAULT`] where the worker is served over
+    /// has fewer workers than processors, and where that is 0; else [`SPIN_DEFAULT`] where the worker is served over
     /// shared memory, and zero over a socket.
     ///
     /// Waking a thread costs several microseconds on both sides, and watching costs this thread's

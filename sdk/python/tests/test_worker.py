@@ -4,12 +4,17 @@ import json
 import os
 import random
 import signal
+import socket
 import sys
 import time
 import unittest
+import unittest.mock
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from worker_process import SDK, Folder, Worker  # noqa: E402
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(SDK)))
+import remuda  # noqa: E402
 
 HANDLER = """
     import os, sys, subprocess
@@ -398,6 +403,15 @@ class Process(WorkerCase):
     def test_a_time_to_look_that_is_none_is_no_time(self):
         for text in ("", "0", "soon", "-5", "\u0665", "1e3"):
             self.assertEqual(self.result(self.start("upper", REMUDA_SPIN_US=text).call("a")), "A")
+
+    def test_nobody_looks_for_longer_than_a_pool_can_mean(self):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            for text in ("1000001", str(2 ** 64), "1" + 400 * "0", 5000 * "9"):
+                with unittest.mock.patch.dict(os.environ, REMUDA_SPIN_US=text):
+                    watch = remuda._watch(ours)
+                if len(os.sched_getaffinity(0)) > 1:
+                    self.assertEqual(watch.seconds, 1.0)
 
     def test_slot_and_id(self):
         self.assertEqual(self.result(self.start("identity").call(1)), [1, "w-7"])

@@ -54,12 +54,6 @@ pub(crate) struct PoolArgs {
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = number::bytes, env = "REMUDA_MAX_BODY_BYTES")]
     max_body_bytes: Option<u64>,
 
-    /// How long the pool's thread looks for events before it sleeps, while they come that fast and
-    /// nobody else needs its processor, and workers for calls, if there are processors enough; 0 for
-    /// never, at most 1s [default: 50us]
-    #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_SPIN")]
-    pub(crate) spin: Option<Duration>,
-
     /// Whether workers that declare it are served over rings in shared memory [default: true]
     #[arg(long, value_name = "BOOL", value_parser = clap::builder::BoolishValueParser::new(),
           env = "REMUDA_SHM")]
@@ -85,9 +79,6 @@ pub(crate) const MAX_BODY_BYTES_LIMIT: u64 = 1 << 30;
 
 /// The shortest `--watch-tick`.
 const WATCH_TICK_MIN: Duration = Duration::from_millis(10);
-
-/// The default of `--spin`: a round trip through a worker is rarely longer where watching pays.
-pub(crate) const SPIN_DEFAULT: Duration = Duration::from_micros(50);
 
 /// The most that `--spin` may be, which is what the runtime takes.
 const SPIN_LIMIT: Duration = Duration::from_secs(1);
@@ -139,7 +130,6 @@ impl PoolArgs {
             watch_tick: duration(self.watch_tick, &supervisor.watch_tick)?,
             max_worker_memory: bytes(self.max_worker_memory, &supervisor.max_worker_memory)?,
             max_body_bytes: bytes(self.max_body_bytes, &file.max_body_bytes)?,
-            spin: duration(self.spin, &file.spin)?,
             shm: self.shm.or(file.shm),
             pid_namespace: self.pid_namespace.or(file.pid_namespace()?),
         })
@@ -147,11 +137,9 @@ impl PoolArgs {
 
     /// A pool of such workers with these options.
     pub(crate) fn config(&self, kind: WorkerKind) -> Result<PoolConfig, String> {
-        for (name, time) in [
-            ("allocate_timeout", self.allocate_timeout),
-            ("reset_timeout", self.reset_timeout),
-            ("spin", self.spin),
-        ] {
+        for (name, time) in
+            [("allocate_timeout", self.allocate_timeout), ("reset_timeout", self.reset_timeout)]
+        {
             if let Some(why) = time.and_then(|time| unfit(name, time)) {
                 return Err(format!("--{} {why}", name.replace('_', "-")));
             }

@@ -15,7 +15,7 @@ use remuda_protocol::Address;
 use sd_notify::NotifyState;
 
 use crate::cli::config_file::ConfigFile;
-use crate::cli::pool::{PoolArgs, SPIN_DEFAULT};
+use crate::cli::pool::{PoolArgs, unfit};
 use crate::cli::systemd::Inherited;
 use crate::cli::worker::WorkerArgs;
 use crate::cli::{address, effective, exit, log, number, say, systemd};
@@ -95,6 +95,12 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) pool: PoolArgs,
+
+    /// How long the pool's thread looks for events before it sleeps, while they come that fast and
+    /// nobody else needs its processor, and workers for calls, if there are processors enough; 0 for
+    /// never, at most 1s [default: 50us]
+    #[arg(long, help_heading = "Pool", value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, env = "REMUDA_SPIN")]
+    pub(crate) spin: Option<Duration>,
 }
 
 const EXAMPLES: &str = "\
@@ -111,6 +117,8 @@ SIGTERM lets accepted jobs finish; SIGHUP replaces the workers without a gap.
 
 Exit status: 0 it was stopped, 255 any other error.";
 
+/// The default of `--spin`: a round trip through a worker is rarely longer where watching pays.
+const SPIN_DEFAULT: Duration = Duration::from_micros(50);
 const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
@@ -187,7 +195,7 @@ fn configure(args: &ServeArgs) -> Result<Serve, String> {
     let file = crate::cli::config_file::read(args.config.as_deref())?;
     let worker = file.worker(&args.worker)?;
     let options = args.pool.or(&file.pool)?;
-    let spin = options.spin.unwrap_or(SPIN_DEFAULT);
+    let spin = spin(args, &file)?;
     let mut pool = options.config(worker.kind()?)?;
     pool.attach = worker.attached()?;
     if matches!(pool.kind, WorkerKind::None) {
@@ -209,8 +217,9 @@ fn configure(args: &ServeArgs) -> Result<Serve, String> {
     // one where its workers are fast. Python's are not.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let others = usize::from(worker.python.is_none());
-    if processors > 1 && dispatch.num_workers as usize + others <= processors {
-        pool.worker_spin = spin;
+    let there_are_enough = processors > 1 && dispatch.num_workers as usize + others <= processors;
+    if spin.is_zero() || there_are_enough {
+        pool.worker_spin = Some(spin);
     }
     dispatch.quarantine = Some(QUARANTINE);
     dispatch.overload = Some(Overload::default());
@@ -255,6 +264,19 @@ fn configure(args: &ServeArgs) -> Result<Serve, String> {
         ..HttpOptions::default()
     };
     Ok(Serve { worker, pool, spin, listen, at_default, token, token_file, insecure, http })
+}
+
+/// How long it is looked for events.
+fn spin(args: &ServeArgs, file: &ConfigFile) -> Result<Duration, String> {
+    let spin = match (args.spin, &file.pool.spin) {
+        (Some(spin), _) => spin,
+        (None, Some(text)) => text.duration()?,
+        (None, None) => SPIN_DEFAULT,
+    };
+    match unfit("spin", spin) {
+        Some(why) => Err(format!("--spin {why}")),
+        None => Ok(spin),
+    }
 }
 
 /// The token of `--token-file`, or of the environment, or of the file's `token_file`; and the file

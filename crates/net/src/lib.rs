@@ -37,6 +37,7 @@ mod blocking;
 mod builder;
 mod cancel;
 mod clock;
+mod closed;
 mod combine;
 mod config;
 mod conn;
@@ -87,6 +88,7 @@ pub use blocking::{
 };
 pub use builder::{AsyncEventHandler, Builder, ShutdownHandle};
 pub use cancel::CancellationToken;
+pub use closed::{stdin_was_open, stdout_was_open};
 pub use combine::{Either, Either3, join, join3, select, select3, yield_now};
 pub use config::{BACKEND_ENV, Backend, Config};
 pub use conn::CloseReason;

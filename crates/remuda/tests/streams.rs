@@ -69,30 +69,35 @@ fn map_with(streams: &str) -> (String, Option<i32>) {
 }
 
 #[test]
-fn streams_that_were_closed_are_told_of() {
+fn streams_that_were_closed_are_errors() {
     let dir = folder();
-    let nowhere = "remuda: stdout was closed, or is /dev/null: results go nowhere";
-    let (told, status) = map_with(">&-");
-    assert!(told.starts_with(nowhere), "{told}");
-    assert_eq!((told.lines().count(), status), (1, Some(0)), "{told}");
-    let (told, _) = map_with("<&-");
-    assert!(told.starts_with("remuda: stdin was closed, or is /dev/null: there are no jobs"));
-    // What was meant is not spoken of.
+    let bad = "Bad file descriptor (os error 9)\n";
+    let wanted = (format!("remuda: cannot write stdout: {bad}"), Some(255));
+    assert_eq!(map_with(">&-"), wanted);
+    let wanted = (format!("remuda: cannot read the jobs from stdin: {bad}"), Some(255));
+    assert_eq!(map_with("<&-"), wanted);
+    // Nobody can be told; the status says so.
+    assert_eq!(map_with(">&- 2>&-"), (String::new(), Some(255)));
     let output = dir.path().join("out");
     let input = dir.path().join("in");
     std::fs::write(&input, "a\n").unwrap();
     for streams in [
         "> /dev/null",
         "< /dev/null",
+        // So does Python open its DEVNULL, and Node what it ignores.
+        "1<>/dev/null",
+        "0<>/dev/null",
+        // They are not used.
         &format!(">&- -o {}", output.display()),
-        &format!("<&- -a {}", input.display()),
+        &format!("<&- -a {} >/dev/null", input.display()),
     ] {
         assert_eq!(map_with(streams), (String::new(), Some(0)), "{streams}");
     }
-    // So does Python open its DEVNULL, and Node what it ignores: that may be no error.
-    let (told, status) = map_with("1<>/dev/null");
-    assert!(told.starts_with(nowhere), "{told}");
-    assert_eq!(status, Some(0));
+    for args in ["--version", "map --help", "serve --check --builtin echo"] {
+        let script = format!("{REMUDA} {args} >&-");
+        let status = Command::new("sh").args(["-c", &script]).status().unwrap();
+        assert_eq!(status.code(), Some(255), "{args}");
+    }
 }
 
 #[test]

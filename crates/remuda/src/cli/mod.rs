@@ -14,7 +14,6 @@ mod hint;
 mod interpreter;
 mod log;
 mod map;
-pub(crate) mod nowhere;
 pub(crate) mod number;
 mod pool;
 mod rings;
@@ -90,13 +89,16 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
     let cli = match parse(args) {
         Ok(cli) => cli,
         Err(error) => {
-            let failed = error.use_stderr();
+            if !error.use_stderr() {
+                return say::out_by(|| error.print())
+                    .map_or_else(|status| status, |()| ExitCode::SUCCESS);
+            }
             // A closed stderr is nothing to act upon.
             let _ = error.print();
             if let Some(hint) = hint::of(&error) {
                 say::line(format_args!("\nremuda: {hint}"));
             }
-            return if failed { exit::ERROR.into() } else { ExitCode::SUCCESS };
+            return exit::ERROR.into();
         }
     };
     let status = match cli.command {

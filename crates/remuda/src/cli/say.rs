@@ -46,8 +46,18 @@ pub(crate) fn part(text: impl AsRef<[u8]>) {
 /// # Errors
 /// The status to exit with, after why was told.
 pub(crate) fn out(text: impl AsRef<[u8]>) -> Result<(), ExitCode> {
-    let mut stdout = io::stdout().lock();
-    match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
+    out_by(|| {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(text.as_ref()).and_then(|()| stdout.flush())
+    })
+}
+
+/// The same of what `write` writes there.
+///
+/// # Errors
+/// As of [`out`].
+pub(crate) fn out_by(write: impl FnOnce() -> io::Result<()>) -> Result<(), ExitCode> {
+    match remuda_net::stdout_was_open().and_then(|()| write()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(exit::error(format!("cannot write stdout: {error}")))
         }

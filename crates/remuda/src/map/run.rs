@@ -25,7 +25,7 @@ use super::lines::Lines;
 use super::progress::Progress;
 use super::results::Results;
 use super::resume::Plan;
-use crate::cli::{exit, nowhere, say};
+use crate::cli::{exit, say};
 
 /// How many jobs may be on their way: handed in and not written yet.
 const WINDOW_JOBS: u64 = 16 << 10;
@@ -52,10 +52,8 @@ pub(crate) fn run(mut config: MapConfig) -> Result<u8, MapError> {
     clash::check(&config, &input, &input_name)?;
     let plan = Plan::make(&config)?;
     if config.output.is_none() {
-        nowhere::tell_of_stdout();
-    }
-    if is_stdin(&config) {
-        nowhere::tell_of_stdin();
+        remuda_net::stdout_was_open()
+            .map_err(|source| MapError::Write { name: "stdout".into(), source })?;
     }
     if input.is_terminal() {
         say::line("remuda: jobs are read from the terminal, one a line; Ctrl-D ends them");
@@ -90,10 +88,15 @@ fn is_stdin(config: &MapConfig) -> bool {
     config.input.as_ref().is_none_or(|path| path.as_os_str() == "-")
 }
 
+fn own_stdin() -> io::Result<File> {
+    remuda_net::stdin_was_open()?;
+    io::stdin().as_fd().try_clone_to_owned().map(File::from)
+}
+
 fn open_input(config: &MapConfig) -> Result<(File, std::path::PathBuf), MapError> {
     let (name, opened) = match &config.input {
         Some(path) if !is_stdin(config) => (path.clone(), File::open(path)),
-        _ => ("stdin".into(), io::stdin().as_fd().try_clone_to_owned().map(File::from)),
+        _ => ("stdin".into(), own_stdin()),
     };
     let checked = opened.and_then(|file| match file.metadata()?.is_dir() {
         true => Err(io::ErrorKind::IsADirectory.into()),

@@ -1,5 +1,7 @@
 //! What ends a pool before its time.
 
+use std::io::ErrorKind;
+
 use crate::keeper::KeeperError;
 
 /// The pool can't start, or can't go on.
@@ -27,7 +29,7 @@ pub enum PoolError {
         why: String,
     },
     /// A listener can't be opened.
-    #[error("cannot listen at {address}: {source}")]
+    #[error("cannot listen at {address}: {source}{}", advice(source.kind()))]
     Listen {
         /// Where.
         address: String,
@@ -87,4 +89,15 @@ pub enum PoolError {
     /// A filter's answers can't be told apart, or it ends by itself.
     #[error("{0}")]
     Filter(String),
+}
+
+/// What to do about a listener that the system refused.
+fn advice(refused: ErrorKind) -> &'static str {
+    match refused {
+        ErrorKind::AddrInUse => ": stop who listens there, or choose another address",
+        ErrorKind::AddrNotAvailable => ": choose an address that this machine has",
+        ErrorKind::NotFound => ": make its directory, or choose another path",
+        ErrorKind::PermissionDenied => ": choose an address that this user may open",
+        _ => "",
+    }
 }

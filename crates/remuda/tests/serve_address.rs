@@ -266,6 +266,23 @@ fn a_file_that_is_no_socket_is_left_alone() {
 }
 
 #[test]
+fn who_can_not_listen_is_told_what_to_do() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let dir = tempfile::tempdir().unwrap();
+    let nowhere = dir.path().join("nowhere/pool.sock");
+    for (option, advice) in [
+        (format!("--listen=tcp:127.0.0.1:{port}"), "choose another address"),
+        (format!("--http={port}"), "choose another address"),
+        (format!("--listen=unix:{}", nowhere.display()), "make its directory"),
+    ] {
+        let output = echo_at_default(dir.path()).arg(&option).output().unwrap();
+        assert_eq!(output.status.code(), Some(255), "{option}");
+        assert!(text(&output.stderr).contains(advice), "{option}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
 fn several_addresses_are_served_at_once() {
     let serve = Serve::start(&["-j1", "--builtin=echo", "-l", "tcp:127.0.0.1:0"]);
     let address = serve.address(1);

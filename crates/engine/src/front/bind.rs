@@ -58,7 +58,7 @@ pub(crate) fn unix(path: &Path, access: &Access) -> Result<(UnixListener, Socket
             fs::remove_file(path).map_err(|error| failed(path, error))?;
         }
         Ok(_) => {
-            let error = io::Error::other("there is a file of that name that is no socket");
+            let error = io::Error::other("a file that is no socket is there: choose another path");
             return Err(failed(path, error));
         }
         Err(_) => {}

@@ -56,6 +56,8 @@ Examples:
   remuda stop
   remuda stop --to unix:/run/upper.sock        a listener with role=admin
 
+It returns at once: accepted jobs may still run, and the address be in use until they have ended.
+
 Exit status: 0 the pool finishes what it has, and ends; 1 it refused, 255 any other error.";
 
 /// The status for a request that the pool refused.

@@ -5,6 +5,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::str::FromStr;
 
+use remuda_engine::PoolError;
+
 use crate::http::HttpError;
 
 /// Where a bare port listens.
@@ -74,7 +76,7 @@ impl HttpAddress {
     }
 
     fn failed(&self, source: io::Error) -> HttpError {
-        HttpError::Listen { address: format!("http://{self}"), source }
+        HttpError::Listen(PoolError::Listen { address: format!("http://{self}"), source })
     }
 }
 

@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use remuda_engine::Remote;
+use remuda_engine::{PoolError, Remote};
 use tokio::sync::watch;
 
 pub(crate) use address::HttpAddress;
@@ -59,8 +59,8 @@ impl HttpOptions {
 /// Why nothing is listened to.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
-    #[error("cannot listen at {address}: {source}")]
-    Listen { address: String, source: io::Error },
+    #[error(transparent)]
+    Listen(PoolError),
     #[error(
         "{0} can be reached from other machines, and has neither token nor TLS: listen at loopback, or say --insecure"
     )]

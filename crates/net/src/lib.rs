@@ -118,3 +118,7 @@ pub use signals::{Signals, signals};
 pub use source::{Source, SourceHandle, watch_source};
 pub use time::{Sleep, sleep, sleep_until, timeout, timeout_at};
 pub use tls::TlsInfo;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

@@ -36,3 +36,7 @@ pub use remuda_reconnect as reconnect;
 pub use remuda_shm as shm;
 pub use remuda_threads as threads;
 pub use remuda_worker as worker;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../engine/README.md")]
+struct EngineReadmeExample;

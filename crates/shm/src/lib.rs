@@ -88,3 +88,7 @@ pub use linux::*;
 /// What [`SpscFace::set_cancel`] takes.
 #[cfg(all(target_os = "linux", not(loom), feature = "tokio"))]
 pub use tokio_util::sync::CancellationToken;
+
+#[cfg(all(doctest, feature = "tokio"))]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

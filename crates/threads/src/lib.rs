@@ -102,3 +102,7 @@ pub use worker::Worker;
 
 /// A worker's end of its downward queue.
 pub type WorkerReceiver<Down> = Receiver<DownMsg<Down>>;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

@@ -8,7 +8,7 @@ mod serve;
 
 use std::process::{Command, Output, Stdio};
 
-use attached::{Worker, all_linked, attach, peers};
+use attached::{Worker, all_linked, attach, passes_calls_on, peers};
 use serve::{Serve, pids, remuda, signal, text, wait_end};
 
 fn ended(mut command: Command) -> Output {
@@ -59,20 +59,7 @@ fn a_pool_is_attached_over_tcp_with_its_token() {
     let address = behind.address(1);
     let front = Serve::start(&[&format!("--attach={address},token_file={}", token.display())]);
     all_linked(&front);
-    let mut client = front.client();
-    let reply = client.ask(r#"{"op":"call","id":1,"body":{"back":[1,"ü"]}}"#);
-    assert_eq!(reply["data"]["body"], serde_json::json!([1, "ü"]), "{reply}");
-    // A failure comes through as it was told: its code, its message, its traceback.
-    let reply = client.ask(r#"{"op":"call","id":2,"body":{"sleep":"x"}}"#);
-    assert_eq!(reply["code"], "handler_error", "{reply}");
-    assert!(reply["traceback"].as_str().unwrap().contains("work.py"), "{reply}");
-    // What is cancelled here is cancelled there.
-    client.send(r#"{"op":"call","id":3,"body":{"sleep":600}}"#);
-    behind.status_when("it runs there", |status| status["in_flight"] == 1);
-    client.send(r#"{"op":"cancel","id":3}"#);
-    assert_eq!(client.reply()["code"], "cancelled");
-    behind
-        .status_when("it was cancelled there", |status| status["jobs"]["failed"]["cancelled"] == 1);
+    passes_calls_on(&mut front.client(), &behind);
 
     std::fs::write(&token, "not-this-one\n").unwrap();
     let front = Serve::start(&[&format!("--attach={address},token_file={}", token.display())]);

@@ -2,11 +2,14 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "support/attached.rs"]
+mod attached;
 #[path = "support/serve.rs"]
 mod serve;
 
 use std::path::PathBuf;
 
+use attached::{all_linked, passes_calls_on};
 use remuda::shm::{Options, SpscFace};
 use serde_json::{Value, json};
 use serve::{Client, Serve, handler, pids, remuda, text};
@@ -62,10 +65,6 @@ fn is_attached(status: &Value) -> bool {
     peers.any(|peer| peer["attached"] == "shm:behind" && peer["state"] != "away")
 }
 
-fn linked(front: &Serve) {
-    front.status_when("linked", is_attached);
-}
-
 fn away(front: &Serve) {
     front.status_when("not linked", |status| !is_attached(status));
 }
@@ -82,22 +81,11 @@ fn jobs_go_over_rings_and_come_back_as_they_would_by_a_socket() {
     let names = Names::new();
     let behind = names.behind(&["-j2"]);
     let front = names.front(&[]);
-    linked(&front);
+    all_linked(&front);
     assert_eq!(memories(front.pid()), 1, "the link is a pair of rings");
     let mut client = front.client();
     calls(&mut client);
-    let reply = client.ask(r#"{"op":"call","id":1,"body":{"back":[1,"ü"]}}"#);
-    assert_eq!(reply["data"]["body"], json!([1, "ü"]), "{reply}");
-    let reply = client.ask(r#"{"op":"call","id":2,"body":{"sleep":"x"}}"#);
-    assert_eq!(reply["code"], "handler_error", "{reply}");
-    assert!(reply["traceback"].as_str().unwrap().contains("work.py"), "{reply}");
-    // What is cancelled here is cancelled there.
-    client.send(r#"{"op":"call","id":3,"body":{"sleep":600}}"#);
-    behind.status_when("it runs there", |status| status["in_flight"] == 1);
-    client.send(r#"{"op":"cancel","id":3}"#);
-    assert_eq!(client.reply()["code"], "cancelled");
-    behind
-        .status_when("it was cancelled there", |status| status["jobs"]["failed"]["cancelled"] == 1);
+    passes_calls_on(&mut client, &behind);
 }
 
 #[test]
@@ -105,7 +93,7 @@ fn a_peer_over_rings_gets_as_many_jobs_as_it_has_workers() {
     let names = Names::new();
     let behind = names.behind(&["-j2"]);
     let front = names.front(&[]);
-    linked(&front);
+    all_linked(&front);
     let mut client = front.client();
     for id in 0..3 {
         client.send(&format!(r#"{{"op":"call","id":{id},"body":{{"sleep":600}}}}"#));
@@ -119,7 +107,7 @@ fn bodies_that_fit_into_no_slot_and_into_no_ring_come_whole_and_hold_up_no_small
     let names = Names::new();
     let behind = names.behind(&["-j2"]);
     let front = names.front(&[]);
-    linked(&front);
+    all_linked(&front);
     let mut client = front.client();
     // A slot has 8 KiB, and a ring 1 MiB.
     for len in [8 << 10, 100_000, 1 << 20, 5 << 20] {
@@ -160,7 +148,7 @@ fn a_pool_that_is_killed_is_attached_again_and_leaves_nothing() {
     let front = names.front(&[]);
     for _ in 0..3 {
         let mut behind = names.behind(&["-j1"]);
-        linked(&front);
+        all_linked(&front);
         let mut client = front.client();
         calls(&mut client);
         client.send(r#"{"op":"call","id":"lost","body":{"sleep":600}}"#);
@@ -193,7 +181,7 @@ fn a_peer_that_stands_still_costs_what_it_has_and_goes_on() {
     let names = Names::new();
     let behind = names.behind(&["-j2"]);
     let front = names.front(&[]);
-    linked(&front);
+    all_linked(&front);
     behind.signal("STOP");
     let mut client = front.client();
     let reply = client.ask(r#"{"op":"call","id":1,"body":1,"timeout_ms":100}"#);
@@ -247,7 +235,7 @@ fn a_peer_over_rings_is_neither_reset_nor_stopped_and_its_jobs_are_waited_for() 
     let behind = names.behind(&["-j1"]);
     let workers = behind.ready();
     let mut front = names.front(&[]);
-    linked(&front);
+    all_linked(&front);
     assert!(front.run("reset", &[]).status.success());
     let mut client = front.client();
     client.send(r#"{"op":"call","id":1,"body":{"sleep":0.3,"back":"waited for"}}"#);

@@ -8,9 +8,9 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::serve::Serve;
+use crate::serve::{Client, Serve};
 
 /// The state of each peer, in the order of `--attach`.
 pub fn peers(status: &Value) -> Vec<(String, u64)> {
@@ -28,6 +28,23 @@ pub fn all_linked(serve: &Serve) {
         let peers = peers(status);
         !peers.is_empty() && peers.iter().all(|(state, _)| state == "idle" || state == "busy")
     });
+}
+
+/// Calls of a client go to the peer `behind`, and what comes of them comes back as it is told there.
+pub fn passes_calls_on(client: &mut Client, behind: &Serve) {
+    let reply = client.ask(r#"{"op":"call","id":1,"body":{"back":[1,"ü"]}}"#);
+    assert_eq!(reply["data"]["body"], json!([1, "ü"]), "{reply}");
+    // A failure has its code, its message and its traceback.
+    let reply = client.ask(r#"{"op":"call","id":2,"body":{"sleep":"x"}}"#);
+    assert_eq!(reply["code"], "handler_error", "{reply}");
+    assert!(reply["traceback"].as_str().unwrap().contains("work.py"), "{reply}");
+    // What is cancelled here is cancelled there.
+    client.send(r#"{"op":"call","id":3,"body":{"sleep":600}}"#);
+    behind.status_when("it runs there", |status| status["in_flight"] == 1);
+    client.send(r#"{"op":"cancel","id":3}"#);
+    assert_eq!(client.reply()["code"], "cancelled");
+    behind
+        .status_when("it was cancelled there", |status| status["jobs"]["failed"]["cancelled"] == 1);
 }
 
 pub fn attach(to: &[&Serve], more: &[&str]) -> Serve {

@@ -84,6 +84,26 @@ impl Core {
             WorkerKind::None => return Err("the pool has no workers of its own".into()),
         };
         spawn.cwd.clone_from(&self.config.cwd);
+        self.add_environment(&mut spawn, number, slot);
+        let (log, their_log) = pipe_to_us().map_err(no_descriptors)?;
+        let transport = if is_filter {
+            Transport::Filter(open_filter(&pool, worker, &mut spawn)?)
+        } else {
+            spawn.stdout = Some(their_log.try_clone().map_err(no_descriptors)?);
+            Transport::Process(self.open_process(&pool, worker, &mut spawn)?)
+        };
+        spawn.stderr = Some(their_log);
+        let log = Rc::new(log);
+        let mut link = Link::new(worker, number, slot, transport);
+        link.log = Some(log.clone());
+        self.links.insert(link);
+        remuda_net::spawn(follow_log(pool, worker, log));
+        let Some(keeper) = &mut self.keeper else { return Err("there is no keeper".into()) };
+        keeper.spawn(number, spawn).map_err(|error| error.to_string())
+    }
+
+    /// What a worker finds in its environment besides what the pool has in its own.
+    fn add_environment(&self, spawn: &mut Spawn, number: u64, slot: u32) {
         for name in SERVICE_VARIABLES {
             spawn.env.push((name.into(), None));
         }
@@ -92,39 +112,26 @@ impl Core {
         // A pool that has it from its own environment, as a worker, doesn't hand it on.
         let spin = self.config.worker_spin.map(|spin| spin.as_micros().to_string().into());
         spawn.env.push(("REMUDA_SPIN_US".into(), spin));
-        let (log, their_log) = pipe_to_us().map_err(no_descriptors)?;
-        if is_filter {
-            let (stdout, their_stdout) = pipe_to_us().map_err(no_descriptors)?;
-            let (stdin, their_stdin) = pipe_from_us().map_err(no_descriptors)?;
-            spawn.stdin = Some(their_stdin);
-            spawn.stdout = Some(their_stdout);
-            spawn.stderr = Some(their_log);
-            let filter = FilterLink::new();
-            let pipes = Pipes { stdin, stdout };
-            remuda_net::spawn(filter::run(pool.clone(), worker, filter.clone(), pipes));
-            self.links.insert(Link::new(worker, number, slot, Transport::Filter(filter)));
-        } else {
-            let (ours, theirs) = UnixStream::pair().map_err(no_descriptors)?;
-            spawn.stdout = Some(their_log.try_clone().map_err(no_descriptors)?);
-            spawn.stderr = Some(their_log);
-            spawn.socket = Some(theirs.into());
-            let rendezvous = match self.config.shm {
-                true => Some(ours.try_clone().map_err(no_descriptors)?.into()),
-                false => None,
-            };
-            let conn = remuda_net::adopt_unix(ours).map_err(|error| error.to_string())?;
-            let link = ProcessLink::open(conn, rendezvous, &mut self.scratch)
-                .map_err(|error| error.to_string())?;
-            remuda_net::spawn(process::read(pool.clone(), worker, conn));
-            self.links.insert(Link::new(worker, number, slot, Transport::Process(link)));
-        }
-        let log = Rc::new(log);
-        if let Some(link) = self.links.of(worker) {
-            link.log = Some(log.clone());
-        }
-        remuda_net::spawn(follow_log(pool, worker, log));
-        let Some(keeper) = &mut self.keeper else { return Err("there is no keeper".into()) };
-        keeper.spawn(number, spawn).map_err(|error| error.to_string())
+    }
+
+    /// The pool's side of a worker that speaks the protocol; `spawn` gets the worker's.
+    fn open_process(
+        &mut self,
+        pool: &Pool,
+        worker: WorkerId,
+        spawn: &mut Spawn,
+    ) -> Result<ProcessLink, String> {
+        let (ours, theirs) = UnixStream::pair().map_err(no_descriptors)?;
+        spawn.socket = Some(theirs.into());
+        let rendezvous = match self.config.shm {
+            true => Some(ours.try_clone().map_err(no_descriptors)?.into()),
+            false => None,
+        };
+        let conn = remuda_net::adopt_unix(ours).map_err(|error| error.to_string())?;
+        let link = ProcessLink::open(conn, rendezvous, &mut self.scratch)
+            .map_err(|error| error.to_string())?;
+        remuda_net::spawn(process::read(pool.clone(), worker, conn));
+        Ok(link)
     }
 
     /// The keeper told of something.
@@ -260,6 +267,17 @@ impl Core {
             }
         });
     }
+}
+
+/// The pool's side of a filter; `spawn` gets the filter's.
+fn open_filter(pool: &Pool, worker: WorkerId, spawn: &mut Spawn) -> Result<Rc<FilterLink>, String> {
+    let (stdout, their_stdout) = pipe_to_us().map_err(no_descriptors)?;
+    let (stdin, their_stdin) = pipe_from_us().map_err(no_descriptors)?;
+    spawn.stdin = Some(their_stdin);
+    spawn.stdout = Some(their_stdout);
+    let filter = FilterLink::new();
+    remuda_net::spawn(filter::run(pool.clone(), worker, filter.clone(), Pipes { stdin, stdout }));
+    Ok(filter)
 }
 
 /// Reads what a worker prints until nobody holds the pipe's other end.

@@ -1,5 +1,6 @@
 //! A client on a connection: its requests are read here, and become jobs.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -438,39 +439,14 @@ impl Core {
     }
 
     fn client_call(&mut self, key: ClientKey, id: Option<Id<'_>>, call: &Call<'_>) {
-        let refusal = match call.payload {
-            Payload::Many(_) => Some("this pool declared no `batch`: send one `body` a call"),
-            Payload::One(_) if call.hops > MAX_HOPS => {
-                Some("the call came through too many pools: they are attached in a circle")
-            }
-            Payload::One(body) if body.as_bytes().len() > self.config.max_body_bytes => {
-                let limit = self.config.max_body_bytes;
-                let message = format!("the body is larger than max_body_bytes ({limit})");
-                self.reply_error(key, id, Code::BodyTooLarge, &message);
-                return;
-            }
-            Payload::One(_) => None,
+        let body = match self.admissible(call) {
+            Ok(body) => body,
+            Err((code, message)) => return self.reply_error(key, id, code, &message),
         };
-        if let Some(message) = refusal {
-            self.reply_error(key, id, Code::BadRequest, message);
-            return;
-        }
-        let Payload::One(body) = call.payload else { return };
-        let all = self.bodies_bytes + body.as_bytes().len();
-        // One alone is held to `max_body_bytes`.
-        if self.bodies_bytes > 0 && all > self.config.max_bodies_bytes {
-            self.reply_error(
-                key,
-                id,
-                Code::QueueFull,
-                "the bodies in the queue are at their limit",
-            );
-            return;
-        }
         let now = self.now();
-        let body = match shared_body(self.line.as_ref(), body.as_bytes()) {
+        let body = match shared_body(self.line.as_ref(), body) {
             Some(shared) => Body::Shared(shared),
-            None => Body::Own(self.bodies.copy(body.as_bytes())),
+            None => Body::Own(self.bodies.copy(body)),
         };
         let Some(client) = self.clients.of(key) else { return };
         client.relays |= call.hops > 0;
@@ -487,6 +463,31 @@ impl Core {
             Ok(job) => client.places.set(place, job),
             Err(refused) => self.refuse(refused.payload, refused.reason),
         }
+    }
+
+    /// The body of a call that may be submitted, or why it may not.
+    fn admissible<'a>(&self, call: &Call<'a>) -> Result<&'a [u8], (Code, Cow<'static, str>)> {
+        let body = match call.payload {
+            Payload::One(body) => body.as_bytes(),
+            Payload::Many(_) => {
+                let message = "this pool declared no `batch`: send one `body` a call";
+                return Err((Code::BadRequest, message.into()));
+            }
+        };
+        if call.hops > MAX_HOPS {
+            let message = "the call came through too many pools: they are attached in a circle";
+            return Err((Code::BadRequest, message.into()));
+        }
+        let limit = self.config.max_body_bytes;
+        if body.len() > limit {
+            let message = format!("the body is larger than max_body_bytes ({limit})");
+            return Err((Code::BodyTooLarge, message.into()));
+        }
+        // One alone is held to `max_body_bytes`.
+        if self.bodies_bytes > 0 && self.bodies_bytes + body.len() > self.config.max_bodies_bytes {
+            return Err((Code::QueueFull, "the bodies in the queue are at their limit".into()));
+        }
+        Ok(body)
     }
 
     /// The client waits for nothing any more: what it asked for and nobody else wants is dropped.

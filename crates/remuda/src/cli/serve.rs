@@ -213,35 +213,56 @@ fn configure(args: &ServeArgs) -> Result<Serve, String> {
     if let Some(tries) = args.retries.or(file.pool.retries) {
         dispatch.delivery = crate::cli::pool::retrying(tries);
     }
-    // Workers that look for calls on all processors would take them from the pool, which needs
-    // one where its workers are fast. Python's are not.
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let others = usize::from(worker.python.is_none());
-    let there_are_enough = processors > 1 && dispatch.num_workers as usize + others <= processors;
-    if spin.is_zero() || there_are_enough {
+    if spin.is_zero() || may_look(&worker, dispatch.num_workers as usize) {
         pool.worker_spin = Some(spin);
     }
     dispatch.quarantine = Some(QUARANTINE);
     dispatch.overload = Some(Overload::default());
     pool.logs = LogSink::new(|worker, line| tracing::info!(target: "worker", worker, "{line}"));
-    let addresses = match (args.listen.is_empty(), file.listen.is_empty()) {
-        (false, _) => args.listen.clone(),
-        (true, false) => file.listen.clone(),
-        (true, true) => Vec::new(),
-    };
     let (token, token_file) = token(args, &file)?;
     let insecure = args.insecure || file.insecure;
+    let (listen, at_default) = listeners(args, &file, token.as_deref(), insecure)?;
+    let http = HttpOptions {
+        admin: args.http_admin.clone().or(file.http_admin.address("http_admin")?),
+        calls: args.http.clone().or(file.http.address("http")?),
+        token: token.clone(),
+        insecure,
+        ..HttpOptions::default()
+    };
+    Ok(Serve { worker, pool, spin, listen, at_default, token, token_file, insecure, http })
+}
+
+/// Whether its workers may look for their next call before they sleep. Those that do on all
+/// processors would take them from the pool, which needs one where its workers are fast; Python's
+/// are not.
+fn may_look(worker: &WorkerArgs, num_workers: usize) -> bool {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let others = usize::from(worker.python.is_none());
+    processors > 1 && num_workers + others <= processors
+}
+
+/// Where the pool listens, and whether that is the default since nobody says where.
+fn listeners(
+    args: &ServeArgs,
+    file: &ConfigFile,
+    token: Option<&str>,
+    insecure: bool,
+) -> Result<(Vec<Listen>, bool), String> {
+    let (addresses, from) = match args.listen.is_empty() {
+        true => (&file.listen, "listen"),
+        false => (&args.listen, "--listen"),
+    };
     let guarded = |address: Address| {
         let mut listen = Listen::at(address);
         // Who calls by a Unix socket or by rings is known without a token.
         let is_network = matches!(listen.address, Address::Tcp { .. } | Address::Tls { .. });
-        listen.token = token.clone().filter(|_| is_network);
+        listen.token = token.filter(|_| is_network).map(str::to_owned);
         listen.insecure = insecure;
         listen
     };
     let mut listen = Vec::new();
-    for text in &addresses {
-        let mut address = text.parse().map_err(|error| format!("--listen {text}: {error}"))?;
+    for text in addresses {
+        let mut address = text.parse().map_err(|error| format!("{from} {text}: {error}"))?;
         if let Address::Tls { files, .. } = &mut address {
             files.cert = files.cert.take().or_else(|| args.tls_cert.clone());
             files.key = files.key.take().or_else(|| args.tls_key.clone());
@@ -256,14 +277,7 @@ fn configure(args: &ServeArgs) -> Result<Serve, String> {
         one.admin = matches!(one.address, Address::Unix { .. });
         listen.push(one);
     }
-    let http = HttpOptions {
-        admin: args.http_admin.clone().or(file.http_admin.address("http_admin")?),
-        calls: args.http.clone().or(file.http.address("http")?),
-        token: token.clone(),
-        insecure,
-        ..HttpOptions::default()
-    };
-    Ok(Serve { worker, pool, spin, listen, at_default, token, token_file, insecure, http })
+    Ok((listen, at_default))
 }
 
 /// How long it is looked for events.

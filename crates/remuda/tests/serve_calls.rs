@@ -35,6 +35,40 @@ fn pipelined_requests_are_answered_with_their_ids_byte_for_byte() {
     }
 }
 
+/// What several connections have at once is read before any of it is handed out: it shows by a
+/// worker that takes many jobs in one call, and tells how many it was given.
+#[test]
+fn calls_of_several_connections_that_are_there_at_once_travel_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("many.py");
+    let source =
+        "import remuda\n@remuda.batch(64)\ndef many(jobs): return [len(jobs)] * len(jobs)\n";
+    std::fs::write(&program, source).unwrap();
+    let function = format!("--python={}:many", program.display());
+    let serve = Serve::start(&["-j1", "--retries=3", &function]);
+    serve.ready();
+    let call = r#"{"op":"call","id":1,"body":0}"#;
+    let mut clients: Vec<Client> = (0..4).map(|_| serve.client()).collect();
+    let since = Instant::now();
+    loop {
+        // How many may travel together is learnt from how long they take.
+        for client in &mut clients {
+            assert_eq!(client.ask(call)["data"]["body"], 1);
+        }
+        // A pool that is stopped finds all of them when it goes on.
+        serve.signal("STOP");
+        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", serve.pid())).unwrap();
+        while !stat().contains(") T ") {}
+        clients.iter_mut().for_each(|client| client.send(call));
+        serve.signal("CONT");
+        let given: Vec<_> = clients.iter_mut().map(|c| c.reply()["data"]["body"].take()).collect();
+        if given.iter().all(|given| *given == 4) {
+            return;
+        }
+        assert!(since.elapsed() < serve::PATIENCE, "they travel alone: {given:?}");
+    }
+}
+
 #[test]
 fn replies_without_ids_come_in_the_order_of_their_requests() {
     let serve = Serve::start(&["-j3", "--builtin=sleep"]);

@@ -14,7 +14,7 @@ MOSEC_START_S, MOSEC_START_MANY_S = 1.5, 3.5
 
 # Why aims aren't met, as far as they aren't. The eventfds' round trip is that of `shm-eventfds`.
 WHY_ASLEEP = (
-    "the pool makes four system calls for a call, as the relay does (counted below), and sleeps as often. Of what it lacks, a part is "
+    "the pool makes two system calls for a call, where the relay makes four, and sleeps as often. Of what it lacks, a part is "
     "io_uring's wait, which wakes the thread before it receives: the rows of a bare relay on io_uring show how much, and epoll's wait is no "
     "cheaper. The rest is mostly the pool's and its worker's own: a call and an answer that are parsed, queued, and written anew, in about "
     "8,000 instructions of the pool, a little more than half of them its runtime's, and 1,100 of the worker (callgrind)."

@@ -240,7 +240,7 @@ impl Core {
     fn flush(&self) {
         let wakes = {
             let io = &mut *self.io.borrow_mut();
-            io.flush_dirty();
+            io.flush_dirty(!self.spin.pays(&self.clock));
             !io.state.wakes.is_empty()
         };
         if wakes {
@@ -287,7 +287,9 @@ impl Core {
     /// continues, and need not have seen the events that came before.
     fn has_stalled(&self) -> bool {
         let first = self.timers.borrow().next_deadline();
-        first.is_some_and(|due| self.clock.now().saturating_duration_since(due) >= STALL)
+        // Mostly it isn't due, which is quickly seen.
+        let stalled = |due, now: Instant| due < now && now - due >= STALL;
+        first.is_some_and(|due| stalled(due, self.clock.now()))
     }
 
     fn begin_turn(&self) {

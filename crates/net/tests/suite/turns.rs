@@ -97,7 +97,14 @@ fn piece(conn: usize, round: usize) -> Vec<u8> {
 }
 
 async fn what_several_connections_send_in_one_turn_comes_whole_and_in_order() {
-    const CONNS: usize = 24;
+    comes_whole_and_in_order::<24>().await;
+}
+
+async fn what_one_connection_sends_in_each_turn_comes_whole_and_in_order() {
+    comes_whole_and_in_order::<1>().await;
+}
+
+async fn comes_whole_and_in_order<const CONNS: usize>() {
     // More than a socket holds, so that sends are short, refused, and go on later.
     const ROUNDS: usize = 200;
     let (mut conns, mut readers) = (Vec::new(), Vec::new());
@@ -169,10 +176,42 @@ async fn what_a_turn_sends_counts_as_sent_in_the_next() {
     }
 }
 
+async fn what_a_turn_sends_to_one_alone_is_told_of_in_the_next() {
+    let (conn, mut peer) = half_pair();
+    let mut got = [0; 50];
+    for round in 0..100_u8 {
+        conn.send_nowait(&[round; 50]).unwrap();
+        conn.cancel().unwrap();
+        next_turn().await;
+        assert_eq!(conn.unsent(), 0);
+        peer.read_exact(&mut got).unwrap();
+        assert_eq!(got, [round; 50]);
+    }
+    // A full socket: what it didn't take goes out once there is room, and not before.
+    let mut sent = 0;
+    while conn.unsent() == 0 {
+        conn.send_nowait(&[7; 5_000]).unwrap();
+        sent += 5_000;
+        next_turn().await;
+    }
+    peer.read_exact(&mut vec![0; sent - conn.unsent()]).unwrap();
+    let unsent = conn.unsent();
+    conn.flushed(0).await.unwrap();
+    peer.read_exact(&mut vec![0; unsent]).unwrap();
+    // Nothing but the failure ends this wait.
+    drop(peer);
+    conn.send_nowait(b"to nobody").unwrap();
+    conn.peer_gone().await;
+    assert!(conn.send_nowait(b"more").is_err());
+    conn.close();
+}
+
 on_both_drivers!(
     a_request_and_its_answer_are_one_turn,
     a_request_and_its_answers_to_several_are_one_turn,
     nothing_happens_while_nothing_comes,
     what_a_turn_sends_counts_as_sent_in_the_next,
+    what_a_turn_sends_to_one_alone_is_told_of_in_the_next,
+    what_one_connection_sends_in_each_turn_comes_whole_and_in_order,
     what_several_connections_send_in_one_turn_comes_whole_and_in_order,
 );

@@ -299,19 +299,33 @@ impl UringDriver {
             self.complete_with_silent(state);
             return Ok(());
         }
-        // Those that come meanwhile, of entering for want of room, are for the next turn.
+        self.complete_all(state);
+        Ok(())
+    }
+
+    /// Looks at the completions that there are. Those that come meanwhile, of entering for want of
+    /// room, are for the next turn.
+    #[inline]
+    fn complete_all(&mut self, state: &mut State) {
         let count = self.ring.completions().len();
         for _ in 0..count {
             let Some(completion) = self.ring.next_completion() else { break };
             self.complete(state, &completion);
         }
-        Ok(())
     }
 
-    /// Looks at all completions, of which those of silent sends come first.
+    /// Looks at all completions, of which those of silent sends come first where there are several.
     fn complete_with_silent(&mut self, state: &mut State) {
         let certain = self.ring.is_settled();
         self.unsettled = !certain;
+        if self.silent.is_alone() {
+            // Whatever is told of it is among these.
+            self.complete_all(state);
+            if certain {
+                self.settle(state, &[]);
+            }
+            return;
+        }
         let mut taken = std::mem::take(&mut self.taken);
         taken.extend(self.ring.completions());
         if certain {

@@ -44,6 +44,10 @@ impl Silent {
         self.0.is_empty()
     }
 
+    pub(super) fn is_alone(&self) -> bool {
+        self.0.len() == 1
+    }
+
     /// Takes the send in. Returns the entry that is to be submitted, and its name.
     pub(super) fn start(&mut self, send: SilentSend, fd: i32) -> (squeue::Entry, Key) {
         let name = Key { index: self.0.len() as u32, serial: send.key.serial };

@@ -76,6 +76,42 @@ fn workers_are_told_for_how_long_they_may_look() {
     assert_eq!(told(&[&too_many]), "nothing");
 }
 
+/// A worker without an SDK that tells the same.
+const PLAIN: &str = r#"
+import json, os, socket
+lines = socket.socket(fileno=int(os.environ["REMUDA_FD"])).makefile("rw")
+for line in lines:
+    asked = json.loads(line)
+    if asked["op"] == "handshake":
+        data = {"kind": "handshake", "version": "1", "instance": "w", "pid": os.getpid(), "capacity": 1}
+        answer = {"ok": True, "data": data}
+    else:
+        told = os.environ.get("REMUDA_SPIN_US", "nothing")
+        answer = {"id": asked["id"], "ok": True, "data": {"kind": "result", "body": told}}
+    lines.write(json.dumps(answer) + "\n")
+    lines.flush()
+"#;
+
+#[test]
+fn those_that_are_fast_leave_a_processor_to_the_pool_and_are_told_by_it_alone() {
+    let processors = std::thread::available_parallelism().unwrap().get();
+    for (workers, wanted) in [(processors, "nothing"), (processors - 1, "50")] {
+        if workers == 0 {
+            continue;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = serve::remuda();
+        // As a pool has it that is a worker itself.
+        command.arg("serve").env("REMUDA_SPIN_US", "7");
+        command.arg(format!("--listen=unix:{}/s,role=admin", dir.path().display()));
+        command.args([&format!("-j{workers}"), "--", "python3", "-c", PLAIN]);
+        let mut serve = Serve::spawn(command);
+        serve.dir = Some(dir);
+        serve.listening();
+        assert_eq!(serve.client().ask(CALL)["data"]["body"], wanted, "{workers} workers");
+    }
+}
+
 #[test]
 fn workers_that_start_after_a_reset_are_told_what_holds_then() {
     let dir = tempfile::tempdir().unwrap();

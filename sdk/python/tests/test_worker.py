@@ -413,6 +413,44 @@ class Process(WorkerCase):
                 if len(os.sched_getaffinity(0)) > 1:
                     self.assertEqual(watch.seconds, 1.0)
 
+    def test_looking_begins_when_waits_are_short_and_ends_when_they_are_long(self):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            watch = remuda._Watch(ours, 3600.0)
+
+            def receive(times):
+                for _ in range(times):
+                    theirs.sendall(b"call")
+                    self.assertEqual(watch.receive(4), b"call")
+            receive(1)
+            self.assertEqual(watch.credit, 1)
+            receive(100)
+            self.assertEqual(watch.credit, remuda.WATCH_CREDIT)
+            watch.credit, watch.seconds = 0, 1e-12
+            receive(100)
+            self.assertEqual(watch.credit, -remuda.WATCH_CREDIT)
+            self.assertIsNone(watch.soon(4, time.perf_counter()))
+
+    def test_who_looks_offers_its_processor_and_leaves_it_to_who_takes_it(self):
+        ours, theirs = socket.socketpair()
+        with ours, theirs, unittest.mock.patch("os.sched_yield") as offered:
+            watch = remuda._Watch(ours, 0.01)
+            watch.credit = remuda.WATCH_CREDIT
+            offered.side_effect = lambda: theirs.sendall(b"call")
+            self.assertEqual(watch.receive(4), b"call")
+            self.assertEqual(watch.credit, remuda.WATCH_CREDIT)
+            offered.side_effect = lambda: time.sleep(0.02)
+            self.assertIsNone(watch.soon(4, time.perf_counter()))
+            self.assertEqual(watch.credit, -remuda.WATCH_CREDIT)
+
+    def test_nobody_looks_who_has_one_processor_alone(self):
+        ours, theirs = socket.socketpair()
+        with ours, theirs, unittest.mock.patch.dict(os.environ, REMUDA_SPIN_US="50"):
+            with unittest.mock.patch("os.sched_getaffinity", return_value={0}):
+                self.assertIsNone(remuda._watch(ours))
+            with unittest.mock.patch("os.sched_getaffinity", return_value={0, 1}):
+                self.assertAlmostEqual(remuda._watch(ours).seconds, 50e-6, places=12)
+
     def test_slot_and_id(self):
         self.assertEqual(self.result(self.start("identity").call(1)), [1, "w-7"])
 

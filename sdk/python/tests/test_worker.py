@@ -437,7 +437,7 @@ class Process(WorkerCase):
             watch = remuda._Watch(ours, 0.01)
             watch.credit = remuda.WATCH_CREDIT
             offered.side_effect = lambda: theirs.sendall(b"call")
-            self.assertEqual(watch.receive(4), b"call")
+            self.assertEqual(watch.soon(4, time.perf_counter()), b"call")
             self.assertEqual(watch.credit, remuda.WATCH_CREDIT)
             offered.side_effect = lambda: time.sleep(0.02)
             self.assertIsNone(watch.soon(4, time.perf_counter()))

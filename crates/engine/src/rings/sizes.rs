@@ -1,5 +1,6 @@
 //! How large rings are, and how much is put together for a message.
 
+use remuda_dispatch::HAND_AHEAD_JOBS;
 use remuda_shm::Options;
 
 /// Messages that fit into each ring of a connection. Both rings take 2 MiB then, of which only what
@@ -12,9 +13,10 @@ const RING_SLOT_SIZE: u32 = 8 << 10;
 /// there ever so little in it, and each slot is a page of its own: rings that are large in all are
 /// memory and page faults.
 const WORKERS_CAPACITY: u32 = 1024;
-/// As many as a worker is handed jobs ahead of their turn. Shorter rings would cost large bodies
-/// more: those of 1 MiB cost a tenth more with 32 slots than with 128.
-const WORKER_CAPACITY_MIN: u32 = 32;
+/// As many as a worker has jobs at a time, as most workers send each answer by itself: one that finds
+/// no room sleeps, and the pool has to wake it with a system call. Shorter rings would also cost large
+/// bodies more: those of 1 MiB cost a tenth more with 32 slots than with 128.
+const WORKER_CAPACITY_MIN: u32 = HAND_AHEAD_JOBS + 1;
 /// Pieces that are sent in one turn are put together up to about so many bytes: each message costs
 /// more than the bytes of a short line, and the peer begins with the first ones meanwhile.
 pub(super) const GATHER_BYTES: usize = 1024;
@@ -41,4 +43,21 @@ pub(crate) fn worker_gather(workers: u32) -> usize {
 
 fn options_of(capacity: u32) -> Options {
     Options::new(capacity, RING_SLOT_SIZE).unwrap_or_default().touch(false).ask_for_peer(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use remuda_shm::SpscFace;
+
+    #[test]
+    fn a_worker_of_many_can_answer_all_that_it_has_before_anybody_reads() {
+        for workers in [1, 2, 16, 32, 64, 1000] {
+            let (face, _worker_part) = SpscFace::pair(&worker_options(workers)).unwrap();
+            let (mut ring, _) = face.into_split();
+            for answer in 0..=HAND_AHEAD_JOBS {
+                assert!(ring.try_send(b"answer").is_ok(), "{workers} workers, answer {answer}");
+            }
+        }
+    }
 }

@@ -79,9 +79,10 @@ impl Drop for Running {
     }
 }
 
-/// An address that nobody listens on.
+/// An address that nobody listens on. Between two bursts nobody holds it, and connections get the
+/// ports of their own side from the same range; but they have another address, 127.0.0.1.
 fn free_port() -> Result<String, Box<dyn Error>> {
-    Ok(format!("tcp:{}", TcpListener::bind("127.0.0.1:0")?.local_addr()?))
+    Ok(format!("tcp:{}", TcpListener::bind("127.0.0.2:0")?.local_addr()?))
 }
 
 /// One burst of load; what `net-load` says of it.

@@ -48,7 +48,7 @@ ENCRYPTED = (
     "tokio's. Next: decrypting in the receive buffer, by rustls's unbuffered connections."
 )
 LOAD_FULL = (
-    "the server needs 0.63 of tokio's processor time, and its core is idle for a third of the time: the load on the other core, which "
+    "the server needs about 0.6 of tokio's processor time, and its core is idle for a third of the time: the load on the other core, which "
     "writes and reads every byte, is full. The bare loop copies where the runtime splices, into few buffers, and has more requests for a third "
     "more of the server's time; by what its load is faster is not known. "
     "Next: copying instead of splicing where the core has time left."

@@ -153,9 +153,9 @@ impl Worker {
 
     /// How long the worker watches for the next call before it sleeps, at most. Zero sleeps at once.
     ///
-    /// Default: what the pool says (`REMUDA_SPIN_US`, by `remuda serve --spin`), which does where it
-    /// has fewer workers than processors, and where that is 0; else [`SPIN_DEFAULT`] where the worker is served over
-    /// shared memory, and zero over a socket.
+    /// Default: what the pool says (`REMUDA_SPIN_US`, by `remuda serve --spin`), which tells its
+    /// workers where they are fewer than the processors, and where it is 0. Where no pool says it,
+    /// [`SPIN_DEFAULT`] over shared memory, and zero over a socket.
     ///
     /// Waking a thread costs several microseconds on both sides, and watching costs this thread's
     /// processor meanwhile, which it offers to others after the first 10 us. It is given up where it

@@ -1,6 +1,6 @@
 //! Sending: at once what the socket takes, and the rest by one operation in flight a connection.
-//! Where turns have several short answers, or one before the thread sleeps, these go with the `enter`
-//! that waits next, as silent sends.
+//! Where turns have several short answers, or one before the thread sleeps, these go with the
+//! `enter` that waits next, as silent sends.
 
 use std::io;
 use std::os::fd::AsRawFd;

@@ -1,6 +1,8 @@
 //! `remuda bench`: loads a running pool, and prints how long its calls take.
 
 mod load;
+#[cfg(test)]
+mod open_loop;
 mod report;
 mod wire;
 
@@ -71,7 +73,7 @@ pub(crate) struct BenchArgs {
     timeout: Option<Duration>,
 
     /// Give up a pool that answers no call for so long, and for --timeout: with -n at any time, else
-    /// after the last was sent
+    /// once the time is over
     #[arg(long, value_name = "TIME", allow_negative_numbers = true, value_parser = number::duration, default_value = "30s")]
     patience: Duration,
 

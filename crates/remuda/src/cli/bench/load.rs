@@ -35,8 +35,8 @@ pub(super) struct Plan {
     pub(super) warmup: Duration,
     pub(super) body: Vec<u8>,
     pub(super) timeout_ms: Option<u64>,
-    /// How long a pool may leave all calls unanswered, beyond the time that each of them may take:
-    /// after the last call was sent, and, unless it is measured for a time, before.
+    /// How long a pool may leave all calls unanswered, beyond the time that each of them may take;
+    /// where it is measured for a time, once that is over.
     pub(super) patience: Duration,
     /// In the open loop, calls that are due beyond so many in flight are sent later.
     pub(super) in_flight_max: u32,
@@ -330,7 +330,7 @@ impl State {
     fn send_due(&mut self, now: Instant) {
         while let Some(due) = self.next_due()
             && due <= now
-            && self.in_flight < self.measured.plan.in_flight_max
+            && !self.is_full()
             && self.wants(due)
         {
             let Some(place) = self.open_lane() else { return };
@@ -357,8 +357,17 @@ impl State {
     /// No call will be sent any more.
     fn is_over(&self, now: Instant) -> bool {
         let due = self.next_due().unwrap_or(now);
-        let counts = matches!(self.measured.plan.end, End::Calls(_));
-        !self.wants(due) || self.all_lost() || counts && self.is_quiet(now)
+        let waits = match self.measured.plan.end {
+            End::Calls(_) => false,
+            End::After(time) => now < self.measure_from + time,
+        };
+        !self.wants(due) || self.all_lost() || !waits && self.is_quiet(now)
+    }
+
+    /// In the open loop, so many calls are in flight that those that are due wait for a place.
+    fn is_full(&self) -> bool {
+        let open = matches!(self.measured.plan.pace, Pace::Open { .. });
+        open && self.in_flight >= self.measured.plan.in_flight_max
     }
 
     fn all_lost(&self) -> bool {
@@ -390,11 +399,11 @@ impl State {
 
     /// When there may be something to do that no answer tells of.
     fn next_look(&self, now: Instant) -> Instant {
-        let full = self.in_flight >= self.measured.plan.in_flight_max;
         match (self.next_due(), self.measured.plan.end) {
-            (Some(due), _) if !full => due,
-            (_, End::After(time)) => self.measure_from + time,
-            (_, End::Calls(_)) => now + PROGRESS_EVERY,
+            (Some(due), _) if !self.is_full() => due,
+            // Calls that wait for a place are sent after the end, too.
+            (_, End::After(time)) if now < self.measure_from + time => self.measure_from + time,
+            _ => now + PROGRESS_EVERY,
         }
     }
 
@@ -499,8 +508,9 @@ async fn read(state: Rc<RefCell<State>>, place: usize, done: Notifier) {
     let read = |bytes: &[u8]| {
         let state = &mut *state.borrow_mut();
         let now = Instant::now();
+        let was_full = state.is_full();
         let used = state.read(place, bytes, now);
-        if state.in_flight == 0 || state.is_over(now) {
+        if state.in_flight == 0 || was_full || state.is_over(now) {
             done.notify();
         }
         used.map_err(|why| wrong = Some(why)).ok()

@@ -431,6 +431,17 @@ class Process(WorkerCase):
             self.assertEqual(watch.credit, -remuda.WATCH_CREDIT)
             self.assertIsNone(watch.soon(4, time.perf_counter()))
 
+    def test_a_long_wait_counts_for_two_short_ones(self):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            watch = remuda._Watch(ours, 3600.0)
+            watch.credit = remuda.WATCH_CREDIT
+            watch.waited(time.perf_counter() - 7200)
+            self.assertEqual(watch.credit, remuda.WATCH_CREDIT - 2)
+            for _ in range(3):
+                watch.waited(time.perf_counter())
+            self.assertEqual(watch.credit, remuda.WATCH_CREDIT)
+
     def test_who_looks_offers_its_processor_and_leaves_it_to_who_takes_it(self):
         ours, theirs = socket.socketpair()
         with ours, theirs, unittest.mock.patch("os.sched_yield") as offered:

@@ -460,15 +460,21 @@ impl Core {
     /// The worker is gone and its socket was read to the end.
     pub(crate) fn worker_gone(&mut self, worker: WorkerId) {
         self.read_log(worker);
-        let Some(link) = self.links.remove(worker) else { return };
+        let Some(mut link) = self.links.remove(worker) else { return };
         let now = self.now();
         let exit = link.exit.unwrap_or(Exit::Unknown);
+        let wrong = link.ready.then(|| self.wrong_filter(&link, exit)).flatten();
+        link.trouble = link.trouble.or_else(|| wrong.clone());
         let mut incident = Incident::of(&link, exit, now);
         incident.take_note(&self.dispatch, worker);
         self.history.record(incident);
         if link.ready {
             self.dispatch.exited(now, worker, exit);
-            self.filter_gone(&link, exit);
+            if self.config.stop_at_wrong_filter
+                && let Some(wrong) = wrong
+            {
+                self.fail(PoolError::Filter(wrong));
+            }
         } else {
             self.dispatch.start_failed(now, worker);
             self.end_if_hopeless(&link, exit);

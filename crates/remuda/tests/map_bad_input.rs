@@ -247,6 +247,9 @@ fn options_that_do_not_exist_or_do_not_fit() {
         (&["-j", "1025", "--builtin", "echo"], "give a whole number from 1 to 1024"),
         (&["--threads", "--python", "a.py:f"], "--threads is for built-in workers alone"),
         (&["--retry-on", "luck", "--builtin", "echo"], "invalid value 'luck'"),
+        (&["--stdio"], "--stdio needs a filter"),
+        (&["--threads"], "--threads is for built-in workers alone"),
+        (&["--stdio", "--attach", "unix:/none"], "--stdio needs a filter"),
     ] {
         let ran = map(args, "1\n").expect(255);
         assert_eq!(ran.text(), "");

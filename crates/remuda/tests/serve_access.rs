@@ -5,6 +5,7 @@
 mod serve;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -72,6 +73,13 @@ fn the_default_mode_keeps_strangers_out() {
     assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     let Some(output) = as_user(65534, "", &path) else { return };
     assert!(text(&output.stderr).contains("Permission denied"), "{}", text(&output.stderr));
+    // The command where they may run it.
+    let command = path.with_file_name("remuda");
+    std::fs::copy(env!("CARGO_BIN_EXE_remuda"), &command).unwrap();
+    let to = format!("unix:{}", path.display());
+    let output = Command::new(command).args(["call", "--to", &to, "x"]).uid(65534).output();
+    let said = text(&output.unwrap().stderr);
+    assert!(said.starts_with(&format!("remuda: {to}: this user may not call there")), "{said}");
 }
 
 #[test]

@@ -280,6 +280,10 @@ fn who_can_not_listen_is_told_what_to_do() {
         assert_eq!(output.status.code(), Some(255), "{option}");
         assert!(text(&output.stderr).contains(advice), "{option}: {}", text(&output.stderr));
     }
+    // What can be known before is told before anything listens.
+    let output = echo_at_default(dir.path()).arg("--http=0.0.0.0:0").output().unwrap();
+    let said = text(&output.stderr);
+    assert!(said.contains("give it a token") && !said.contains("listening at"), "{said}");
 }
 
 #[test]

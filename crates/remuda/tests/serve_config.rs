@@ -272,6 +272,7 @@ fn check_finds_listeners_that_would_be_refused() {
         (&["--spin", "1h"], "--spin is 3600s: it may be at most 1s"),
         (&["--allocate-timeout", "0"], "--allocate-timeout is 0: no worker starts in no time"),
         (&["--reset-timeout", "0"], "--reset-timeout is 0"),
+        (&["--watch-tick", "1ms"], "--watch-tick is 1ms: it must be at least 10ms"),
         (&["--http", "0.0.0.0:0"], "give it a token"),
         (&["--http-admin", "0.0.0.0:0"], "listen at loopback"),
     ] {

@@ -101,6 +101,17 @@ fn the_log_says_why_no_worker_starts_and_does_not_repeat_it() {
 }
 
 #[test]
+fn the_log_says_once_that_a_command_is_no_worker() {
+    let serve = Serve::start(&["-j1", "--", "true"]);
+    serve.wait_line("a command speaks the protocol; a filter of lines needs --stdio");
+    let serve = Serve::start(&["-j1", "--stdio", "--", "false"]);
+    serve.status_when("three deaths", |status| status["restarts"]["lost"].as_u64() >= Some(3));
+    serve.wait_line("(slot 0, lost): the filter ended with status 1 before it read a line");
+    let log = serve.stderr();
+    assert_eq!(log.matches("the filter ended").count(), 1, "{log}");
+}
+
+#[test]
 fn status_shows_what_a_worker_uses() {
     let serve = Serve::python(&["-j1", "--watch-tick", "20ms"]);
     let mut client = serve.client();

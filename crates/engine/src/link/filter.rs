@@ -232,47 +232,44 @@ impl Core {
         let now = self.now();
         let Some(link) = self.links.of(worker) else { return };
         let words = trouble.explain(first);
+        let was_told = self.history.was_trouble(&words);
         link.trouble = Some(words.clone());
         match trouble {
             // Its lines are tried again one by one: then it can be told which of them it is.
             Trouble::Silent { written, .. } if *written > 1 => {}
             Trouble::TooMuch { .. } => {}
             _ if self.config.stop_at_wrong_filter => self.fail(PoolError::Filter(words)),
+            _ if was_told => {}
             _ => tracing::warn!("{words}"),
         }
         self.dispatch.faulted(now, worker, Fault::Garbage);
         self.carry_out(&[]);
     }
 
-    /// Judges a filter that has ended by itself, while its input was open.
-    pub(crate) fn filter_gone(&mut self, link: &Link, exit: Exit) {
-        let Transport::Filter(filter) = &link.transport else { return };
+    /// Why a filter that has ended by itself, while its input was open, is none; nothing if it may
+    /// have died of a line, as any worker may.
+    pub(crate) fn wrong_filter(&self, link: &Link, exit: Exit) -> Option<String> {
+        let Transport::Filter(filter) = &link.transport else { return None };
         if filter.ending.get() || link.killed.is_some() || link.trouble.is_some() {
-            return;
+            return None;
         }
-        let Exit::Status(status) = exit else { return };
-        let words = if status == 0 {
+        let Exit::Status(status) = exit else { return None };
+        if status == 0 {
             let which = filter
                 .unanswered
                 .get()
                 .map_or_else(String::new, |line| format!("line {line} got no answer: "));
-            format!(
+            return Some(format!(
                 "{which}the filter ended with status 0 while its input was open. It must answer \
                  each line with one line until its input ends"
-            )
-        } else if filter.never_read.get() && !self.has_any_filter_answered() {
+            ));
+        }
+        (filter.never_read.get() && !self.has_any_filter_answered()).then(|| {
             format!(
                 "the filter ended with status {status} before it read a line: run it by itself on \
                  one line of the input to see why"
             )
-        } else {
-            // It may have died of a line, as any worker may.
-            return;
-        };
-        match self.config.stop_at_wrong_filter {
-            true => self.fail(PoolError::Filter(words)),
-            false => tracing::warn!("{words}"),
-        }
+        })
     }
 
     fn has_any_filter_answered(&self) -> bool {

@@ -89,6 +89,8 @@ Examples:
   remuda bench -r 5000 -d 30s -c 8             5,000 calls a second, come what may
   remuda bench --to shm:upper -i 64            over rings in shared memory
 
+A TIME is seconds (2, 0.5), or has a unit: 50us, 150ms, 2s, 5m, 1h, 1d.
+
 Exit status: 0 every call had its result, 1 some had not, or the pool cut it short; 255 any other
 error.";
 

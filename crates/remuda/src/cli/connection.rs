@@ -42,6 +42,11 @@ pub(crate) enum ConnectionError {
         "no pool answers at {tried}: start one with `remuda serve`, or say where it is with --to or REMUDA_ADDR"
     )]
     NoPool { tried: String },
+    #[error(
+        "{address}: this user may not call there: call as the user whose pool it is, or see \
+         docs/serve.md for how an address lets others in (group=, mode=, allow_uids=)"
+    )]
+    Denied { address: String },
     #[error("{address}: {source}")]
     Handshake { address: String, source: HandshakeError },
     #[error(
@@ -100,6 +105,9 @@ impl Connection {
             // No pool would change that.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 Err(ConnectionError::Address(format!("{address}: {error}")))
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(ConnectionError::Denied { address: address.to_string() })
             }
             Err(error) => {
                 let tried = format!("{address} ({})", plain(&error));

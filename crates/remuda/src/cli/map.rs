@@ -18,7 +18,7 @@ use crate::map::{self, Halt, MapConfig, OnError};
 pub(crate) struct MapArgs {
     /// How many workers run at once, 1 to 1024, or by the cores: +N more, -N fewer, N% of them
     /// [default: 100%]
-    #[arg(short = 'j', long, value_name = "N", allow_negative_numbers = true, env = "REMUDA_JOBS",
+    #[arg(short = 'j', long, alias = "num-workers", value_name = "N", allow_negative_numbers = true, env = "REMUDA_JOBS",
           value_parser = number::workers(1024))]
     jobs: Option<u32>,
 
@@ -117,6 +117,9 @@ Examples:
   seq 1000000 | remuda map -k --stdio -- sed -u 's/^/x/'
   remuda map -a jobs.txt -k -o out.txt --joblog jobs.log --resume -- ./worker
 
+A TIME is seconds (2, 0.5), or has a unit: 50us, 150ms, 2s, 5m, 1h, 1d. A SIZE is bytes, or has K, M
+or G. 0 turns off a limit of time or memory that is off by default.
+
 Exit status: 0 all jobs succeeded, 1 to 100 that many failed, 101 more than 100 failed,
 130 interrupted, 255 any other error.";
 
@@ -181,7 +184,7 @@ pub(crate) fn run(args: MapArgs) -> ExitCode {
     };
     let config = MapConfig {
         pool,
-        own_command: !args.worker.command.is_empty() && !args.worker.stdio,
+        own_command: args.worker.is_own_command(),
         input: args.arg_file,
         delimiter: if args.null { 0 } else { b'\n' },
         output: args.output,

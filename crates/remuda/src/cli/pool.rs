@@ -92,6 +92,9 @@ pub(crate) fn unfit(name: &str, time: Duration) -> Option<String> {
         "spin" if time > SPIN_LIMIT => {
             Some(format!("is {time:?}: it may be at most {SPIN_LIMIT:?}"))
         }
+        "watch_tick" | "supervisor.watch_tick" if time < WATCH_TICK_MIN => {
+            Some(format!("is {time:?}: it must be at least {WATCH_TICK_MIN:?}"))
+        }
         _ => None,
     }
 }
@@ -137,9 +140,11 @@ impl PoolArgs {
 
     /// A pool of such workers with these options.
     pub(crate) fn config(&self, kind: WorkerKind) -> Result<PoolConfig, String> {
-        for (name, time) in
-            [("allocate_timeout", self.allocate_timeout), ("reset_timeout", self.reset_timeout)]
-        {
+        for (name, time) in [
+            ("allocate_timeout", self.allocate_timeout),
+            ("reset_timeout", self.reset_timeout),
+            ("watch_tick", self.watch_tick),
+        ] {
             if let Some(why) = time.and_then(|time| unfit(name, time)) {
                 return Err(format!("--{} {why}", name.replace('_', "-")));
             }
@@ -169,9 +174,7 @@ impl PoolArgs {
             config.max_body_bytes = bytes as usize;
         }
         config.shm = self.shm.unwrap_or(config.shm);
-        if let Some(time) = self.watch_tick {
-            config.watch_tick = time.max(WATCH_TICK_MIN);
-        }
+        config.watch_tick = self.watch_tick.unwrap_or(config.watch_tick);
         config.keeper_options.pid_namespace = match self.pid_namespace {
             None | Some(PidNamespaceArg::Auto) => PidNamespace::Auto,
             Some(PidNamespaceArg::Never) => PidNamespace::Never,

@@ -20,6 +20,7 @@ use crate::cli::systemd::Inherited;
 use crate::cli::worker::WorkerArgs;
 use crate::cli::{address, effective, exit, log, number, say, systemd};
 use crate::http::{Http, HttpAddress, HttpOptions};
+use crate::map::NO_FILTER;
 
 /// Serve a pool of warm workers to other programs, until it is stopped.
 #[derive(Debug, Args)]
@@ -110,6 +111,9 @@ Examples:
   remuda serve -l tcp:127.0.0.1:7000 --builtin sha256
   remuda serve -l shm:upper,role=admin --builtin wc     for programs of this user, over rings
   remuda serve -c remuda.toml --check
+
+A TIME is seconds (2, 0.5), or has a unit: 50us, 150ms, 2s, 5m, 1h, 1d. A SIZE is bytes, or has K, M
+or G. 0 turns off a limit of time or memory that is off by default.
 
 Without --listen, the pool listens at REMUDA_ADDR, or at default.sock in $XDG_RUNTIME_DIR/remuda or
 /tmp/remuda-UID. A flag comes before its REMUDA_* variable, and that before the file.
@@ -327,6 +331,7 @@ impl Serve {
     }
 
     fn run(self, args: ServeArgs) -> Result<(), Box<dyn Error>> {
+        self.check()?;
         let inherited = systemd::listeners();
         let recv_limit = self.pool.max_body_bytes + (1 << 20);
         let net = NetConfig { recv_limit, spin: self.spin, ..remuda_engine::net_config() };
@@ -336,7 +341,7 @@ impl Serve {
     async fn serve(self, args: ServeArgs, inherited: Vec<Inherited>) -> Result<(), Box<dyn Error>> {
         let signals = remuda_net::signals(&[SIGHUP, SIGINT, SIGTERM])?;
         let told = Told::by(&args);
-        let Self { pool, mut listen, at_default, token, insecure, http, .. } = self;
+        let Self { worker, pool, mut listen, at_default, token, insecure, http, .. } = self;
         let is_activated = !inherited.is_empty();
         if is_activated && at_default {
             // systemd says where: its socket takes the default one's place.
@@ -369,6 +374,9 @@ impl Serve {
             told.line(format_args!("listening at {address}"));
         }
         systemd::notify(&[NotifyState::Status("waiting for the first worker")]);
+        if worker.is_own_command() {
+            remuda_net::spawn(tell_of_filters(pool.clone(), told));
+        }
         let ended = run_until_stopped(&pool, &args, signals).await;
         if ended.is_ok() {
             pool.part().await;
@@ -378,6 +386,14 @@ impl Serve {
             remuda_net::spawn_blocking(move || drop(http)).await?;
         }
         Ok(ended?)
+    }
+}
+
+/// Says what the command may be, if the first thing that is known of it is that it doesn't start.
+async fn tell_of_filters(pool: Pool, told: Told) {
+    pool.until(|pool| pool.ready() > 0 || pool.starts_failed > 0).await;
+    if pool.snapshot().starts_failed > 0 {
+        told.line(NO_FILTER);
     }
 }
 

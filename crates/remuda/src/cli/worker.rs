@@ -61,6 +61,11 @@ impl WorkerArgs {
             || !self.attach.is_empty()
     }
 
+    /// Whether it is a command that is to speak the protocol.
+    pub(crate) fn is_own_command(&self) -> bool {
+        !self.command.is_empty() && !self.stdio
+    }
+
     /// The peers to attach to.
     pub(crate) fn attached(&self) -> Result<Vec<Address>, String> {
         let parse =
@@ -76,6 +81,14 @@ impl WorkerArgs {
             self.node.is_some(),
             self.builtin.is_some(),
         ];
+        if self.stdio && self.command.is_empty() {
+            return Err("--stdio needs a filter: end the command with `-- COMMAND ARGS...`".into());
+        }
+        if self.threads && self.builtin.is_none() {
+            return Err("--threads is for built-in workers alone: leave it out, or use --builtin \
+                        NAME"
+                .into());
+        }
         match asked.iter().filter(|asked| **asked).count() {
             0 if !self.attach.is_empty() => return Ok(WorkerKind::None),
             0 => {
@@ -90,14 +103,6 @@ impl WorkerArgs {
                             --node and --builtin"
                     .into());
             }
-        }
-        if self.stdio && self.command.is_empty() {
-            return Err("--stdio needs a filter: end the command with `-- COMMAND ARGS...`".into());
-        }
-        if self.threads && self.builtin.is_none() {
-            return Err("--threads is for built-in workers alone: leave it out, or use --builtin \
-                        NAME"
-                .into());
         }
         if let Some((program, args)) = self.command.split_first() {
             let (program, args) = (program.clone(), args.to_vec());

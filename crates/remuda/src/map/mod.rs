@@ -25,6 +25,9 @@ pub(crate) use halt::Halt;
 
 use crate::cli::{exit, say};
 
+/// What to tell whose command is no worker.
+pub(crate) const NO_FILTER: &str = "a command speaks the protocol; a filter of lines needs --stdio";
+
 /// A run, as the command line asked for it.
 #[derive(Debug)]
 pub(crate) struct MapConfig {
@@ -67,7 +70,7 @@ pub(crate) fn run(config: MapConfig) -> ExitCode {
         Err(error) => {
             let status = exit::error(&error);
             if own_command && matches!(error, MapError::Pool(PoolError::NoWorker { .. })) {
-                say::line("remuda: a command speaks the protocol; a filter of lines needs --stdio");
+                say::line(format_args!("remuda: {NO_FILTER}"));
             }
             status
         }

@@ -94,8 +94,34 @@ mod tests {
     }
 
     #[test]
+    fn it_begins_narrow_and_widens_by_one_for_each_that_found_no_buffer() {
+        let mut window = Window::new(COUNT);
+        assert_eq!(window.width(), FIRST);
+        window.was_too_narrow();
+        assert_eq!(window.width(), FIRST + 1);
+    }
+
+    #[test]
+    fn a_whole_sample_of_long_receives_narrows_it_at_once() {
+        let mut window = Window::new(COUNT);
+        (1..SAMPLE).for_each(|_| window.taken(64 << 10));
+        assert_eq!(window.width(), FIRST);
+        window.taken(64 << 10);
+        assert_eq!(usize::from(window.width()) * (64 << 10), WARM_BYTES);
+    }
+
+    #[test]
+    fn receives_of_a_byte_or_none_are_short_ones() {
+        for len in [0, 1] {
+            assert_eq!(after(&mut Window::new(COUNT), [len; 500].into_iter()), COUNT);
+        }
+    }
+
+    #[test]
     fn few_buffers_are_all_that_it_is_ever_wide() {
         let mut window = Window::new(2);
+        assert_eq!(window.width(), 2);
+        window.was_too_narrow();
         assert_eq!(window.width(), 2);
         assert_eq!(after(&mut window, [1 << 20; 500].into_iter()), 2);
         assert_eq!(after(&mut window, [64; 500].into_iter()), 2);

@@ -100,10 +100,11 @@ pub(crate) fn store_fenced(word: &AtomicUsize, value: usize) {
     // threads write are in one order for loom too.
     // On x86 the exchange is the fence, and cheaper than the one behind a store. A SeqCst exchange
     // and a SeqCst load on each side are all in the one total order, which the promise above
-    // needs; loom doesn't model that order for loads, and gets the fence like other machines.
-    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    // needs; loom doesn't model that order for loads, and miri lets a SeqCst load see what was
+    // stored by another order before a SeqCst store. Both get the fence like other machines.
+    #[cfg(all(target_arch = "x86_64", not(any(loom, miri))))]
     word.swap(value, Ordering::SeqCst);
-    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    #[cfg(not(all(target_arch = "x86_64", not(any(loom, miri)))))]
     {
         word.swap(value, Ordering::AcqRel);
         fence();

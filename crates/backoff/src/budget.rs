@@ -28,6 +28,7 @@ const PRICE: u64 = 1_000_000_000;
 /// assert!(!budget.withdraw(Duration::ZERO), "and for no second one");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
 pub struct RetryBudget {
     percent: u32,
     per_second: u32,
@@ -39,20 +40,20 @@ pub struct RetryBudget {
 impl RetryBudget {
     /// The share of successes that pays for retries, in per cent, unless
     /// [`percent`](Self::percent) says otherwise.
-    pub const DEFAULT_PERCENT: u32 = 20;
+    pub const PERCENT_DEFAULT: u32 = 20;
     /// The retries that each second pays for, unless [`per_second`](Self::per_second) says
     /// otherwise.
-    pub const DEFAULT_PER_SECOND: u32 = 10;
+    pub const PER_SECOND_DEFAULT: u32 = 10;
     /// The most retries that can be saved up, unless [`balance_max`](Self::balance_max) says
     /// otherwise.
-    pub const DEFAULT_BALANCE_MAX: u32 = 100;
+    pub const BALANCE_MAX_DEFAULT: u32 = 100;
 
     /// The defaults, and nothing saved up.
     pub fn new() -> Self {
         Self {
-            percent: Self::DEFAULT_PERCENT,
-            per_second: Self::DEFAULT_PER_SECOND,
-            balance_max: u64::from(Self::DEFAULT_BALANCE_MAX) * PRICE,
+            percent: Self::PERCENT_DEFAULT,
+            per_second: Self::PER_SECOND_DEFAULT,
+            balance_max: u64::from(Self::BALANCE_MAX_DEFAULT) * PRICE,
             balance: 0,
             refilled_at: Duration::ZERO,
         }

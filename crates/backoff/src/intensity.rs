@@ -47,10 +47,10 @@ pub struct RestartIntensity {
 }
 
 impl RestartIntensity {
-    /// How many restarts the default allows in [`DEFAULT_PERIOD`](Self::DEFAULT_PERIOD).
-    pub const DEFAULT_MAX: u32 = 5;
+    /// How many restarts the default allows in [`PERIOD_DEFAULT`](Self::PERIOD_DEFAULT).
+    pub const MAX_DEFAULT: u32 = 5;
     /// The period of the default.
-    pub const DEFAULT_PERIOD: Duration = Duration::from_secs(10);
+    pub const PERIOD_DEFAULT: Duration = Duration::from_secs(10);
 
     /// At most `max` restarts in any `period`. With a `max` of zero, none is ever allowed.
     pub fn new(max: u32, period: Duration) -> Self {
@@ -88,7 +88,7 @@ impl RestartIntensity {
 impl Default for RestartIntensity {
     /// 5 in 10 s, like systemd.
     fn default() -> Self {
-        Self::new(Self::DEFAULT_MAX, Self::DEFAULT_PERIOD)
+        Self::new(Self::MAX_DEFAULT, Self::PERIOD_DEFAULT)
     }
 }
 

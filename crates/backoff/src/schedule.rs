@@ -41,6 +41,7 @@ use std::time::Duration;
 /// }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
 pub struct Backoff {
     base: Duration,
     cap: Duration,
@@ -67,21 +68,21 @@ enum Phase {
 
 impl Backoff {
     /// The ceiling of the first delay, unless [`base`](Self::base) says otherwise.
-    pub const DEFAULT_BASE: Duration = Duration::from_millis(100);
+    pub const BASE_DEFAULT: Duration = Duration::from_millis(100);
     /// The ceiling of every delay, unless [`cap`](Self::cap) says otherwise.
-    pub const DEFAULT_CAP: Duration = Duration::from_secs(10);
+    pub const CAP_DEFAULT: Duration = Duration::from_secs(10);
     /// How long a link must live to count, unless [`reset_after`](Self::reset_after) says otherwise.
-    pub const DEFAULT_RESET_AFTER: Duration = Duration::from_secs(10);
+    pub const RESET_AFTER_DEFAULT: Duration = Duration::from_secs(10);
     /// The longest delay taken from a peer, unless [`after_cap`](Self::after_cap) says otherwise.
-    pub const DEFAULT_AFTER_CAP: Duration = Duration::from_secs(3600);
+    pub const AFTER_CAP_DEFAULT: Duration = Duration::from_secs(3600);
 
     /// The defaults, no limit on attempts or time, and the jitter that follows from `seed`.
     pub fn new(seed: u64) -> Self {
         Self {
-            base: Self::DEFAULT_BASE,
-            cap: Self::DEFAULT_CAP,
-            after_cap: Self::DEFAULT_AFTER_CAP,
-            reset_after: Self::DEFAULT_RESET_AFTER,
+            base: Self::BASE_DEFAULT,
+            cap: Self::CAP_DEFAULT,
+            after_cap: Self::AFTER_CAP_DEFAULT,
+            reset_after: Self::RESET_AFTER_DEFAULT,
             max_attempts: None,
             max_elapsed: None,
             rng: Rng::new(seed),

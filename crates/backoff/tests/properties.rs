@@ -102,8 +102,8 @@ proptest! {
         let mut backoff = Backoff::new(seed);
         backoff.after(told);
         let delay = backoff.next_delay(Duration::ZERO).unwrap();
-        let least = told.min(Backoff::DEFAULT_AFTER_CAP);
-        prop_assert!(delay >= least && delay <= least + Backoff::DEFAULT_BASE);
+        let least = told.min(Backoff::AFTER_CAP_DEFAULT);
+        prop_assert!(delay >= least && delay <= least + Backoff::BASE_DEFAULT);
     }
 
     #[test]

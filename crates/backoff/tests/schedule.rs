@@ -65,7 +65,7 @@ fn link_that_lived_resets_and_one_that_died_at_once_does_not() {
     backoff.succeeded(s(200));
     backoff.failed(s(210));
     assert_eq!(backoff.failures(), 0, "a link that lived 10 s makes up for all before it");
-    assert_eq!(backoff.ceiling(), Backoff::DEFAULT_BASE);
+    assert_eq!(backoff.ceiling(), Backoff::BASE_DEFAULT);
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn clients_of_neighbouring_seeds_are_uncorrelated() {
 #[test]
 fn two_clients_are_uncorrelated_over_time() {
     let delays = |seed| -> Vec<f64> {
-        let mut backoff = Backoff::new(seed).base(Backoff::DEFAULT_CAP);
+        let mut backoff = Backoff::new(seed).base(Backoff::CAP_DEFAULT);
         (0..CLIENTS).map(|_| backoff.next_delay(Duration::ZERO).unwrap().as_secs_f64()).collect()
     };
     for (a, b) in [(0, 1), (1, 2), (41, 42), (0, u64::MAX), (5, 0x9e37_79b9_7f4a_7c15 + 5)] {

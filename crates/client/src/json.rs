@@ -3,7 +3,6 @@
 use std::fmt;
 
 use remuda_protocol::{BadJson, Raw};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// One JSON value as text, valid and at most [`MAX_DEPTH`](remuda_protocol::MAX_DEPTH) deep: a
@@ -47,21 +46,12 @@ impl Json {
         &self.0
     }
 
-    /// Reads it as a type of serde.
+    /// Reads it as a type of serde, which may borrow from it.
     ///
     /// # Errors
     ///
     /// Those of `serde_json`, when the value has another shape.
-    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_str(&self.0)
-    }
-
-    /// Reads it as a type of serde that borrows from it.
-    ///
-    /// # Errors
-    ///
-    /// Those of `serde_json`, when the value has another shape.
-    pub fn parse_borrowed<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
+    pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&self.0)
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use remuda_protocol::{Address, AddressError, DEFAULT_MAX_BODY_BYTES};
+use remuda_protocol::{Address, AddressError, MAX_BODY_BYTES_DEFAULT};
 use remuda_reconnect::{Backoff, RetryBudget};
 
 use crate::target::{TOKEN_VARIABLE, Target};
@@ -47,7 +47,7 @@ impl Default for ClientOptions {
             token: None,
             call: CallOptions::new(),
             in_flight_max: IN_FLIGHT_MAX_DEFAULT,
-            max_body_bytes: DEFAULT_MAX_BODY_BYTES,
+            max_body_bytes: MAX_BODY_BYTES_DEFAULT,
             backoff: None,
             budget: RetryBudget::new(),
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use remuda_protocol::{
-    Answer, Connecting, DEFAULT_MAX_BODY_BYTES, Framer, HandshakeError, MAX_ENVELOPE_BYTES, Offer,
+    Answer, Connecting, Framer, HandshakeError, MAX_BODY_BYTES_DEFAULT, MAX_ENVELOPE_BYTES, Offer,
     Reply,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -107,7 +107,7 @@ impl PoolClient {
         let offer = timeout(HANDSHAKE_RECV_TIMEOUT, exchange)
             .await
             .unwrap_or_else(|_| Err(PoolError::Handshake(HANDSHAKE_TIMED_OUT.to_owned())))?;
-        framer.set_max_line(DEFAULT_MAX_BODY_BYTES + MAX_ENVELOPE_BYTES);
+        framer.set_max_line(MAX_BODY_BYTES_DEFAULT + MAX_ENVELOPE_BYTES);
         Ok(PoolClient { stream, framer, out, offer, last_id: 0, state: State::Ready })
     }
 
@@ -144,7 +144,7 @@ impl PoolClient {
         self.out.shrink_to(KEEP_BYTES);
         let id = self.last_id + 1;
         req.write(&mut self.out, id);
-        let max = DEFAULT_MAX_BODY_BYTES + MAX_ENVELOPE_BYTES;
+        let max = MAX_BODY_BYTES_DEFAULT + MAX_ENVELOPE_BYTES;
         if self.out.len() > max {
             return Err(PoolError::TooLarge { bytes: self.out.len(), max });
         }

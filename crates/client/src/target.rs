@@ -14,7 +14,7 @@ const ADDRESS_VARIABLE: &str = "REMUDA_ADDR";
 pub(crate) const TOKEN_VARIABLE: &str = "REMUDA_TOKEN";
 
 /// The name of the default socket in its folder.
-const DEFAULT_SOCKET: &str = "default.sock";
+const SOCKET_DEFAULT: &str = "default.sock";
 
 /// Addresses that stand for one peer: the first that connects is it.
 #[derive(Debug, Clone)]
@@ -36,7 +36,7 @@ impl Target {
         let runtime = env::var_os("XDG_RUNTIME_DIR").filter(|folder| !folder.is_empty());
         let runtime = runtime.map(|folder| PathBuf::from(folder).join("remuda"));
         let folders = runtime.into_iter().chain([own_folder()]);
-        let candidates = folders.map(|folder| Address::unix(folder.join(DEFAULT_SOCKET))).collect();
+        let candidates = folders.map(|folder| Address::unix(folder.join(SOCKET_DEFAULT))).collect();
         Ok(Target { candidates, is_default: true })
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use remuda_protocol::{Address, DEFAULT_MAX_BODY_BYTES, Raw};
+use remuda_protocol::{Address, MAX_BODY_BYTES_DEFAULT, Raw};
 
 pub use remuda_dispatch::{Delivery, Overload, RetryOn, Supervisor};
 
@@ -139,7 +139,7 @@ impl PoolConfig {
             attach: Vec::new(),
             dispatch: remuda_dispatch::Config { num_workers: cores, ..Default::default() },
             workers_at_start: None,
-            max_body_bytes: DEFAULT_MAX_BODY_BYTES,
+            max_body_bytes: MAX_BODY_BYTES_DEFAULT,
             max_bodies_bytes: 256 << 20,
             max_unfinished_bytes: 256 << 20,
             shm: std::env::var_os("REMUDA_SHM").is_none_or(|value| value != "0"),

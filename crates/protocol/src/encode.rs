@@ -440,7 +440,7 @@ fn push_unbroken(out: &mut Vec<u8>, text: &[u8]) {
 
 /// Appends an id as it came.
 #[inline]
-pub fn push_id(out: &mut Vec<u8>, id: Id<'_>) {
+fn push_id(out: &mut Vec<u8>, id: Id<'_>) {
     match id {
         Id::Number(number) => push_number(out, number),
         Id::Token(token) => out.extend_from_slice(token.as_bytes()),

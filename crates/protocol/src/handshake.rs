@@ -123,6 +123,7 @@ pub struct Connecting(());
 
 /// Why a peer can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HandshakeError {
     /// It speaks another version.
     #[error(

@@ -87,7 +87,7 @@ pub const PROTOCOL_VERSION: &str = "1";
 pub const SHM_LINE: &[u8] = b"{\"op\":\"shm\"}\n";
 
 /// The most bytes that a body may have unless a pool is told otherwise: 16 MiB.
-pub const DEFAULT_MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+pub const MAX_BODY_BYTES_DEFAULT: usize = 16 * 1024 * 1024;
 
 /// What a line may have beyond its body: the rest of the envelope with its id, code and fields.
 ///

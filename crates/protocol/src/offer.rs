@@ -22,7 +22,8 @@ pub struct Offer {
     pub ordered: bool,
     /// How many bodies one call may carry. Default 0: no batches.
     pub batch: u32,
-    /// What else it can do: `cancel`, `shm`, `offer`. Names that one doesn't know are kept and mean nothing.
+    /// What else it can do: `cancel`, `shm`, `offer`. Names that one doesn't know are kept and mean
+    /// nothing.
     pub capabilities: Vec<String>,
 }
 

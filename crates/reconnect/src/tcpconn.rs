@@ -74,6 +74,7 @@ pub enum TcpError {
 /// run(connector).await?;
 /// # Ok(()) }
 /// ```
+#[must_use = "`run` drives it"]
 pub struct TcpConnector<F> {
     address: String,
     handler: F,
@@ -91,7 +92,7 @@ where
 {
     /// How long to try one address for, unless [`connect_timeout`](Self::connect_timeout) says
     /// otherwise.
-    pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+    pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
     /// Connects to `address`, a `host:port`, when it is [`run`](crate::run), and hands each
     /// connection to `handler`. The delays are those of a [`Backoff`] with a random seed.
@@ -102,7 +103,7 @@ where
             retry: Retry::new(Backoff::new(random_seed()), TokioSleep::new()),
             stopper: Stopper::new(),
             resolve: Box::new(|address| Box::pin(by_system(address))),
-            connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
+            connect_timeout: Self::CONNECT_TIMEOUT_DEFAULT,
             nodelay: true,
         }
     }

@@ -158,7 +158,7 @@ fn every_call_of_many_clients_ends_once_though_the_pool_is_killed_again_and_agai
             threads: 2,
             restarts: 10,
             calm: Duration::from_secs(3),
-            cap: Backoff::DEFAULT_CAP,
+            cap: Backoff::CAP_DEFAULT,
         },
         false => Size {
             clients: 200,

@@ -7,6 +7,7 @@ use crate::WorkerId;
 
 /// A worker's thread could not be started.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SpawnError {
     /// The system has no thread to give: lower the number of workers or raise its limit.
     #[error("cannot start the thread of {worker} ({name}): {source}")]

@@ -15,6 +15,7 @@
 /// # Ok::<(), remuda_threads::SpawnError>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
 pub struct WorkerOptions {
     pub(crate) name: Option<String>,
     pub(crate) core: Option<usize>,

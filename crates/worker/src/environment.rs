@@ -37,6 +37,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_pools_names_are_read() {
+        if std::env::var_os("REMUDA_WORKER_SLOT").is_some() {
+            assert_eq!((worker_id().as_deref(), worker_slot()), (Some("17"), Some(3)));
+            return;
+        }
+        assert_eq!((worker_id(), worker_slot()), (None, None));
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        again.env("REMUDA_WORKER_ID", "17").env("REMUDA_WORKER_SLOT", "3");
+        let ran = again.arg("a_pools_names_are_read").output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+    }
+
+    #[test]
     fn no_worker_looks_for_longer_than_a_pool_can_mean() {
         assert_eq!(spin_of("50"), Some(Duration::from_micros(50)));
         assert_eq!(spin_of("0"), Some(Duration::ZERO));

@@ -42,8 +42,6 @@ mod watch;
 mod worker;
 
 use std::fmt::Display;
-use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -64,25 +62,6 @@ where
     E: Display + 'static,
 {
     Worker::new(handler).run()
-}
-
-/// Runs `handler` for the calls of all who connect to a Unix socket at `path`, for ever.
-///
-/// The same as [`Worker::new`] and [`Worker::listen`].
-///
-/// # Errors
-///
-/// If the socket can't be made there, or can't accept any more.
-pub fn serve_on<T, R, E>(
-    path: impl AsRef<Path>,
-    handler: impl Fn(T) -> Result<R, E> + Send + Sync + 'static,
-) -> io::Result<()>
-where
-    T: DeserializeOwned + 'static,
-    R: Serialize + 'static,
-    E: Display + 'static,
-{
-    Worker::new(handler).listen(path)
 }
 
 #[cfg(doctest)]

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use remuda_protocol::{DEFAULT_MAX_BODY_BYTES, Offer, Raw};
+use remuda_protocol::{MAX_BODY_BYTES_DEFAULT, Offer, Raw};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -102,7 +102,7 @@ impl Worker {
             batch: BATCH_DEFAULT,
             cancellable: false,
             coalesce: false,
-            max_body_bytes: DEFAULT_MAX_BODY_BYTES,
+            max_body_bytes: MAX_BODY_BYTES_DEFAULT,
             spin: environment::spin(),
             shm: cfg!(target_os = "linux"),
         }
@@ -213,8 +213,8 @@ impl Worker {
 
     /// Serves all who connect to a Unix socket at `path`, each on a thread of its own, for ever.
     ///
-    /// It says on stderr when it listens. Only this user can connect. [`Worker::capacity`] holds over all connections together. The
-    /// file of a worker that was killed is replaced.
+    /// It says on stderr when it listens. Only this user can connect. [`Worker::capacity`] holds
+    /// over all connections together. The file of a worker that was killed is replaced.
     ///
     /// # Errors
     ///
@@ -259,6 +259,16 @@ impl Worker {
         let permits = (shared || threads > 0).then(|| Permits::new(self.capacity as usize));
         let runner = Runner { handler: self.handler, permits, max_body_bytes: self.max_body_bytes };
         Serving { runner, offer, threads, coalesce, spin: self.spin, shm: self.shm }
+    }
+}
+
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker")
+            .field("capacity", &self.capacity)
+            .field("batch", &self.batch)
+            .field("cancellable", &self.cancellable)
+            .finish_non_exhaustive()
     }
 }
 

@@ -76,7 +76,7 @@ fn every_code_stands_in_the_table_with_the_answer_that_the_crate_gives() {
 #[test]
 fn the_limits_are_those_of_the_crate() {
     for (limit, text) in [
-        (remuda_protocol::DEFAULT_MAX_BODY_BYTES, "`max_body_bytes` (default 16 MiB) and 64 KiB"),
+        (remuda_protocol::MAX_BODY_BYTES_DEFAULT, "`max_body_bytes` (default 16 MiB) and 64 KiB"),
         (remuda_protocol::MAX_HANDSHAKE_BYTES, "| the first line of a connection | 16 KiB |"),
         (remuda_protocol::MAX_DEPTH, "in a body | 128 |"),
         (remuda_protocol::MAX_ID_BYTES, "| 64 bytes as written, quotes not counted |"),
@@ -84,7 +84,7 @@ fn the_limits_are_those_of_the_crate() {
     ] {
         assert!(PAGE.contains(text), "{text} ({limit})");
     }
-    assert_eq!(remuda_protocol::DEFAULT_MAX_BODY_BYTES, 16 << 20);
+    assert_eq!(remuda_protocol::MAX_BODY_BYTES_DEFAULT, 16 << 20);
     assert_eq!(remuda_protocol::MAX_ENVELOPE_BYTES, 64 << 10);
     assert_eq!(remuda_protocol::MAX_HANDSHAKE_BYTES, 16 << 10);
     assert_eq!(remuda_protocol::MAX_DEPTH, 128);

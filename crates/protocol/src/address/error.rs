@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 /// Why a text is no [`Address`](crate::Address).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AddressError {
     /// No scheme that is known, and no slash.
     #[error(

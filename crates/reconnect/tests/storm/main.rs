@@ -160,7 +160,7 @@ fn clients_come_back_evenly_and_within_the_cap_plus_5_s() {
         let back = simulate(CLIENTS, seeded(fleet));
         println!("fleet {fleet}: {back:?}, peak {:.2} of the mean", back.peak as f64 / back.mean);
         assert_eq!(back.connected, CLIENTS);
-        assert!(back.took <= Backoff::DEFAULT_CAP + Duration::from_secs(5), "{back:?}");
+        assert!(back.took <= Backoff::CAP_DEFAULT + Duration::from_secs(5), "{back:?}");
         assert!(back.peak as f64 <= 3.0 * back.mean, "{back:?}");
     }
 }
@@ -200,6 +200,6 @@ fn server_that_accepts_and_closes_at_once_raises_no_storm() {
     World::run(&world.0, clients(COUNT, &server, &world, seeded(1)), ENDS_AT);
     let last_minute = ENDS_AT - Duration::from_secs(60);
     let attempts = server.attempts.borrow().iter().filter(|&&at| at >= last_minute).count() as f64;
-    let expected = COUNT as f64 * 60.0 / (Backoff::DEFAULT_CAP.as_secs_f64() / 2.0);
+    let expected = COUNT as f64 * 60.0 / (Backoff::CAP_DEFAULT.as_secs_f64() / 2.0);
     assert!((attempts / expected - 1.0).abs() < 0.1, "{attempts} attempts, {expected} expected");
 }

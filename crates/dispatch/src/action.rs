@@ -181,8 +181,8 @@ pub enum Reason {
     /// Its budget was spent while it ran.
     #[error("the job's time was over before its worker answered")]
     Deadline,
-    /// It ran for longer than a job may.
-    #[error("the job ran for longer than a job may, and its worker was killed")]
+    /// It ran for longer than [`exec_ttl`](crate::Supervisor::exec_ttl).
+    #[error("the job ran for longer than exec_ttl (of map: --timeout), and its worker was killed")]
     ExecTimeout,
     /// Its client cancelled it.
     #[error("the job was cancelled")]

@@ -224,8 +224,8 @@ fn a_job_over_its_time_is_stopped_with_all_it_started_and_its_worker_is_replaced
         let ran = map(&args, "a\nslow\nb\n").expect(1);
         assert_eq!(ran.text(), "a\nb\n");
         ran.says(
-            "remuda: line 2: timeout: the job ran for longer than a job may, and its worker was \
-             killed",
+            "remuda: line 2: timeout: the job ran for longer than exec_ttl (of map: --timeout), and \
+             its worker was killed",
         );
         assert!(began.elapsed() < map_runs::LONG / 2);
     }

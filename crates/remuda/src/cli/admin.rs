@@ -156,8 +156,6 @@ fn table(status: &Value) -> String {
     if status["phase"].is_null() {
         return format!("a worker, no pool: pid {}\n", status["pid"]);
     }
-    let number = |value: &Value| value.as_u64().map_or_else(|| "-".to_owned(), grouped);
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let mut out = String::new();
     let mut line = |words: String| {
         out.push_str(words.trim_end());
@@ -197,26 +195,39 @@ fn table(status: &Value) -> String {
         "worker", "slot", "pid", "state", "jobs", "age", "memory", "cpu", "job age"
     ));
     for worker in status["workers"].as_array().into_iter().flatten() {
-        let memory = worker["memory"].as_u64();
-        let cpu = worker["cpu_percent"].as_u64();
-        line(format!(
-            "{:>6} {:>4} {:>8} {:<9} {:>10} {:>9} {:>9} {:>5} {:>9}  {}",
-            plain(&worker["worker"]),
-            plain(&worker["slot"]),
-            plain(&worker["pid"]),
-            text(&worker["state"]),
-            number(&worker["jobs"]),
-            seconds(&worker["age_ms"]),
-            memory.map_or_else(|| "-".to_owned(), |bytes| format!("{} MiB", bytes >> 20)),
-            cpu.map_or_else(|| "-".to_owned(), |percent| format!("{percent}%")),
-            seconds(&worker["job_age_ms"]),
-            worker["attached"].as_str().unwrap_or_default(),
-        ));
+        line(worker_row(worker));
         if let Some(link) = link(&worker["link"]) {
             line(format!("{:>21}  {link}", ""));
         }
     }
     out
+}
+
+/// A worker's line of the table.
+fn worker_row(worker: &Value) -> String {
+    let memory = worker["memory"].as_u64();
+    let cpu = worker["cpu_percent"].as_u64();
+    format!(
+        "{:>6} {:>4} {:>8} {:<9} {:>10} {:>9} {:>9} {:>5} {:>9}  {}",
+        plain(&worker["worker"]),
+        plain(&worker["slot"]),
+        plain(&worker["pid"]),
+        text(&worker["state"]),
+        number(&worker["jobs"]),
+        seconds(&worker["age_ms"]),
+        memory.map_or_else(|| "-".to_owned(), |bytes| format!("{} MiB", bytes >> 20)),
+        cpu.map_or_else(|| "-".to_owned(), |percent| format!("{percent}%")),
+        seconds(&worker["job_age_ms"]),
+        worker["attached"].as_str().unwrap_or_default(),
+    )
+}
+
+fn number(value: &Value) -> String {
+    value.as_u64().map_or_else(|| "-".to_owned(), grouped)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("-").to_owned()
 }
 
 /// Why no worker is ready, where none can be started.

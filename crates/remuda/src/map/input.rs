@@ -36,13 +36,7 @@ pub(crate) fn read_pieces(
     loop {
         let start = pending.len();
         pending.resize(start + READ_SIZE, 0);
-        let read = loop {
-            match source.read(&mut pending[start..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        let read = match read {
+        let read = match read_some(&mut source, &mut pending[start..]) {
             Ok(read) => read,
             Err(error) => {
                 give(Piece::Failed(error));
@@ -51,14 +45,7 @@ pub(crate) fn read_pieces(
         };
         pending.truncate(start + read);
         if read == 0 {
-            let last = if skipped > 0 {
-                Some(Piece::TooLong(skipped + pending.len() as u64))
-            } else if pending.is_empty() {
-                None
-            } else {
-                Some(Piece::Lines(pending.freeze()))
-            };
-            if last.is_none_or(&mut give) {
+            if last_piece(pending, skipped).is_none_or(&mut give) {
                 give(Piece::End);
             }
             return;
@@ -88,6 +75,28 @@ pub(crate) fn read_pieces(
             }
             None => {}
         }
+    }
+}
+
+/// Reads what there is; nothing is there at the end alone.
+fn read_some(source: &mut impl Read, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match source.read(into) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// What stands behind the last delimiter: the rest of a line over the limit, or a line that has
+/// none.
+fn last_piece(pending: BytesMut, skipped: u64) -> Option<Piece> {
+    if skipped > 0 {
+        Some(Piece::TooLong(skipped + pending.len() as u64))
+    } else if pending.is_empty() {
+        None
+    } else {
+        Some(Piece::Lines(pending.freeze()))
     }
 }
 

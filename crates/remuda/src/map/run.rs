@@ -108,6 +108,22 @@ fn open_input(config: &MapConfig) -> Result<(File, std::path::PathBuf), MapError
     }
 }
 
+/// Reads the input on a thread of its own.
+fn start_reading(
+    input: File,
+    delimiter: u8,
+    max_line: usize,
+) -> Result<mpsc::Receiver<Piece>, MapError> {
+    let (give, pieces) = mpsc::channel(PIECES_LIMIT);
+    std::thread::Builder::new()
+        .name("remuda-input".into())
+        .spawn(move || {
+            read_pieces(input, delimiter, max_line, |piece| give.blocking_send(piece).is_ok());
+        })
+        .map_err(MapError::Thread)?;
+    Ok(pieces)
+}
+
 /// Says which peers don't come, and why: a run that has no other worker waits for them.
 async fn tell_of_absent(pool: Pool, progress: Arc<Progress>) {
     remuda_net::sleep(ABSENCE_PATIENCE).await;
@@ -200,14 +216,7 @@ impl Run {
             failed: 0,
             failures: Failures::default(),
         })?;
-        let (give, pieces) = mpsc::channel(PIECES_LIMIT);
-        let (delimiter, max_line) = (lines.delimiter, lines.max_len);
-        std::thread::Builder::new()
-            .name("remuda-input".into())
-            .spawn(move || {
-                read_pieces(input, delimiter, max_line, |piece| give.blocking_send(piece).is_ok());
-            })
-            .map_err(MapError::Thread)?;
+        let pieces = start_reading(input, lines.delimiter, lines.max_len)?;
         Ok(Self {
             pool,
             pieces,

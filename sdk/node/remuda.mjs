@@ -1027,7 +1027,7 @@ async function load(spec) {
   const isFile = /\.[cm]?[jt]s$/.test(place) || place.includes("/");
   const file = path.resolve(place);
   if (isFile && !(existsSync(file) && statSync(file).isFile())) {
-    throw new CannotLoad(`${spec}: there is no file ${place} in ${process.cwd()}`);
+    throw new CannotLoad(`${spec}: there is no file ${file}`);
   }
   let module;
   process.argv = [process.argv[0], file];

@@ -1789,7 +1789,7 @@ def _load(spec):
         raise _CannotLoad("%s: name the function too, as FILE.py:FUNCTION or package.module:function" % spec)
     is_file = place.endswith(".py") or os.sep in place
     if is_file and not os.path.isfile(place):
-        raise _CannotLoad("%s: there is no file %s in %s" % (spec, place, os.getcwd()))
+        raise _CannotLoad("%s: there is no file %s" % (spec, os.path.abspath(place)))
     _first_on_path(os.path.dirname(os.path.abspath(place)) if is_file else os.getcwd())
     sys.argv = [place]
     try:

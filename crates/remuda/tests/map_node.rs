@@ -106,7 +106,7 @@ fn what_cannot_be_loaded_is_one_line() {
     let Some(dir) = work() else { return };
     write(dir.path(), "syntax.mjs", "export const f = (;\n");
     for (target, parts) in [
-        ("none.mjs:f", &["there is no file none.mjs"][..]),
+        ("none.mjs:f", &["there is no file /", "/none.mjs"][..]),
         ("syntax.mjs:f", &["SyntaxError"]),
         ("work.mjs:none_such", &["none_such"]),
     ] {

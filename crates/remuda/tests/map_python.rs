@@ -205,7 +205,7 @@ fn what_cannot_be_loaded_is_one_line() {
     write(dir.path(), "syntax.py", "def f(:\n");
     write(dir.path(), "raises.py", "raise RuntimeError('at import')\n");
     for (target, parts) in [
-        ("none.py:f", &["there is no file none.py"][..]),
+        ("none.py:f", &["there is no file /", "/none.py"][..]),
         ("syntax.py:f", &["syntax.py, line 1", "SyntaxError"]),
         ("work.py:absent", &["work.py has no function absent; it has Tool"]),
         ("work.py:WORK", &["work.py has no function WORK"]),

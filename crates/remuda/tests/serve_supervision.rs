@@ -93,7 +93,7 @@ fn the_log_says_why_no_worker_starts_and_does_not_repeat_it() {
     });
     serve.wait_line("(slot 0, start_failed)");
     let log = serve.stderr();
-    let told = log.matches("there is no file no_such_file.py").count();
+    let told = log.matches("/no_such_file.py").count();
     assert_eq!(told, 1, "{log}");
     let table = text(&serve.run("status", &[]).stdout);
     let why = table.lines().find(|line| line.starts_with("no worker is ready: ")).unwrap();

@@ -42,7 +42,7 @@ test("modules of every kind", async (t) => {
 test("what is missing", async (t) => {
   const folder = new Folder(t, { "some.mjs": "export const upper = 1; export function lower() {}" });
   assert.match(await refused(folder, "some.mjs"), /FILE\.mjs:FUNCTION/);
-  assert.equal(await refused(folder, "none.mjs:f"), `there is no file none.mjs in ${folder.path}`);
+  assert.equal(await refused(folder, "none.mjs:f"), `there is no file ${folder.path}/none.mjs`);
   assert.equal(await refused(folder, "some.mjs:uper"), "there is no exported function uper; it exports lower");
   assert.equal(await refused(folder, "some.mjs:upper"), "upper is of type number, not a function");
   assert.match(await refused(folder, "nowhere:f"), /Cannot find module 'nowhere'; install it/);

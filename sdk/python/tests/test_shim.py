@@ -62,7 +62,8 @@ class Shim(unittest.TestCase):
         self.assertIn("FILE.py:FUNCTION", self.refused("handler.py"))
 
     def test_no_such_file(self):
-        self.assertEqual(self.refused("none.py:f"), "there is no file none.py in %s" % os.path.realpath(self.folder.path))
+        self.assertEqual(self.refused("none.py:f"), "there is no file %s/none.py" % os.path.realpath(self.folder.path))
+        self.assertEqual(self.refused("/none/at/all.py:f"), "there is no file /none/at/all.py")
 
     def test_no_such_module(self):
         self.assertIn("there is no module nowhere", self.refused("nowhere.mod:f"))

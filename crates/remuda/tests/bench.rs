@@ -182,7 +182,20 @@ fn failures_are_counted_by_their_codes() {
     assert_eq!(measured["done"], 10);
     let failed = serde_json::json!({"queue_full": 10, "a_later_code": 20});
     assert_eq!(measured["failed"], failed);
+    assert_eq!(measured["first_failure"], "no");
     assert!(measured["failed_latency_us"]["p50"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn the_first_failure_is_told_for_people_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s");
+    let error = r#""ok":false,"code":"handler_error","error":"KeyError: 'x'\nand more"}"#;
+    false_pool(&socket, move |line| Some(format!("{{\"id\":{},{error}\n", id(line))));
+    let output = bench(&socket, &["-n", "4", "--warmup=0"]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("failed   4 handler_error\n"), "{said}");
+    assert!(said.ends_with("\n  first  KeyError: 'x'\n"), "{said}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod load;
 #[cfg(test)]
 mod open_loop;
+mod plan;
 mod report;
 mod wire;
 
@@ -16,7 +17,8 @@ use remuda_protocol::{Raw, json_string};
 
 use crate::cli::connection::ConnectionError;
 use crate::cli::{exit, number, say};
-use load::{End, Load, Pace, Plan};
+use load::Load;
+use plan::{End, Pace, Plan};
 
 /// Load a running pool, and print how long its calls take.
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ use remuda_net::{Either, Notifier};
 use remuda_protocol::encode::{self, CallFields};
 use remuda_protocol::{Answer, Id, LineScan, Reply};
 
+use super::plan::{End, Measured, Pace, Plan};
 use super::wire::Wire;
 use crate::cli::number::grouped;
 use crate::cli::say;
@@ -26,61 +27,6 @@ const DIGITS: u8 = 3;
 /// The most bytes of an answer: 128 MiB.
 const ANSWER_LIMIT: usize = 128 << 20;
 const SIGINT: i32 = 2;
-
-/// What is to be done.
-#[derive(Debug, Clone)]
-pub(super) struct Plan {
-    pub(super) pace: Pace,
-    pub(super) end: End,
-    pub(super) warmup: Duration,
-    pub(super) body: Vec<u8>,
-    pub(super) timeout_ms: Option<u64>,
-    /// How long a pool may leave all calls unanswered, beyond the time that each of them may take;
-    /// where it is measured for a time, once that is over.
-    pub(super) patience: Duration,
-    /// In the open loop, calls that are due beyond so many in flight are sent later.
-    pub(super) in_flight_max: u32,
-}
-
-/// When calls are due.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Pace {
-    /// When another has been answered.
-    Closed { in_flight: u32 },
-    /// So many a second.
-    Open { rate: f64 },
-}
-
-/// When the measurement ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    Calls(u64),
-    After(Duration),
-}
-
-/// What was measured.
-pub(super) struct Measured {
-    pub(super) plan: Plan,
-    pub(super) connections: usize,
-    /// What did the input and output.
-    pub(super) backend: &'static str,
-    /// From the end of the warm-up to the last answer.
-    pub(super) elapsed: Duration,
-    /// Times of the calls that had a result, in nanoseconds.
-    pub(super) done: Histogram<u64>,
-    /// Times of those that were answered with a failure.
-    pub(super) refused: Histogram<u64>,
-    pub(super) failed: BTreeMap<String, u64>,
-    /// Why not all that was planned was done.
-    pub(super) cut: Option<String>,
-}
-
-impl Measured {
-    /// How many calls had no result.
-    pub(super) fn failures(&self) -> u64 {
-        self.failed.values().sum()
-    }
-}
 
 /// A connection and its calls.
 struct Lane {
@@ -141,6 +87,7 @@ impl Load {
             done,
             refused,
             failed: BTreeMap::new(),
+            first_failure: None,
             cut: None,
         };
         let state = Rc::new(RefCell::new(State {
@@ -208,6 +155,7 @@ impl Load {
             done: std::mem::replace(&mut measured.done, times()),
             refused: std::mem::replace(&mut measured.refused, times()),
             failed: std::mem::take(&mut measured.failed),
+            first_failure: measured.first_failure.take(),
             cut: measured.cut.take(),
         }
     }
@@ -446,6 +394,8 @@ impl State {
                 Answer::Error(failure) => {
                     state.measured.refused.saturating_record(time);
                     state.fail(&failure.code_text.decode(), 1);
+                    let first = &mut state.measured.first_failure;
+                    first.get_or_insert_with(|| failure.error.decode().into_owned());
                 }
                 _ => state.fail("unreadable", 1),
             }),

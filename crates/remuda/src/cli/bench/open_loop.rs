@@ -10,7 +10,8 @@ use clap::Parser;
 use remuda_net::Config as NetConfig;
 use remuda_protocol::{Id, Op, Request};
 
-use super::load::{End, Load, Measured, Pace, Plan};
+use super::load::Load;
+use super::plan::{End, Measured, Pace, Plan};
 use super::{BenchArgs, IN_FLIGHT_MAX, OPEN_BYTES_MAX, plan, wire};
 
 const OFFER: &str =

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
-use super::load::{Measured, Pace};
+use super::plan::{Measured, Pace};
 use crate::cli::number::grouped;
 
 /// The percentiles that are shown, by their names.
@@ -46,6 +46,9 @@ pub(super) fn text(measured: &Measured, pool: u32) -> String {
         if !measured.refused.is_empty() {
             line(format!("  after  {}", times(&measured.refused)));
         }
+        if let Some(message) = &measured.first_failure {
+            line(format!("  first  {}", message.lines().next().unwrap_or_default()));
+        }
     }
     text
 }
@@ -67,6 +70,7 @@ pub(super) fn json(measured: &Measured, pool: u32) -> Value {
         "seconds": measured.elapsed.as_secs_f64(),
         "done": measured.done.len(),
         "failed": measured.failed,
+        "first_failure": measured.first_failure,
         "cut_short": measured.cut,
         "jobs_per_second": per_second(measured),
         "latency_us": object(&measured.done),

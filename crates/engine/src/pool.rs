@@ -2,14 +2,14 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use remuda_dispatch::{Drain, JobOptions, RefusedReason, ResetRefused, Snapshot};
-use remuda_net::Either;
+use remuda_net::{Either, ReadyFd};
 
 use crate::config::{PoolConfig, WorkerKind};
 use crate::core::Core;
@@ -72,10 +72,11 @@ impl Pool {
         let tick = pool.0.core.borrow().config.watch_tick;
         remuda_net::spawn(watch_usage(Rc::downgrade(&pool.0), tick));
         if let Some(keeper) = &pool.0.core.borrow().keeper {
-            let socket = keeper.as_fd().try_clone_to_owned().map_err(|source| {
+            let readable = ReadyFd::readable(keeper).map_err(|error| {
+                let source = std::io::Error::other(error);
                 PoolError::Keeper(crate::keeper::KeeperError::Unreachable { source })
             })?;
-            remuda_net::spawn(hear_keeper(Rc::downgrade(&pool.0), socket));
+            remuda_net::spawn(hear_keeper(Rc::downgrade(&pool.0), readable));
             if let Ok(guardian) = keeper.guardian() {
                 remuda_net::spawn(reap_guardian(Rc::downgrade(&pool.0), guardian));
             }
@@ -326,10 +327,11 @@ async fn reap_guardian(pool: Weak<Inner>, guardian: OwnedFd) {
     }
 }
 
-/// Takes in what the keeper tells.
-async fn hear_keeper(pool: Weak<Inner>, socket: OwnedFd) {
+/// Takes in what the keeper tells. Nothing is opened for that: it tells of those that end when
+/// there is no descriptor left, and by their end some come free.
+async fn hear_keeper(pool: Weak<Inner>, socket: ReadyFd) {
     loop {
-        let readable = remuda_net::readable(&socket).await;
+        let readable = socket.ready().await;
         let Some(inner) = pool.upgrade() else { return };
         let core = &mut *inner.core.borrow_mut();
         let Some(keeper) = &mut core.keeper else { return };

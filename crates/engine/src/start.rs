@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 
 use remuda_dispatch::{Exit, Offer, WorkerId};
+use remuda_net::ReadyFd;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -93,11 +94,11 @@ impl Core {
             Transport::Process(self.open_process(&pool, worker, &mut spawn)?)
         };
         spawn.stderr = Some(their_log);
-        let log = Rc::new(log);
+        let readable = ReadyFd::readable(&log).map_err(no_descriptors)?;
         let mut link = Link::new(worker, number, slot, transport);
-        link.log = Some(log.clone());
+        link.log = Some(log);
         self.links.insert(link);
-        remuda_net::spawn(follow_log(pool, worker, log));
+        remuda_net::spawn(follow_log(pool, worker, readable));
         let Some(keeper) = &mut self.keeper else { return Err("there is no keeper".into()) };
         keeper.spawn(number, spawn).map_err(|error| error.to_string())
     }
@@ -201,10 +202,10 @@ impl Core {
         }
     }
 
-    /// Takes in what a worker printed; false if nothing more will come.
-    pub(crate) fn read_log(&mut self, worker: WorkerId) -> bool {
-        let Some(link) = self.links.of(worker) else { return false };
-        let Some(log) = &link.log else { return false };
+    /// Takes in what a worker printed.
+    pub(crate) fn read_log(&mut self, worker: WorkerId) -> LogRead {
+        let Some(link) = self.links.of(worker) else { return LogRead::Ended };
+        let Some(log) = &mut link.log else { return LogRead::Ended };
         let (number, sink) = (link.number, &self.config.logs);
         // Until it is ready, its lines are kept: if it never is, they are part of the report.
         let each = |line: &str| {
@@ -214,17 +215,18 @@ impl Core {
         };
         let mut bytes = [0; LOG_READ_SIZE];
         for _ in 0..LOG_READS {
-            match (&**log).read(&mut bytes) {
+            match log.read(&mut bytes) {
                 Ok(0) => {
                     link.tail.end(each);
-                    return false;
+                    return LogRead::Ended;
                 }
                 Ok(read) => link.tail.feed(&bytes[..read], each),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return error.kind() == ErrorKind::WouldBlock,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return LogRead::All,
+                Err(_) => return LogRead::Ended,
             }
         }
-        true
+        LogRead::Some
     }
 
     /// A worker's socket, or a filter's stdout, has ended.
@@ -276,18 +278,35 @@ fn open_filter(pool: &Pool, worker: WorkerId, spawn: &mut Spawn) -> Result<Rc<Fi
     spawn.stdin = Some(their_stdin);
     spawn.stdout = Some(their_stdout);
     let filter = FilterLink::new();
-    remuda_net::spawn(filter::run(pool.clone(), worker, filter.clone(), Pipes { stdin, stdout }));
+    let pipes = Pipes::new(stdin, stdout).map_err(no_descriptors)?;
+    remuda_net::spawn(filter::run(pool.clone(), worker, filter.clone(), pipes));
     Ok(filter)
 }
 
+/// How much of what a worker printed was taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogRead {
+    /// All that was there.
+    All,
+    /// So much that others are to get their turn.
+    Some,
+    /// All, and nothing more will come.
+    Ended,
+}
+
 /// Reads what a worker prints until nobody holds the pipe's other end.
-async fn follow_log(pool: Pool, worker: WorkerId, log: Rc<File>) {
+async fn follow_log(pool: Pool, worker: WorkerId, log: ReadyFd) {
     let pool = Rc::downgrade(&pool.0);
-    while remuda_net::readable(&*log).await.is_ok() {
-        let Some(pool) = pool.upgrade() else { return };
-        if !pool.core.borrow_mut().read_log(worker) {
-            return;
+    let mut read = LogRead::All;
+    loop {
+        match read {
+            LogRead::All if log.ready().await.is_err() => return,
+            LogRead::All => {}
+            LogRead::Some => remuda_net::yield_now().await,
+            LogRead::Ended => return,
         }
+        let Some(pool) = pool.upgrade() else { return };
+        read = pool.core.borrow_mut().read_log(worker);
     }
 }
 

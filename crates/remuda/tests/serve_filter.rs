@@ -59,3 +59,16 @@ fn lines_without_end_end_the_filter_and_not_the_memory() {
     assert!(grown < 80, "{grown} MiB");
     assert_eq!(client.ask(r#"{"op":"call","id":2,"body":2}"#)["data"]["body"], 2);
 }
+
+#[test]
+fn one_that_closes_its_stdin_and_does_not_end_is_replaced_and_costs_no_processor() {
+    let serve = pool(r#"[ "$REMUDA_WORKER_ID" -gt 1 ] && exec cat; exec 0<&-; exec sleep 1000"#);
+    let mut client = serve.client();
+    let before = serve.cpu();
+    // It is waited for during two seconds.
+    let reply = client.ask(r#"{"op":"call","id":1,"body":1,"timeout_ms":30000}"#);
+    let used = serve.cpu() - before;
+    assert_eq!(reply["code"], "worker_lost", "{reply}");
+    assert!(used < std::time::Duration::from_secs(1), "it spins: {used:?}");
+    assert_eq!(client.ask(r#"{"op":"call","id":2,"body":2}"#)["data"]["body"], 2);
+}

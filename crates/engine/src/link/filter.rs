@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use remuda_dispatch::{CallId, Code, Dispatch, Exit, Fault, Reply as Outcome, WorkerId};
-use remuda_net::Notifier;
+use remuda_net::{Notifier, ReadyFd};
 use remuda_protocol::{Raw, encode};
 
 use crate::core::Core;
@@ -91,17 +91,27 @@ impl FilterLink {
     }
 }
 
-/// The pool's ends of a filter's pipes.
+/// The pool's ends of a filter's pipes, which never wait, and what they are waited for by: to
+/// watch a pipe takes a descriptor, which is not to be lacking in the midst of a job.
 pub(crate) struct Pipes {
-    pub(crate) stdin: File,
-    pub(crate) stdout: File,
+    pub(super) stdin: File,
+    pub(super) writable: ReadyFd,
+    pub(super) stdout: File,
+    pub(super) readable: ReadyFd,
+}
+
+impl Pipes {
+    pub(crate) fn new(stdin: File, stdout: File) -> remuda_net::Result<Self> {
+        let writable = ReadyFd::writable(&stdin)?;
+        let readable = ReadyFd::readable(&stdout)?;
+        Ok(Self { stdin, writable, stdout, readable })
+    }
 }
 
 /// Talks to the filter until it ends.
 pub(crate) async fn run(pool: Pool, worker: WorkerId, link: Rc<FilterLink>, pipes: Pipes) {
-    let Pipes { stdin, stdout } = pipes;
     let max_line = pool.0.core.borrow().config.max_body_bytes;
-    let mut talk = Talk::with(stdin, stdout, max_line);
+    let mut talk = Talk::with(pipes, max_line);
     loop {
         let group = link.groups.borrow_mut().pop_front();
         let trouble = match group {
@@ -148,6 +158,8 @@ pub(crate) async fn run(pool: Pool, worker: WorkerId, link: Rc<FilterLink>, pipe
 pub(super) enum Trouble {
     /// So many lines were written, fewer came back, and it waits for more.
     Silent { written: usize, answered: usize },
+    /// It has closed its stdin, and goes on without these lines.
+    Deaf { written: usize },
     /// More lines came than were written; this is the first that is too many.
     Unasked { written: usize, answered: usize, line: String },
     /// The answers to so many lines are larger than all of them may be together.
@@ -169,6 +181,11 @@ impl Trouble {
                  holds its output back. It must answer each line with one line at once: try \
                  `grep --line-buffered`, `jq -c --unbuffered`, `sed -u`, awk with `fflush()`, or \
                  `stdbuf -oL COMMAND`",
+                lines(*written)
+            ),
+            Self::Deaf { written } => format!(
+                "{} can't be given to the filter: it has closed its stdin, and did not end. It must \
+                 read until there is no more input",
                 lines(*written)
             ),
             Self::Unasked { written: 0, line, .. } => format!(

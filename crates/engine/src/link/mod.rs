@@ -58,7 +58,7 @@ pub(crate) struct Link {
     /// A peer that turned out to be this pool.
     pub(crate) is_itself: bool,
     /// The reading end of its stdout and stderr.
-    pub(crate) log: Option<Rc<File>>,
+    pub(crate) log: Option<File>,
     pub(crate) tail: LogTail,
 }
 

@@ -5,10 +5,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::time::Duration;
 
 use remuda_dispatch::WorkerId;
-use remuda_net::Either3;
+use remuda_net::{Either3, ReadyFd};
 
 use crate::link::asleep;
-use crate::link::filter::{FilterLink, Group, SILENCE, Trouble};
+use crate::link::filter::{FilterLink, Group, Pipes, SILENCE, Trouble};
 use crate::pool::Pool;
 
 /// How long is waited at a time for a filter to read again, once it has answered a group.
@@ -40,8 +40,14 @@ pub(super) enum Idle {
 
 /// The talk with one filter.
 pub(super) struct Talk {
-    pub(super) stdin: Option<File>,
+    /// What waits for it holds it open, too.
+    pub(super) stdin: Option<(File, ReadyFd)>,
+    /// It has closed its stdin.
+    is_deaf: bool,
     stdout: File,
+    readable: ReadyFd,
+    /// The last look at stdout found nothing: what comes will be told of.
+    is_drained: bool,
     chunk: Box<[u8]>,
     /// What it wrote and was not taken yet.
     pub(super) answers: Vec<u8>,
@@ -63,11 +69,15 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    pub(super) fn with(stdin: File, stdout: File, max_line: usize) -> Self {
+    pub(super) fn with(pipes: Pipes, max_line: usize) -> Self {
         let chunk = vec![0; READ_SIZE].into_boxed_slice();
+        let Pipes { stdin, writable, stdout, readable } = pipes;
         Self {
-            stdin: Some(stdin),
+            stdin: Some((stdin, writable)),
+            is_deaf: false,
             stdout,
+            readable,
+            is_drained: false,
             chunk,
             answers: Vec::new(),
             written: 0,
@@ -109,15 +119,14 @@ impl Talk {
             }
             let more = async {
                 match &self.stdin {
-                    Some(stdin) if written < group.lines.len() => {
-                        let _ = remuda_net::writable(stdin).await;
+                    Some((_, writable)) if written < group.lines.len() && !self.is_deaf => {
+                        let _ = writable.ready().await;
                     }
                     _ => std::future::pending().await,
                 }
             };
             let silence = remuda_net::sleep(SILENCE);
-            let happened =
-                remuda_net::select3(remuda_net::readable(&self.stdout), more, silence).await;
+            let happened = remuda_net::select3(self.something_to_read(), more, silence).await;
             match happened {
                 Either3::First(_) => {
                     if self.read_now() == Got::Ended {
@@ -125,6 +134,9 @@ impl Talk {
                     }
                 }
                 Either3::Second(()) => {}
+                Either3::Third(()) if self.is_deaf => {
+                    return Told::Trouble(Trouble::Deaf { written: group.count });
+                }
                 Either3::Third(()) => {
                     let pid = pool.0.core.borrow_mut().links.of(worker).and_then(|link| link.pid);
                     if written == group.lines.len() && pid.is_some_and(asleep::waits_for_input) {
@@ -157,8 +169,8 @@ impl Talk {
                 self.unsettled = if waits { 0 } else { self.unsettled };
                 return None;
             }
-            let readable = remuda_net::readable(&self.stdout);
-            remuda_net::select(readable, remuda_net::sleep(SETTLE_STEP)).await;
+            let step = remuda_net::sleep(SETTLE_STEP);
+            remuda_net::select(self.something_to_read(), step).await;
         }
         self.unsettled += 1;
         self.surplus(count)
@@ -166,8 +178,7 @@ impl Talk {
 
     /// Waits for work, for the end, or for what nobody asked for.
     pub(super) async fn idle(&mut self, link: &FilterLink) -> Idle {
-        let happened =
-            remuda_net::select(link.changed.notified(), remuda_net::readable(&self.stdout)).await;
+        let happened = remuda_net::select(link.changed.notified(), self.something_to_read()).await;
         match happened {
             remuda_net::Either::First(()) => Idle::Work,
             remuda_net::Either::Second(_) => match self.read_now() {
@@ -185,7 +196,7 @@ impl Talk {
                 Got::Ended => return false,
                 Got::Some => return true,
                 Got::Nothing => {
-                    if remuda_net::readable(&self.stdout).await.is_err() {
+                    if self.readable.ready().await.is_err() {
                         return false;
                     }
                 }
@@ -193,8 +204,16 @@ impl Talk {
         }
     }
 
+    /// Waits until a look at stdout may find something.
+    async fn something_to_read(&self) {
+        if self.is_drained {
+            let _ = self.readable.ready().await;
+        }
+    }
+
     /// Reads what is there.
     fn read_now(&mut self) -> Got {
+        self.is_drained = false;
         match self.stdout.read(&mut self.chunk) {
             Ok(0) => Got::Ended,
             Ok(read) => {
@@ -204,6 +223,7 @@ impl Talk {
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
             {
+                self.is_drained = error.kind() == ErrorKind::WouldBlock;
                 Got::Nothing
             }
             Err(_) => Got::Ended,
@@ -231,11 +251,14 @@ impl Talk {
         self.counted = self.answers.len();
     }
 
-    /// Writes what the pipe takes. A filter that has closed its stdin is found out by its end.
+    /// Writes what the pipe takes. A filter that has closed its stdin is mostly about to end.
     fn write_some(&mut self, lines: &[u8]) -> usize {
         match &mut self.stdin {
-            Some(stdin) if !lines.is_empty() => {
-                let written = stdin.write(lines).unwrap_or(0);
+            Some((stdin, _)) if !lines.is_empty() => {
+                let written = stdin.write(lines).unwrap_or_else(|error| {
+                    self.is_deaf |= error.kind() == ErrorKind::BrokenPipe;
+                    0
+                });
                 self.written += written as u64;
                 written
             }
@@ -245,7 +268,9 @@ impl Talk {
 
     /// True if all that was written still stands in the pipe.
     pub(super) fn is_unread(&self) -> bool {
-        let unread = |stdin| rustix::io::ioctl_fionread(stdin).is_ok_and(|n| n == self.written);
+        let unread = |(stdin, _): &(File, _)| {
+            rustix::io::ioctl_fionread(stdin).is_ok_and(|n| n == self.written)
+        };
         self.stdin.as_ref().is_some_and(unread)
     }
 
@@ -301,7 +326,7 @@ mod tests {
         };
         let ((_, stdin), (stdout, mut filter)) = (pipe(), pipe());
         remuda_net::run_local(remuda_net::Config::default(), async move {
-            let mut talk = Talk::with(stdin, stdout, 100);
+            let mut talk = Talk::with(Pipes::new(stdin, stdout).unwrap(), 100);
             // The third piece is too much, the fourth is thrown away, the fifth ends the line.
             for piece in ["a line", "\nx", &"x".repeat(200), "xxx", "x\nnext"] {
                 filter.write_all(piece.as_bytes()).unwrap();

@@ -76,30 +76,29 @@ impl Sink {
     }
 }
 
+/// Of many connections none is in the processor's cache when its next message comes: what a message
+/// looks at lies in three lines of memory, in this order. The first two tell of receiving, the last
+/// two of sending.
+#[repr(C)]
 pub(crate) struct Conn {
-    pub(crate) fd: OwnedFd,
-    pub(crate) kind: Kind,
-    pub(crate) outbound: bool,
-    pub(crate) phase: Phase,
-    /// The task to drop when the connection is closed.
-    pub(crate) task: Option<u64>,
-
     pub(crate) recv: RecvBuf,
     /// Bytes that ever arrived; a parse that needs more is not repeated until it changes.
     pub(crate) arrived: u64,
-    /// Why nothing more comes; what came before may still be in `recv`.
-    pub(crate) recv_end: Option<CloseReason>,
-    pub(crate) recv_waker: Option<Sleeper>,
     /// How much was buffered when a task that waited was woken, until it has looked: it is read
     /// ahead for from there, or a message longer than the limit would stop and start the receive.
     pub(crate) recv_mark: usize,
+
+    pub(crate) recv_waker: Option<Sleeper>,
+    /// What few connections have.
+    pub(crate) rare: Option<Box<Rare>>,
+    pub(crate) fd: OwnedFd,
+    /// How often `cancel` was called.
+    pub(crate) cancels: u32,
+    pub(crate) phase: Phase,
+    /// Why nothing more comes; what came before may still be in `recv`.
+    pub(crate) recv_end: Option<CloseReason>,
     pub(crate) recv_paused: bool,
     pub(crate) splicing: Splicing,
-    pub(crate) sink: Option<Sink>,
-
-    pub(crate) send: SendQueue,
-    /// Who waits for the stream to have come how far.
-    pub(crate) send_waiters: Vec<(u64, Sleeper)>,
     pub(crate) send_error: Option<io::ErrorKind>,
     /// The sending half ends when the queue is empty.
     pub(crate) fin_wanted: bool,
@@ -109,18 +108,34 @@ pub(crate) struct Conn {
     pub(crate) discards: bool,
     /// Whether the connection is in the list of those to flush at the end of the turn.
     pub(crate) dirty: bool,
-
     /// Both halves are over.
     pub(crate) gone: bool,
+    pub(crate) kind: Kind,
+    pub(crate) driver: DriverPart,
+
+    pub(crate) send: SendQueue,
+}
+
+// With the number of its place in front of it, of which the alignment makes eight bytes.
+#[cfg(target_pointer_width = "64")]
+const _: () =
+    assert!(size_of::<Conn>() == 3 * 64 - 8 && std::mem::offset_of!(Conn, send) == 2 * 64 - 8);
+
+/// What few connections have; once one does, it keeps the memory.
+#[derive(Default)]
+pub(crate) struct Rare {
+    pub(crate) outbound: bool,
+    /// The task to drop when the connection is closed.
+    pub(crate) task: Option<u64>,
+    pub(crate) sink: Option<Sink>,
+    /// Who waits for the stream to have come how far.
+    pub(crate) send_waiters: Vec<(u64, Sleeper)>,
     /// Wakers of `peer_gone`, and of whoever must see a `cancel`.
     pub(crate) event_wakers: Vec<Sleeper>,
-    /// How often `cancel` was called.
-    pub(crate) cancels: u32,
     /// The TLS session, if there is one.
     pub(crate) tls: Option<Box<Tls>>,
     pub(crate) connect_waker: Option<Sleeper>,
     pub(crate) connect_result: Option<Result<(), io::Error>>,
-    pub(crate) driver: DriverPart,
 }
 
 /// What the drivers note about a connection.
@@ -142,7 +157,7 @@ pub(crate) struct DriverPart {
     /// io_uring: the descriptor is set non-blocking.
     pub(crate) nonblocking: bool,
     /// io_uring: operations that the kernel still has.
-    pub(crate) in_flight: u32,
+    pub(crate) in_flight: u8,
     /// io_uring: the receive was asked to end.
     pub(crate) recv_stopping: bool,
     /// io_uring: the outcome of a connect is being waited for.
@@ -156,33 +171,59 @@ pub(crate) struct DriverPart {
 impl Conn {
     pub(crate) fn new(fd: OwnedFd, kind: Kind, outbound: bool, phase: Phase) -> Self {
         Self {
-            fd,
-            kind,
-            outbound,
-            phase,
-            task: None,
             recv: RecvBuf::Empty,
             arrived: 0,
-            recv_end: None,
-            recv_waker: None,
             recv_mark: 0,
+            recv_waker: None,
+            rare: outbound.then(|| Box::new(Rare { outbound, ..Rare::default() })),
+            fd,
+            cancels: 0,
+            phase,
+            recv_end: None,
             recv_paused: false,
             splicing: Splicing::Off,
-            sink: None,
-            send: SendQueue::default(),
-            send_waiters: Vec::new(),
             send_error: None,
             fin_wanted: false,
             fin_sent: false,
             discards: false,
             dirty: false,
             gone: false,
-            event_wakers: Vec::new(),
-            cancels: 0,
-            tls: None,
-            connect_waker: None,
-            connect_result: None,
+            kind,
             driver: DriverPart::default(),
+            send: SendQueue::default(),
+        }
+    }
+
+    /// What few connections have, to be added to.
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.rare.as_ref()?.tls.as_deref()
+    }
+
+    pub(crate) fn sink(&mut self) -> Option<&mut Sink> {
+        self.rare.as_mut()?.sink.as_mut()
+    }
+
+    /// Whether somebody waits for the stream to have come further.
+    #[inline]
+    pub(crate) fn has_send_waiters(&self) -> bool {
+        self.rare.as_ref().is_some_and(|rare| !rare.send_waiters.is_empty())
+    }
+
+    /// Wakes all who wait for the stream to have come further, wherever that is.
+    pub(crate) fn wake_send_waiters(&mut self, wakes: &mut Wakes) {
+        if let Some(rare) = &mut self.rare {
+            wakes.extend(rare.send_waiters.drain(..).map(|(_, waker)| waker));
+        }
+    }
+
+    /// Wakes all who wait for both halves to be over.
+    pub(crate) fn wake_event_waiters(&mut self, wakes: &mut Wakes) {
+        if let Some(rare) = &mut self.rare {
+            wakes.extend(rare.event_wakers.drain(..));
         }
     }
 
@@ -203,11 +244,12 @@ impl Conn {
     /// The kernel took more bytes: wakes those who waited for that.
     #[inline]
     pub(crate) fn note_sent(&mut self, wakes: &mut Wakes) {
-        let sent = self.send.sent;
+        let Some(rare) = &mut self.rare else { return };
+        let (sent, waiters) = (self.send.sent, &mut rare.send_waiters);
         let mut index = 0;
-        while index < self.send_waiters.len() {
-            if self.send_waiters[index].0 <= sent {
-                wakes.push(self.send_waiters.swap_remove(index).1);
+        while index < waiters.len() {
+            if waiters[index].0 <= sent {
+                wakes.push(waiters.swap_remove(index).1);
             } else {
                 index += 1;
             }
@@ -225,8 +267,9 @@ impl Conn {
     /// Has whoever waits be woken when both halves are over, or at a `cancel`.
     pub(crate) fn note_event_waiter(&mut self, waker: &Waker) {
         let sleeper = Sleeper::of(waker);
-        if !self.event_wakers.contains(&sleeper) {
-            self.event_wakers.push(sleeper);
+        let wakers = &mut self.rare().event_wakers;
+        if !wakers.contains(&sleeper) {
+            wakers.push(sleeper);
         }
     }
 
@@ -247,7 +290,8 @@ impl Conn {
     /// Whether bytes that arrive just become what is buffered.
     #[inline]
     pub(crate) fn takes_in_place(&self) -> bool {
-        let plain = self.tls.is_none() && self.sink.is_none();
+        let is_plain = |rare: &Rare| rare.tls.is_none() && rare.sink.is_none();
+        let plain = self.rare.as_deref().is_none_or(is_plain);
         self.phase == Phase::Open && plain && self.recv.is_empty()
     }
 
@@ -255,7 +299,7 @@ impl Conn {
     #[inline]
     pub(crate) fn sends_in_place(&self) -> bool {
         let ends = self.send_error.is_some() || self.fin_wanted;
-        !ends && self.tls.is_none() && self.splicing != Splicing::On
+        !ends && self.tls().is_none() && self.splicing != Splicing::On
     }
 
     /// Whether the driver has nothing to decide when more is wanted: it comes by itself.

@@ -184,10 +184,11 @@ fn poll_connected(key: Key, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(conn) = state.live(key) else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
-        if let Some(result) = conn.connect_result.take() {
+        let rare = conn.rare();
+        if let Some(result) = rare.connect_result.take() {
             return Poll::Ready(result);
         }
-        conn.connect_waker = Some(Sleeper::of(cx.waker()));
+        rare.connect_waker = Some(Sleeper::of(cx.waker()));
         Poll::Pending
     });
     polled.unwrap_or(Poll::Ready(Err(io::ErrorKind::NotConnected.into())))
@@ -225,7 +226,7 @@ fn begin(target: &Target) -> Result<Step> {
     let refused = matches!(result, Some(Err(_)));
     let mut conn = Conn::new(fd, kind, true, phase);
     conn.driver.nonblocking = true;
-    conn.connect_result = result;
+    conn.rare().connect_result = result;
     admit(conn, !refused).map(Step::Waiting)
 }
 

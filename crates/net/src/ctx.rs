@@ -102,14 +102,14 @@ impl ConnCtx {
     /// closed on this side.
     pub unsafe fn set_recv_sink(&self, target: *mut u8, len: usize) {
         self.conn(|conn| {
-            conn.sink = Some(crate::conn::Sink { target, len, filled: 0, told: 0 });
+            conn.rare().sink = Some(crate::conn::Sink { target, len, filled: 0, told: 0 });
         });
     }
 
     /// Takes the sink away; returns the number of bytes that were written to it, 0 if there
     /// was none.
     pub fn take_recv_sink(&self) -> usize {
-        self.conn(|conn| conn.sink.take()).flatten().map_or(0, |sink| sink.filled)
+        self.conn(|conn| conn.rare.as_mut()?.sink.take()).flatten().map_or(0, |sink| sink.filled)
     }
 
     /// Resolves when bytes are buffered, when the sink has got more than when this last
@@ -217,12 +217,11 @@ impl ConnCtx {
     /// [`NetError::Closed`].
     pub fn cancel(&self) -> Result<()> {
         let cancelled = runtime::with_io(|state, _| {
-            let Some(conn) = state.live(self.key) else { return false };
+            let Some(conn) = state.conns.live(self.key) else { return false };
             conn.cancels = conn.cancels.wrapping_add(1);
-            let mut wakers = std::mem::take(&mut conn.event_wakers);
-            wakers.extend(conn.recv_waker.take());
-            wakers.extend(conn.send_waiters.drain(..).map(|(_, waker)| waker));
-            state.wakes.extend(wakers);
+            conn.wake_event_waiters(&mut state.wakes);
+            state.wakes.extend(conn.recv_waker.take());
+            conn.wake_send_waiters(&mut state.wakes);
             true
         });
         if cancelled == Some(true) { Ok(()) } else { Err(NetError::Closed) }
@@ -267,7 +266,7 @@ impl ConnCtx {
 
     /// Whether this side connected.
     pub fn is_outbound(&self) -> bool {
-        self.conn(|conn| conn.outbound).unwrap_or(false)
+        self.conn(|conn| conn.rare.as_ref().is_some_and(|rare| rare.outbound)).unwrap_or(false)
     }
 
     /// Why nothing more will be received; `None` while something may be. What came before

@@ -23,7 +23,7 @@ use crate::tls::{Tls, TlsInfo};
 pub(crate) fn poll_handshake(key: Key, cx: &mut Context<'_>) -> Poll<Result<()>> {
     let polled = runtime::with_io(|state, _| {
         let Some(conn) = state.live(key) else { return Poll::Ready(Err(NetError::Closed)) };
-        let Some(tls) = &conn.tls else {
+        let Some(tls) = conn.tls() else {
             return Poll::Ready(Err(NetError::Tls("the connection has no session".into())));
         };
         if let Some(error) = &tls.error {
@@ -108,7 +108,7 @@ pub(crate) fn client_session_with(
 impl ConnCtx {
     /// What the TLS handshake agreed on; `None` without TLS.
     pub fn tls_info(&self) -> Option<TlsInfo> {
-        self.conn(|conn| conn.tls.as_ref().and_then(|tls| tls.info())).flatten()
+        self.conn(|conn| conn.tls().and_then(|tls| tls.info())).flatten()
     }
 
     /// Begins a TLS connection with `Config::tls_client`; it resolves after the handshake, whose

@@ -289,7 +289,7 @@ impl Future for RecvReadyFuture {
         let polled = runtime::with_io(|state, driver| {
             let Some(conn) = state.live(key) else { return Poll::Ready(()) };
             let cancelled = *self.cancels.get_or_insert(conn.cancels) != conn.cancels;
-            let in_sink = conn.sink.as_mut().is_some_and(|sink| {
+            let in_sink = conn.sink().is_some_and(|sink| {
                 let told = std::mem::replace(&mut sink.told, sink.filled);
                 sink.filled > told || sink.room() == 0
             });

@@ -342,7 +342,7 @@ impl Core {
             };
             let task = self.spawn(on_accept(crate::ctx::ConnCtx::new(conn)));
             if task_ends_with_conn && let Some(conn) = self.io.borrow_mut().state.live(conn) {
-                conn.task = Some(task);
+                conn.rare().task = Some(task);
             }
         }
         let mut io = self.io.borrow_mut();

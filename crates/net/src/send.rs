@@ -46,7 +46,7 @@ pub(crate) fn sendable(
 pub(crate) fn copied(key: Key, data: &[u8]) -> Result<u64> {
     let accepted = runtime::with_io(|state, driver| {
         let conn = sendable(&mut state.conns, state.limits, key, data.len())?;
-        if data.len() >= DIRECT_BYTES || conn.tls.is_some() {
+        if data.len() >= DIRECT_BYTES || conn.tls().is_some() {
             return long_or_encrypted(state, driver, key, data);
         }
         conn.send.push_copied(data, &mut state.send_pool)?;
@@ -63,7 +63,7 @@ fn long_or_encrypted(state: &mut State, driver: &mut Driver, key: Key, data: &[u
     if !conn.send.fits_in_last(data.len()) && !state.send_pool.has_room(data.len()) {
         return Err(state.send_pool.exhausted());
     }
-    if conn.tls.is_some() {
+    if conn.tls().is_some() {
         state.with_tls(key, |tls, queue| tls.send(data, queue)).unwrap_or(Ok(()))?;
         return state.conns.get(key).map(|conn| conn.send.queued).ok_or(NetError::Closed);
     }
@@ -81,7 +81,7 @@ fn long_or_encrypted(state: &mut State, driver: &mut Driver, key: Key, data: &[u
 pub(crate) fn shared(key: Key, data: Bytes) -> Result<u64> {
     let accepted = runtime::with_io(|state, _| {
         let conn = sendable(&mut state.conns, state.limits, key, data.len())?;
-        if conn.tls.is_some() {
+        if conn.tls().is_some() {
             state.with_tls(key, |tls, queue| tls.send(&data, queue)).unwrap_or(Ok(()))?;
             return state.conns.get(key).map(|conn| conn.send.queued).ok_or(NetError::Closed);
         }
@@ -159,10 +159,11 @@ impl Waiting {
 
 fn wait_for(conn: &mut Conn, target: u64, waker: &Waker) {
     let sleeper = Sleeper::of(waker);
-    match conn.send_waiters.iter_mut().find(|(_, known)| *known == sleeper) {
+    let waiters = &mut conn.rare().send_waiters;
+    match waiters.iter_mut().find(|(_, known)| *known == sleeper) {
         // One task that waits for several things is woken for the first, and looks again.
         Some((position, _)) => *position = target.min(*position),
-        None => conn.send_waiters.push((target, sleeper)),
+        None => waiters.push((target, sleeper)),
     }
 }
 

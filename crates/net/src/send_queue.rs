@@ -96,16 +96,26 @@ impl Chunk {
     }
 }
 
-/// The pieces in order, and how far the stream has come.
+/// The pieces in order, and how far the stream has come. It is one line of memory: mostly there is
+/// one piece, which goes as a whole.
 #[derive(Default)]
 pub(crate) struct SendQueue {
-    chunks: VecDeque<Chunk>,
-    /// Bytes of the first piece that the kernel has.
-    offset: usize,
     /// Bytes accepted since the connection began.
     pub(crate) queued: u64,
     /// Bytes that the kernel has taken.
     pub(crate) sent: u64,
+    first: Option<Chunk>,
+    /// Nothing without a first piece; once there was something, it keeps the memory.
+    more: Option<Box<More>>,
+}
+
+/// What there is besides a first piece.
+#[derive(Default)]
+struct More {
+    /// Bytes of the first piece that the kernel has.
+    offset: usize,
+    /// The pieces after it.
+    chunks: VecDeque<Chunk>,
 }
 
 impl SendQueue {
@@ -115,36 +125,74 @@ impl SendQueue {
 
     /// Whether a piece waits here (pieces in flight have left).
     pub(crate) fn has_chunks(&self) -> bool {
-        !self.chunks.is_empty()
+        self.first.is_some()
+    }
+
+    fn last(&mut self) -> Option<&mut Chunk> {
+        match self.more.as_mut().and_then(|more| more.chunks.back_mut()) {
+            None => self.first.as_mut(),
+            last => last,
+        }
+    }
+
+    fn push_back(&mut self, chunk: Chunk) {
+        match &self.first {
+            None => self.first = Some(chunk),
+            Some(_) => self.more.get_or_insert_default().chunks.push_back(chunk),
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<Chunk> {
+        let next = self.more.as_mut().and_then(|more| more.chunks.pop_front());
+        std::mem::replace(&mut self.first, next)
+    }
+
+    /// Bytes of the first piece that the kernel has.
+    fn offset(&self) -> usize {
+        self.more.as_ref().map_or(0, |more| more.offset)
+    }
+
+    fn take_offset(&mut self) -> usize {
+        self.more.as_mut().map_or(0, |more| std::mem::take(&mut more.offset))
     }
 
     /// Whether the last piece has space for `len` bytes more.
-    pub(crate) fn fits_in_last(&self, len: usize) -> bool {
-        let Some(Chunk::Copied(memory)) = self.chunks.back() else { return false };
-        memory.capacity() - memory.len() >= len
+    pub(crate) fn fits_in_last(&mut self, len: usize) -> bool {
+        self.last_with_room(len).is_some()
+    }
+
+    fn last_with_room(&mut self, len: usize) -> Option<&mut Vec<u8>> {
+        match self.last()? {
+            Chunk::Copied(memory) if memory.capacity() - memory.len() >= len => Some(memory),
+            _ => None,
+        }
     }
 
     /// How many pieces wait here.
     pub(crate) fn pieces(&self) -> usize {
-        self.chunks.len()
+        let more = self.more.as_ref().map_or(0, |more| more.chunks.len());
+        usize::from(self.first.is_some()) + more
     }
 
     /// What is unsent, if that is one piece, as it mostly is.
     #[inline]
     pub(crate) fn only_piece(&self) -> Option<&[u8]> {
-        let first = self.chunks.front().filter(|_| self.chunks.len() == 1)?;
-        first.as_slice().get(self.offset..)
+        let first = self.first.as_ref()?.as_slice();
+        match &self.more {
+            None => Some(first),
+            Some(more) if more.chunks.is_empty() => first.get(more.offset..),
+            Some(_) => None,
+        }
     }
 
     /// Takes what is unsent, and how much of the piece has gone, if that is one short piece of the
     /// runtime's own memory: nobody outside waits for it to be let go of.
     pub(crate) fn take_only(&mut self, most: usize) -> Option<(Chunk, usize)> {
-        if self.only_piece()?.len() > most || matches!(self.chunks.front(), Some(Chunk::Shared(_)))
-        {
+        if self.only_piece()?.len() > most || matches!(self.first, Some(Chunk::Shared(_))) {
             return None;
         }
-        let offset = std::mem::take(&mut self.offset);
-        self.chunks.pop_front().map(|chunk| (chunk, offset))
+        let offset = self.take_offset();
+        self.first.take().map(|chunk| (chunk, offset))
     }
 
     /// So many bytes went to the kernel without having been queued.
@@ -157,24 +205,15 @@ impl SendQueue {
         if data.is_empty() {
             return Ok(());
         }
-        self.queued += data.len() as u64;
-        if self.fits_in_last(data.len())
-            && let Some(Chunk::Copied(memory)) = self.chunks.back_mut()
-        {
+        if let Some(memory) = self.last_with_room(data.len()) {
             memory.extend_from_slice(data);
-            return Ok(());
+        } else {
+            let mut memory = pool.take(data.len())?;
+            memory.extend_from_slice(data);
+            self.push_back(Chunk::Copied(memory));
         }
-        match pool.take(data.len()) {
-            Ok(mut memory) => {
-                memory.extend_from_slice(data);
-                self.chunks.push_back(Chunk::Copied(memory));
-                Ok(())
-            }
-            Err(error) => {
-                self.queued -= data.len() as u64;
-                Err(error)
-            }
-        }
+        self.queued += data.len() as u64;
+        Ok(())
     }
 
     /// Copies `data` into the last piece's space and then into pieces of the pool's size, which
@@ -184,9 +223,9 @@ impl SendQueue {
         while !rest.is_empty() {
             if !self.fits_in_last(1) {
                 let Ok(memory) = pool.take(0) else { break };
-                self.chunks.push_back(Chunk::Copied(memory));
+                self.push_back(Chunk::Copied(memory));
             }
-            if let Some(Chunk::Copied(memory)) = self.chunks.back_mut() {
+            if let Some(memory) = self.last_with_room(1) {
                 let count = rest.len().min(memory.capacity() - memory.len());
                 memory.extend_from_slice(&rest[..count]);
                 rest = &rest[count..];
@@ -199,14 +238,15 @@ impl SendQueue {
 
     pub(crate) fn push(&mut self, chunk: Chunk) {
         self.queued += chunk.as_slice().len() as u64;
-        self.chunks.push_back(chunk);
+        self.push_back(chunk);
     }
 
     /// The first pieces' bytes, in `slices`; returns how many there are and their total.
     pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> (usize, usize) {
         let (mut count, mut total) = (0, 0);
-        for (slot, chunk) in slices.iter_mut().zip(&self.chunks) {
-            let skip = if count == 0 { self.offset } else { 0 };
+        let more = self.more.iter().flat_map(|more| &more.chunks);
+        for (slot, chunk) in slices.iter_mut().zip(self.first.iter().chain(more)) {
+            let skip = if count == 0 { self.offset() } else { 0 };
             let bytes = &chunk.as_slice()[skip..];
             *slot = IoSlice::new(bytes);
             count += 1;
@@ -219,33 +259,35 @@ impl SendQueue {
     #[inline]
     pub(crate) fn advance(&mut self, count: usize, pool: &mut SendPool, recv: &mut RecvPool) {
         self.sent += count as u64;
-        self.offset += count;
-        while let Some(first) = self.chunks.front() {
+        let mut gone = self.take_offset() + count;
+        while let Some(first) = &self.first {
             let len = first.as_slice().len();
-            if self.offset < len {
+            if gone < len {
                 break;
             }
-            self.offset -= len;
-            if let Some(chunk) = self.chunks.pop_front() {
+            gone -= len;
+            if let Some(chunk) = self.pop_front() {
                 chunk.release(pool, recv);
             }
+        }
+        if gone > 0 {
+            self.more.get_or_insert_default().offset = gone;
         }
     }
 
     /// Hands the first pieces, at most `most`, to an operation that will own them. Returns how
     /// many bytes of the first one have gone already.
     pub(crate) fn take_front(&mut self, most: usize, into: &mut Vec<Chunk>) -> usize {
-        let count = most.min(self.chunks.len());
-        into.extend(self.chunks.drain(..count));
-        std::mem::take(&mut self.offset)
+        into.extend(std::iter::from_fn(|| self.pop_front()).take(most));
+        self.take_offset()
     }
 
     /// Drops all that waits.
     pub(crate) fn clear(&mut self, pool: &mut SendPool, recv: &mut RecvPool) {
-        for chunk in self.chunks.drain(..) {
+        while let Some(chunk) = self.pop_front() {
             chunk.release(pool, recv);
         }
-        self.offset = 0;
+        self.take_offset();
     }
 }
 

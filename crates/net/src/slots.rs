@@ -21,6 +21,8 @@ impl Key {
     }
 }
 
+/// Each begins a line of memory, so that those of one entry are no more than it takes.
+#[repr(C, align(64))]
 struct Place<T> {
     serial: u32,
     value: Option<T>,

@@ -32,7 +32,7 @@ const PIECES_PER_TURN: u32 = 8;
 
 /// Whether the kernel may pass on between these two.
 pub(crate) fn is_possible(first: ConnCtx, second: ConnCtx) -> bool {
-    let plain = |conn: ConnCtx| conn.conn(|conn| conn.tls.is_none()).unwrap_or(false);
+    let plain = |conn: ConnCtx| conn.conn(|conn| conn.tls().is_none()).unwrap_or(false);
     first != second && plain(first) && plain(second) && sigpipe_is_harmless()
 }
 

@@ -163,14 +163,14 @@ impl State {
             self.recv_pool.returned.push(slice);
             return;
         };
-        if conn.tls.is_some() {
+        if conn.tls().is_some() {
             self.arrived_encrypted(key, slice.as_slice());
             self.recv_pool.returned.push(slice);
             return;
         }
         let count = slice.as_slice().len();
-        if let Some(sink) = &mut conn.sink
-            && conn.recv.is_empty()
+        if conn.recv.is_empty()
+            && let Some(sink) = conn.sink()
         {
             let filled = sink.fill(slice.as_slice());
             slice.advance(filled);
@@ -196,9 +196,9 @@ impl State {
         if std::mem::take(&mut conn.discards) {
             self.ended.push(key);
         }
-        if conn.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+        if conn.tls().is_some_and(|tls| tls.is_handshaking()) {
             // Whoever waits for the handshake waits for nothing else.
-            self.wakes.extend(conn.event_wakers.drain(..));
+            conn.wake_event_waiters(&mut self.wakes);
         }
         self.wakes.extend(conn.recv_waker.take());
         if matches!(reason, CloseReason::Reset(_)) {
@@ -210,7 +210,7 @@ impl State {
     pub(crate) fn peer_gone(&mut self, key: Key) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.gone = true;
-        self.wakes.extend(conn.event_wakers.drain(..));
+        conn.wake_event_waiters(&mut self.wakes);
     }
 
     /// The kernel took more bytes: tells those who waited for that.
@@ -225,7 +225,7 @@ impl State {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.send_error = Some(error);
         conn.send.clear(&mut self.send_pool, &mut self.recv_pool);
-        self.wakes.extend(conn.send_waiters.drain(..).map(|(_, waker)| waker));
+        conn.wake_send_waiters(&mut self.wakes);
         self.peer_gone(key);
     }
 
@@ -240,7 +240,7 @@ impl State {
     pub(crate) fn begin_close(&mut self, key: Key) -> Option<Option<u64>> {
         self.live(key)?;
         self.with_tls(key, |tls, queue| tls.end(queue));
-        let conn = self.live(key)?;
+        let conn = self.conns.live(key)?;
         conn.discards = conn.has_unread();
         conn.splicing = Splicing::Off;
         conn.phase = Phase::Closing;
@@ -248,16 +248,14 @@ impl State {
             conn.fin_wanted = true;
             conn.recv_paused = false;
         }
-        let task = conn.task.take();
-        let recv = std::mem::take(&mut conn.recv);
-        conn.sink = None;
-        let mut wakers = std::mem::take(&mut conn.event_wakers);
-        wakers.extend(conn.recv_waker.take());
-        wakers.extend(conn.connect_waker.take());
+        std::mem::take(&mut conn.recv).release(&mut self.recv_pool);
         // Those who wait for unsent bytes go on waiting: these are still tried.
-        recv.release(&mut self.recv_pool);
-        self.wakes.extend(wakers);
-        Some(task)
+        conn.wake_event_waiters(&mut self.wakes);
+        self.wakes.extend(conn.recv_waker.take());
+        let Some(rare) = &mut conn.rare else { return Some(None) };
+        rare.sink = None;
+        self.wakes.extend(rare.connect_waker.take());
+        Some(rare.task.take())
     }
 
     pub(crate) fn linger(&mut self, key: Key) {
@@ -305,8 +303,8 @@ impl State {
         let Some(mut conn) = self.conns.remove(key) else { return };
         conn.send.clear(&mut self.send_pool, &mut self.recv_pool);
         std::mem::take(&mut conn.recv).release(&mut self.recv_pool);
-        self.wakes.extend(conn.send_waiters.drain(..).map(|(_, waker)| waker));
-        self.wakes.extend(conn.event_wakers.drain(..));
+        conn.wake_send_waiters(&mut self.wakes);
+        conn.wake_event_waiters(&mut self.wakes);
         // A descriptor is free again, so accepting may work.
         if self.accept_again.is_some() {
             self.accept_again = Some(self.clock.now());

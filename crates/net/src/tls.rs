@@ -219,7 +219,7 @@ impl State {
         f: impl FnOnce(&mut Tls, &mut Queue<'_>) -> R,
     ) -> Option<R> {
         let conn = self.conns.get_mut(key)?;
-        let tls = conn.tls.as_mut()?;
+        let tls = conn.rare.as_mut()?.tls.as_mut()?;
         let free = conn.phase == Phase::Open && !conn.driver.send_blocked;
         let socket = (free && conn.send.unsent() == 0).then_some(&conn.fd);
         let pool = &mut self.send_pool;
@@ -231,7 +231,7 @@ impl State {
     /// Puts a session on an open connection, and begins the handshake.
     pub(crate) fn start_tls(&mut self, key: Key, tls: Box<Tls>) {
         if let Some(conn) = self.conns.get_mut(key) {
-            conn.tls = Some(tls);
+            conn.rare().tls = Some(tls);
         }
         self.with_tls(key, |tls, queue| tls.queue_output(queue));
     }
@@ -239,9 +239,9 @@ impl State {
     /// Encrypted bytes arrived.
     pub(crate) fn arrived_encrypted(&mut self, key: Key, data: &[u8]) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        let Some(mut tls) = conn.tls.take() else { return };
+        let Some(mut tls) = conn.rare().tls.take() else { return };
         if tls.error.is_some() || tls.peer_ended {
-            conn.tls = Some(tls);
+            conn.rare().tls = Some(tls);
             return;
         }
         let was_handshaking = tls.is_handshaking();
@@ -249,12 +249,12 @@ impl State {
         let received = tls.receive(data, |plain| deliver(conn, plain, pool));
         let ended = tls.peer_ended;
         if was_handshaking && !tls.is_handshaking() {
-            self.wakes.extend(conn.event_wakers.drain(..));
+            conn.wake_event_waiters(&mut self.wakes);
         }
         if let Err(error) = &received {
             tls.error = Some(error.to_string());
         }
-        conn.tls = Some(tls);
+        conn.rare().tls = Some(tls);
         // Answers to the handshake, new keys, and the alert that says why it failed.
         self.with_tls(key, |tls, queue| tls.queue_output(queue));
         match received {
@@ -269,7 +269,7 @@ impl State {
 
     /// The stream ended below TLS: without the peer's word for it, it may have been cut off.
     pub(crate) fn end_reason(&self, key: Key, reason: CloseReason) -> CloseReason {
-        let tls = self.conns.get(key).and_then(|conn| conn.tls.as_ref());
+        let tls = self.conns.get(key).and_then(Conn::tls);
         match (reason, tls) {
             (CloseReason::Eof, Some(tls)) if !tls.peer_ended => {
                 CloseReason::Reset(io::ErrorKind::UnexpectedEof)
@@ -281,8 +281,8 @@ impl State {
 
 /// Gives decrypted bytes to the sink or the buffer.
 fn deliver(conn: &mut Conn, mut plain: &[u8], pool: &mut RecvPool) {
-    if let Some(sink) = &mut conn.sink
-        && conn.recv.is_empty()
+    if conn.recv.is_empty()
+        && let Some(sink) = conn.sink()
     {
         plain = &plain[sink.fill(plain)..];
     }

@@ -213,7 +213,8 @@ fn finish_connect(state: &mut State, key: Key) -> bool {
     if connected {
         conn.phase = Phase::Open;
     }
-    conn.connect_result = Some(result);
-    state.wakes.extend(conn.connect_waker.take());
+    let rare = conn.rare();
+    rare.connect_result = Some(result);
+    state.wakes.extend(rare.connect_waker.take());
     connected
 }

@@ -52,7 +52,7 @@ impl MioDriver {
         if !conn.wants_recv(limit) {
             return;
         }
-        if conn.tls.is_some() {
+        if conn.tls().is_some() {
             return self.read_encrypted(state, key);
         }
         match read(conn, &mut state.recv_pool) {
@@ -99,7 +99,7 @@ impl MioDriver {
 }
 
 fn read(conn: &mut Conn, pool: &mut RecvPool) -> Outcome {
-    let (result, room) = match &mut conn.sink {
+    let (result, room) = match conn.rare.as_mut().and_then(|rare| rare.sink.as_mut()) {
         Some(sink) if sink.room() > 0 && conn.recv.is_empty() => {
             let room = sink.room();
             // SAFETY: `set_recv_sink`'s caller promised `len` writable bytes at `target` until

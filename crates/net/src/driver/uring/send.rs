@@ -59,7 +59,7 @@ impl UringDriver {
         }
         let Some(conn) = state.conns.get_mut(key) else { return false };
         let free = conn.phase == Phase::Open && !conn.driver.send_blocked && !conn.fin_wanted;
-        if !free || conn.send_error.is_some() || !conn.send_waiters.is_empty() {
+        if !free || conn.send_error.is_some() || conn.has_send_waiters() {
             return false;
         }
         let Some((chunk, offset)) = conn.send.take_only(SILENT_BYTES) else { return false };
@@ -155,5 +155,5 @@ impl UringDriver {
 /// Whether the end of a send changes nothing but the account of it.
 fn is_plain(conn: &Conn) -> bool {
     let stays = conn.phase == Phase::Open && !conn.driver.ending;
-    stays && !conn.fin_wanted && !conn.send.has_chunks() && conn.send_waiters.is_empty()
+    stays && !conn.fin_wanted && !conn.send.has_chunks() && !conn.has_send_waiters()
 }

@@ -10,7 +10,7 @@ use crate::conn::{CloseReason, Conn, Kind};
 use crate::error::{NetError, Result};
 use crate::io;
 use crate::peer::{self, PeerAddr, PeerCred};
-use crate::recv::{ParseResult, RecvReadyFuture, WithBytesFuture, WithDataFuture};
+use crate::recv::{ParseResult, Reading, RecvReadyFuture, WithBytesFuture, WithDataFuture};
 use crate::runtime;
 use crate::send::{self, Flushed, PeerGone, SendFuture};
 use crate::slots::Key;
@@ -90,6 +90,11 @@ impl ConnCtx {
     /// (A slice that is kept holds the memory of the whole read.)
     pub fn with_bytes<F: FnMut(Bytes) -> ParseResult>(&self, f: F) -> WithBytesFuture<F> {
         WithBytesFuture::new(self.key, f)
+    }
+
+    /// As [`with_data`](Self::with_data), for a future that is written by hand and polls this.
+    pub fn reading(&self) -> Reading {
+        Reading::new(self.key)
     }
 
     /// Has received bytes written to `target` instead of the connection's buffer, until `len`

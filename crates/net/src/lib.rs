@@ -107,7 +107,7 @@ pub use notify::Notifier;
 pub use parts::AsyncSendBuilder;
 pub use peer::{PeerAddr, PeerCred, TCP_ASKS_EVERY, TCP_QUESTIONS, TCP_SILENT_FOR};
 pub use readiness::{Readiness, ReadyFd, child_exited, readable, writable};
-pub use recv::{ParseResult, RecvReadyFuture, WithBytesFuture, WithDataFuture};
+pub use recv::{ParseResult, Reading, RecvReadyFuture, WithBytesFuture, WithDataFuture};
 pub use resolve::resolve;
 pub use runtime::{
     backend, backend_reason, enters, now, others_can_run, run_local, shutdown_requested, spawn,

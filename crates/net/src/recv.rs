@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use crate::conn::Conn;
+use crate::ctx::ConnCtx;
 use crate::driver::Driver;
 use crate::recv_buf::RecvBuf;
 use crate::runtime;
@@ -24,20 +25,31 @@ pub enum ParseResult {
     NeedMore,
 }
 
-/// What was there when a closure needed more: bytes that had arrived, and whether more can.
-type Offered = (u64, bool);
-
 /// What a future that parses remembers between polls.
 struct Waiting {
     key: Key,
-    offered: Option<Offered>,
+    /// Bytes that had arrived when a closure was shown them and needed more; 0 before that.
+    offered: u64,
     cancels: Option<u32>,
     local: PhantomData<Rc<()>>,
 }
 
 impl Waiting {
     fn new(key: Key) -> Self {
-        Self { key, offered: None, cancels: None, local: PhantomData }
+        Self { key, offered: 0, cancels: None, local: PhantomData }
+    }
+
+    #[inline]
+    fn poll(&mut self, waker: &Waker, parse: impl FnOnce(&mut Loan) -> ParseResult) -> Poll<usize> {
+        let mut loan = Loan::none(self.key);
+        match self.begin(&mut loan, waker) {
+            Step::Done(count) => Poll::Ready(count),
+            Step::Wait => Poll::Pending,
+            Step::Parse => {
+                let parsed = parse(&mut loan);
+                self.end(&mut loan, parsed, waker)
+            }
+        }
     }
 
     /// Lends the connection's buffer if `f` has not seen all of it; else notes who waits.
@@ -50,8 +62,8 @@ impl Waiting {
                 return Step::Done(0);
             }
             conn.recv_mark = 0;
-            let offer = (conn.arrived, conn.recv_end.is_some());
-            if !conn.recv.is_empty() && self.offered != Some(offer) {
+            let is_new = self.offered != conn.arrived || conn.recv_end.is_some();
+            if is_new && !conn.recv.is_empty() {
                 loan.take(conn, &mut state.lent);
                 return Step::Parse;
             }
@@ -88,7 +100,7 @@ impl Waiting {
             if conn.recv_end.is_some() || self.cancels != Some(conn.cancels) {
                 return Poll::Ready(0);
             }
-            self.offered = Some((conn.arrived, false));
+            self.offered = conn.arrived;
             park(conn, waker);
             driver.update_recv(state, key);
             Poll::Pending
@@ -195,16 +207,8 @@ macro_rules! parsing_future {
             type Output = usize;
 
             fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<usize> {
-                let this = &mut *self;
-                let mut loan = Loan::none(this.waiting.key);
-                match this.waiting.begin(&mut loan, cx.waker()) {
-                    Step::Done(count) => Poll::Ready(count),
-                    Step::Wait => Poll::Pending,
-                    Step::Parse => {
-                        let parsed = (this.f)($prepare(&mut loan));
-                        this.waiting.end(&mut loan, parsed, cx.waker())
-                    }
-                }
+                let Self { waiting, f } = &mut *self;
+                waiting.poll(cx.waker(), |loan| f($prepare(loan)))
             }
         }
     };
@@ -223,6 +227,36 @@ parsing_future!(
     Bytes,
     Loan::freeze
 );
+
+/// Receives for a future that is written by hand; made by [`ConnCtx::reading`]. It is smaller than
+/// what an `async` block makes of [`ConnCtx::with_data`].
+pub struct Reading(Waiting);
+
+impl Reading {
+    pub(crate) fn new(key: Key) -> Self {
+        Self(Waiting::new(key))
+    }
+
+    /// The connection.
+    pub fn conn(&self) -> ConnCtx {
+        ConnCtx::new(self.0.key)
+    }
+
+    /// As the future that [`ConnCtx::with_data`] makes of `f`. Once it was ready, the next poll is the
+    /// first of another such future.
+    #[inline]
+    pub fn poll_with_data(
+        &mut self,
+        cx: &Context<'_>,
+        f: impl FnOnce(&[u8]) -> ParseResult,
+    ) -> Poll<usize> {
+        let polled = self.0.poll(cx.waker(), |loan| f(loan.as_slice()));
+        if polled.is_ready() {
+            self.0 = Waiting::new(self.0.key);
+        }
+        polled
+    }
+}
 
 impl Loan {
     fn as_slice(&mut self) -> &[u8] {

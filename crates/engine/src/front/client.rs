@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use remuda_dispatch::{JobId, JobOptions};
-use remuda_net::{CloseReason, Either, Notifier, ParseResult};
+use remuda_net::{Notifier, ParseResult};
 use remuda_protocol::{
     Accepting, BadRequest, Call, Code, FirstBytes, Id, IdBuf, LineScan, MAX_ENVELOPE_BYTES,
     MAX_HANDSHAKE_BYTES, MAX_HOPS, Op, Payload, Request, Verdict, encode, first_bytes, salvage_id,
@@ -20,7 +20,6 @@ use crate::front::places::Places;
 use crate::front::reply::Unnamed;
 use crate::job::{Body, Job, Origin};
 use crate::long_line::{LongLine, Taken, shared_body};
-use crate::pool::Pool;
 use crate::wire::Wire;
 
 /// After so many bytes that it was given, a client is looked at: how many it has yet to take.
@@ -139,8 +138,14 @@ impl Client {
         }
     }
 
+    /// Whether what it sends next is read at once.
+    #[inline]
+    pub(super) fn is_read_on(&self) -> bool {
+        !self.closing && !self.held_back
+    }
+
     /// What tells when it is read again, if it is held back.
-    fn held_back(&self) -> Option<Notifier> {
+    pub(super) fn held_back(&self) -> Option<Notifier> {
         self.held_back.then(|| self.released.clone())
     }
 
@@ -192,65 +197,9 @@ impl Client {
     }
 }
 
-/// Serves a connection until its client is gone.
-pub(crate) async fn serve(pool: Pool, wire: Wire, gate: Gate) {
-    let key = {
-        let core = &mut *pool.0.core.borrow_mut();
-        core.counters.connections += 1;
-        core.clients.insert(Client::new(wire.clone(), gate, &core.config))
-    };
-    loop {
-        let mut hands_out = false;
-        let mut read = |bytes: &[u8]| {
-            let core = &mut *pool.0.core.borrow_mut();
-            let parsed = core.read_client(key, bytes);
-            hands_out |= core.handing_out == HandingOut::Due;
-            parsed
-        };
-        let used = wire.with_data(&mut read).await;
-        if hands_out {
-            hand_out(&pool).await;
-        }
-        if used == 0 {
-            break;
-        }
-        let held_back = match pool.0.core.borrow_mut().clients.of(key) {
-            Some(client) if !client.closing => client.held_back(),
-            _ => break,
-        };
-        if let Some(released) = held_back
-            && let Either::First(()) =
-                remuda_net::select(wire.peer_gone(), released.notified()).await
-        {
-            break;
-        }
-    }
-    // One that only closed its sending half still waits for its answers.
-    if wire.closed_by() == Some(CloseReason::Eof) {
-        let answered = std::future::poll_fn(|context| {
-            pool.0.core.borrow_mut().poll_answered(key, context.waker())
-        });
-        if let Either::First(()) = remuda_net::select(wire.peer_gone(), answered).await {
-            tracing::debug!("a client left without waiting for its answers");
-        }
-    }
-    wire.close();
-    pool.0.core.borrow_mut().client_gone(key);
-}
-
-/// Hands out what all clients sent whose turn it is before.
-async fn hand_out(pool: &Pool) {
-    pool.0.core.borrow_mut().handing_out = HandingOut::Awaited;
-    remuda_net::yield_now().await;
-    let core = &mut *pool.0.core.borrow_mut();
-    if core.handing_out == HandingOut::Awaited {
-        core.carry_out(&[]);
-    }
-}
-
 impl Core {
     /// Takes in the requests that are whole in `bytes`.
-    fn read_client(&mut self, key: ClientKey, bytes: &[u8]) -> ParseResult {
+    pub(super) fn read_client(&mut self, key: ClientKey, bytes: &[u8]) -> ParseResult {
         self.wake_worker_ahead(bytes);
         let (mut used, mut is_another) = (0, false);
         loop {

@@ -11,7 +11,8 @@ use remuda_protocol::{Address, Code, Role, TlsFiles, encode};
 use crate::error::PoolError;
 use crate::front::bind::{self, Place};
 use crate::front::rings::Door;
-use crate::front::{client, tls};
+use crate::front::serving::Serving;
+use crate::front::tls;
 use crate::pool::Pool;
 use crate::wire::Wire;
 
@@ -143,7 +144,7 @@ impl Pool {
         let listening = match &listen.address {
             Address::Unix { path, access } => {
                 let (listener, file) = bind::unix(path, access)?;
-                let accept = move |conn| admit(pool.clone(), conn, gate.clone());
+                let accept = move |conn| Serving::new(pool.clone(), conn, gate.clone());
                 let handle = remuda_net::listen_unix(listener, accept)?;
                 let address = format!("unix:{}", path.display());
                 Listening { handle: handle.into(), file: Some(file), address }
@@ -154,7 +155,7 @@ impl Pool {
                     |_| listen.address.to_string(),
                     |address| format!("tcp:{address}"),
                 );
-                let accept = move |conn| admit(pool.clone(), conn, gate.clone());
+                let accept = move |conn| Serving::new(pool.clone(), conn, gate.clone());
                 let handle = remuda_net::listen_tcp(listener, accept)?;
                 Listening { handle: handle.into(), file: None, address }
             }
@@ -166,7 +167,7 @@ impl Pool {
                     |_| listen.address.to_string(),
                     |address| format!("tls:{address}"),
                 );
-                let accept = move |conn| admit(pool.clone(), conn, gate.clone());
+                let accept = move |conn| Serving::new(pool.clone(), conn, gate.clone());
                 let handle = remuda_net::listen_tls(listener, config, accept)?;
                 Listening { handle: handle.into(), file: None, address }
             }
@@ -191,7 +192,7 @@ impl Pool {
         let address = path.map_or("unix:".to_owned(), |path| format!("unix:{}", path.display()));
         let gate = Gate { admin, token: None, uids: Some([].into()) };
         let pool = self.clone();
-        let accept = move |conn| admit(pool.clone(), conn, gate.clone());
+        let accept = move |conn| Serving::new(pool.clone(), conn, gate.clone());
         let handle = remuda_net::listen_unix(listener, accept)?;
         Ok(self.opened(Listening { handle: handle.into(), file: None, address }))
     }
@@ -215,7 +216,7 @@ impl Pool {
         }
         let gate = Gate { admin: false, token: token.map(Rc::from), uids: None };
         let pool = self.clone();
-        let accept = move |conn| admit(pool.clone(), conn, gate.clone());
+        let accept = move |conn| Serving::new(pool.clone(), conn, gate.clone());
         let handle = remuda_net::listen_tcp(listener, accept)?;
         Ok(self.opened(Listening { handle: handle.into(), file: None, address }))
     }
@@ -237,12 +238,12 @@ impl Pool {
     }
 }
 
-/// Looks who it is before a byte is read.
-async fn admit(pool: Pool, conn: ConnCtx, gate: Gate) {
+/// Looks who it is before a byte is read. One who may not come in is told so, and closed.
+pub(super) fn admits(pool: &Pool, conn: ConnCtx, gate: &Gate) -> bool {
     if !pool.0.core.borrow().has_room_for_client() {
         tracing::debug!("a client was refused: the other descriptors are for workers");
         conn.close();
-        return;
+        return false;
     }
     if let Some(uids) = &gate.uids {
         let own = rustix::process::geteuid().as_raw();
@@ -258,8 +259,8 @@ async fn admit(pool: Pool, conn: ConnCtx, gate: Gate) {
             encode::error(&mut reply, None, Code::Unauthorized, &message);
             Wire::Socket(conn).send_or_cut(&reply);
             conn.close();
-            return;
+            return false;
         }
     }
-    client::serve(pool, Wire::Socket(conn), gate).await;
+    true
 }

@@ -9,6 +9,7 @@ pub(crate) mod listener;
 mod places;
 pub(crate) mod reply;
 mod rings;
+mod serving;
 mod tls;
 
 use client::Client;
@@ -20,6 +21,11 @@ use crate::wire::Wire;
 pub(crate) struct ClientKey {
     index: u32,
     generation: u32,
+}
+
+impl ClientKey {
+    /// No client has it.
+    const NOBODY: Self = Self { index: u32::MAX, generation: 0 };
 }
 
 /// The clients of a pool.

@@ -8,8 +8,8 @@ use remuda_net::{Either, Notifier, ReadyFd};
 use remuda_shm::{ShmError, SpscFace, SpscListener};
 
 use crate::error::PoolError;
-use crate::front::client;
 use crate::front::listener::Gate;
+use crate::front::serving;
 use crate::pool::Pool;
 use crate::rings::{self, Rings};
 use crate::wire::Wire;
@@ -124,7 +124,7 @@ fn serve(pool: &Pool, door: &Inner, face: SpscFace, gate: &Gate) {
         Ok(rings) => {
             door.connections.set(door.connections.get() + 1);
             let place = Place(door.connections.clone());
-            let serving = client::serve(pool.clone(), Wire::Rings(rings), gate.clone());
+            let serving = serving::serve_rings(pool.clone(), Wire::Rings(rings), gate.clone());
             remuda_net::spawn(async move {
                 serving.await;
                 drop(place);

@@ -68,6 +68,43 @@ async fn a_closure_is_not_called_again_without_more_bytes() {
     assert_eq!(calls, 1);
 }
 
+async fn reading_by_hand_is_as_with_data() {
+    let (conn, mut peer) = half_pair();
+    peer.write_all(b"ab").unwrap();
+    conn.recv_ready().await;
+    let (mut reading, mut calls) = (conn.reading(), 0);
+    assert_eq!(reading.conn(), conn);
+    for _ in 0..5 {
+        std::future::poll_fn(|cx| {
+            let polled = reading.poll_with_data(cx, |_| {
+                calls += 1;
+                ParseResult::NeedMore
+            });
+            assert!(polled.is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        yield_now().await;
+    }
+    assert_eq!(calls, 1);
+    peer.write_all(b"c").unwrap();
+    // What is left of one is there for the next, which nobody has to wait for.
+    for (expected, count) in [(&b"abc"[..], 2), (b"c", 1)] {
+        let mut seen = Vec::new();
+        let consumed = std::future::poll_fn(|cx| {
+            reading.poll_with_data(cx, |data| {
+                seen = data.to_vec();
+                ParseResult::Consumed(count)
+            })
+        });
+        assert_eq!(consumed.await, count);
+        assert_eq!(seen, expected);
+    }
+    drop(peer);
+    let over = std::future::poll_fn(|cx| reading.poll_with_data(cx, |_| ParseResult::NeedMore));
+    assert_eq!(over.await, 0);
+}
+
 async fn buffered_data_resolves_at_once() {
     let (conn, mut peer) = half_pair();
     peer.write_all(b"one,two").unwrap();
@@ -319,6 +356,7 @@ on_both_drivers!(
     the_closure_is_called_again_after_need_more,
     consumed_zero_of_some_is_as_need_more,
     a_closure_is_not_called_again_without_more_bytes,
+    reading_by_hand_is_as_with_data,
     buffered_data_resolves_at_once,
     what_is_left_at_the_end_is_offered_then_zero,
     a_reset_is_told_from_an_end,

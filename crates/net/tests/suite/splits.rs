@@ -32,6 +32,17 @@ async fn with_data(conn: ConnCtx) -> Vec<Vec<u8>> {
     messages
 }
 
+async fn polled(conn: ConnCtx) -> Vec<Vec<u8>> {
+    let (mut messages, mut reading) = (Vec::new(), conn.reading());
+    let mut next = |data: &[u8]| {
+        let Some(range) = parse(data) else { return ParseResult::NeedMore };
+        messages.push(data[range.clone()].to_vec());
+        ParseResult::Consumed(range.end)
+    };
+    while std::future::poll_fn(|cx| reading.poll_with_data(cx, &mut next)).await > 0 {}
+    messages
+}
+
 async fn with_bytes(conn: ConnCtx) -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
     let mut next = |data: bytes::Bytes| {
@@ -67,12 +78,16 @@ fn check(backend: Backend, messages: &[Vec<u8>], sizes: &[usize], small_buffers:
         };
     }
     run_with(config, async {
-        for by_bytes in [false, true] {
+        for way in 0..3 {
             let (ours, theirs) = UnixStream::pair().unwrap();
             let conn = adopt_unix(ours).unwrap();
             let (stream, sizes) = (stream.clone(), sizes.to_vec());
             let writer = std::thread::spawn(move || write_split(theirs, stream, sizes));
-            let received = if by_bytes { with_bytes(conn).await } else { with_data(conn).await };
+            let received = match way {
+                0 => with_data(conn).await,
+                1 => with_bytes(conn).await,
+                _ => polled(conn).await,
+            };
             writer.join().unwrap();
             assert!(received == messages, "{} of {} messages", received.len(), messages.len());
         }

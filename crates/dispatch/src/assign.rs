@@ -75,7 +75,7 @@ impl<J: Payload, R> Dispatch<J, R> {
             self.workers[worker].in_idle = false;
             self.idle.pop();
         }
-        let isolated = self.jobs[job].isolated_until > self.now;
+        let isolated = self.jobs.special(job).isolated_until > self.now;
         for _ in 0..self.room.len() {
             let &worker = self.room.front()?;
             if !self.has_room(worker) {
@@ -104,7 +104,7 @@ impl<J: Payload, R> Dispatch<J, R> {
         }
         let first = &self.calls[w.first_call];
         let head = first.jobs.first;
-        if head != NONE && self.jobs[head].isolated_until > self.now {
+        if head != NONE && self.jobs.special(head).isolated_until > self.now {
             return false;
         }
         if !w.offer.ordered {
@@ -145,16 +145,16 @@ impl<J: Payload, R> Dispatch<J, R> {
 
     /// Whether a job may travel with others.
     fn may_batch(&self, job: u32) -> bool {
-        let job = &self.jobs[job];
+        let (job, special) = (&self.jobs[job], self.jobs.special(job));
         let tries_left = match self.config.delivery {
             Delivery::AtLeastOnce { tries: 0, .. } => true,
             Delivery::AtLeastOnce { tries, .. } => job.tries + 2 <= tries,
             Delivery::AtMostOnce => false,
         };
         tries_left
-            && !job.alone
+            && !special.alone
             && job.deadline > self.now
-            && job.exec_timeout.min(self.limits.exec_ttl) >= BATCH_EXEC_FLOOR
+            && special.exec_timeout.min(self.limits.exec_ttl) >= BATCH_EXEC_FLOOR
     }
 
     /// Takes a job from the queue, and sends it alone.
@@ -229,10 +229,11 @@ impl<J: Payload, R> Dispatch<J, R> {
         self.counters.calls += 1;
         let mut job = jobs.first;
         while job != NONE {
-            let j = &mut self.jobs[job];
-            (j.call, j.worker, j.slot) = (call, Some(id), slot);
-            j.wait_by = NEVER;
-            job = j.next;
+            self.jobs[job].sent(call, id, slot);
+            if self.jobs.special(job).wait_by != NEVER {
+                self.jobs.special_mut(job).wait_by = NEVER;
+            }
+            job = self.jobs[job].next;
         }
         if starts {
             self.start_call(call);
@@ -250,14 +251,14 @@ impl<J: Payload, R> Dispatch<J, R> {
         let mut exec = self.limits.exec_ttl;
         let mut job = jobs.first;
         while job != NONE {
+            exec = exec.min(self.jobs.special(job).exec_timeout);
             let j = &mut self.jobs[job];
             j.tries += 1;
             j.started = self.now;
-            exec = exec.min(j.exec_timeout);
             job = j.next;
         }
         if exec != NEVER && jobs.first != NONE {
-            self.jobs[jobs.first].exec_by = self.now.saturating_add(exec);
+            self.jobs.special_mut(jobs.first).exec_by = self.now.saturating_add(exec);
         }
         self.arm_jobs(jobs);
     }

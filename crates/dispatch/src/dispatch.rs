@@ -7,7 +7,7 @@ use remuda_backoff::Rng;
 
 use crate::call::Call;
 use crate::deadline::{Deadlines, NEVER, Nanos, nanos};
-use crate::job::Job;
+use crate::job::Jobs;
 use crate::overload::OverloadWatch;
 use crate::poison::PoisonList;
 use crate::queue::JobList;
@@ -35,7 +35,7 @@ pub struct Dispatch<J, R> {
     pub(crate) phase: Phase,
     pub(crate) rng: Rng,
 
-    pub(crate) jobs: Slab<Job<J>>,
+    pub(crate) jobs: Jobs<J>,
     /// Jobs that have not ended.
     pub(crate) live: usize,
     /// Jobs that workers have.
@@ -106,7 +106,7 @@ impl<J: Payload, R> Dispatch<J, R> {
             now: 0,
             phase: Phase::Running,
             rng: Rng::new(seed),
-            jobs: Slab::new(),
+            jobs: Jobs::new(),
             live: 0,
             in_flight: 0,
             queue: JobList::new(),
@@ -144,6 +144,7 @@ impl<J: Payload, R> Dispatch<J, R> {
     /// # Errors
     /// At once, with the job given back: the queue is full, the pool drains, the body is in
     /// quarantine, or its deadline is over.
+    #[inline]
     pub fn submit(
         &mut self,
         now: Duration,
@@ -400,10 +401,10 @@ impl<J: Payload, R> Dispatch<J, R> {
         let mut next = first;
         std::iter::from_fn(move || {
             let job = self.jobs.get(next)?;
+            let exec = self.jobs.special(next).exec_timeout.min(self.limits.exec_ttl);
             next = job.next;
-            let left = job.deadline.saturating_sub(self.now);
-            let left = left.min(job.exec_timeout).min(self.limits.exec_ttl);
-            let bounded = job.deadline.min(job.exec_timeout).min(self.limits.exec_ttl) != NEVER;
+            let left = job.deadline.saturating_sub(self.now).min(exec);
+            let bounded = job.deadline.min(exec) != NEVER;
             Some((job.payload.as_ref()?, bounded.then(|| Duration::from_nanos(left))))
         })
     }

@@ -37,8 +37,8 @@ impl<J: Payload, R> Dispatch<J, R> {
     /// Ends a job that a worker has: the worker keeps it until it answers.
     pub(crate) fn abandon(&mut self, job: u32, reason: Reason) {
         if limit(self.config.quarantine) != NEVER && self.config.poison_after > 0 {
-            let j = &mut self.jobs[job];
-            j.fingerprint = j.payload.as_ref().map_or(0, Payload::fingerprint);
+            let fingerprint = self.jobs[job].payload.as_ref().map_or(0, Payload::fingerprint);
+            self.jobs.special_mut(job).fingerprint = fingerprint;
         }
         self.finish(job, failure(reason, true));
         self.arm_job(job);
@@ -54,7 +54,7 @@ impl<J: Payload, R> Dispatch<J, R> {
         }
         let outcome = match reply {
             Reply::Done(answer) => Outcome::Done(answer),
-            Reply::Failed { code: Code::Cancelled, .. } if j.overdue => {
+            Reply::Failed { code: Code::Cancelled, .. } if self.jobs.special(job).overdue => {
                 failure(Reason::ExecTimeout, true)
             }
             Reply::Failed { code, error } => Outcome::Failed {
@@ -78,10 +78,10 @@ impl<J: Payload, R> Dispatch<J, R> {
     /// Whether a job that a peer refused, since it is shutting down, is still wanted elsewhere: it
     /// has not run there.
     pub(crate) fn is_given_back(&self, job: u32) -> bool {
-        let j = &self.jobs[job];
-        j.payload.is_some()
-            && !j.cancelled
-            && !j.overdue
+        let special = self.jobs.special(job);
+        self.jobs[job].payload.is_some()
+            && !special.cancelled
+            && !special.overdue
             && self.phase != Phase::Stopping
             && !self.drop_queued
     }
@@ -122,22 +122,25 @@ impl<J: Payload, R> Dispatch<J, R> {
         self.in_flight -= 1;
         let charged = loss.charged && !batch;
         let deaths = if charged { self.charge(job) } else { 0 };
-        let j = &mut self.jobs[job];
+        let (j, special) = (&self.jobs[job], self.jobs.special(job));
         if j.payload.is_none() {
             self.free_job(job);
-        } else if j.cancelled {
+        } else if special.cancelled {
             self.finish(job, failure(Reason::Cancelled, true));
             self.free_job(job);
         } else if charged && self.config.poison_after > 0 && deaths >= self.config.poison_after {
             self.finish(job, failure(Reason::Poisoned(deaths), true));
             self.free_job(job);
         } else {
-            j.alone |= loss.suspected || (loss.ran && batch);
-            if loss.suspected && !batch {
-                j.isolated_until = self.now.saturating_add(ISOLATION);
-            }
             let ran = loss.ran || j.tries > 0;
-            let reason = if j.overdue { Reason::ExecTimeout } else { loss.reason };
+            let reason = if special.overdue { Reason::ExecTimeout } else { loss.reason };
+            if loss.suspected || (loss.ran && batch) {
+                let special = self.jobs.special_mut(job);
+                special.alone = true;
+                if loss.suspected && !batch {
+                    special.isolated_until = self.now.saturating_add(ISOLATION);
+                }
+            }
             self.judge_retry(job, reason, loss.ran, ran);
         }
     }
@@ -165,12 +168,14 @@ impl<J: Payload, R> Dispatch<J, R> {
 
     /// A worker died under this job. Returns how many did.
     fn charge(&mut self, job: u32) -> u32 {
-        let j = &mut self.jobs[job];
-        j.deaths += 1;
-        let deaths = j.deaths;
+        let special = self.jobs.special_mut(job);
+        special.deaths += 1;
+        let deaths = special.deaths;
         let quarantine = limit(self.config.quarantine);
         if quarantine != NEVER && self.config.poison_after > 0 {
-            let fingerprint = j.payload.as_ref().map_or(j.fingerprint, Payload::fingerprint);
+            let kept = special.fingerprint;
+            let payload = self.jobs[job].payload.as_ref();
+            let fingerprint = payload.map_or(kept, Payload::fingerprint);
             self.poison.record(self.now, fingerprint, quarantine);
         }
         deaths
@@ -188,7 +193,7 @@ impl<J: Payload, R> Dispatch<J, R> {
         };
         wanted
             && (tries == 0 || j.tries < tries)
-            && !j.cancelled
+            && !self.jobs.special(job).cancelled
             && j.deadline > self.now
             && self.phase != Phase::Stopping
             && !self.drop_queued
@@ -203,7 +208,11 @@ impl<J: Payload, R> Dispatch<J, R> {
     fn requeue_uncounted(&mut self, job: u32) {
         let j = &mut self.jobs[job];
         (j.call, j.started) = (NONE, NEVER);
-        (j.exec_by, j.cancel_by, j.overdue) = (NEVER, NEVER, false);
+        let special = self.jobs.special(job);
+        if special.exec_by != NEVER || special.cancel_by != NEVER || special.overdue {
+            let special = self.jobs.special_mut(job);
+            (special.exec_by, special.cancel_by, special.overdue) = (NEVER, NEVER, false);
+        }
         self.relayed += usize::from(self.jobs[job].relayed);
         self.queue.push_front(&mut self.jobs, job);
         self.overload.queue_filled(self.now);

@@ -13,13 +13,13 @@ impl<J: Payload, R> Dispatch<J, R> {
         let call = self.jobs[job].call;
         if call == NONE {
             self.end_queued(job, Reason::Cancelled);
-        } else if self.jobs[job].cancelled {
+        } else if self.jobs.special(job).cancelled {
             // The worker was told; it answers, or its time runs.
         } else if self.tell_cancel(call) {
             let cancel_by = self.now.saturating_add(self.limits.cancel_grace);
-            let j = &mut self.jobs[job];
-            j.cancelled = true;
-            j.cancel_by = j.cancel_by.min(cancel_by);
+            let special = self.jobs.special_mut(job);
+            special.cancelled = true;
+            special.cancel_by = special.cancel_by.min(cancel_by);
             self.arm_job(job);
         } else {
             self.abandon(job, Reason::Cancelled);
@@ -55,14 +55,14 @@ impl<J: Payload, R> Dispatch<J, R> {
     /// early costs less than taking it out for every job: most jobs end long before their limits,
     /// and the one that has their place next finds the time set.
     pub(crate) fn arm_job(&mut self, job: u32) {
-        let j = &self.jobs[job];
+        let (j, s) = (&self.jobs[job], self.jobs.special(job));
         let at = if j.call == NONE {
-            let isolation = if j.isolated_until > self.now { j.isolated_until } else { NEVER };
-            j.deadline.min(j.wait_by).min(isolation)
+            let isolation = if s.isolated_until > self.now { s.isolated_until } else { NEVER };
+            j.deadline.min(s.wait_by).min(isolation)
         } else if j.payload.is_none() {
-            j.exec_by.min(if j.overdue { j.cancel_by } else { NEVER })
+            s.exec_by.min(if s.overdue { s.cancel_by } else { NEVER })
         } else {
-            j.deadline.min(j.exec_by).min(j.cancel_by)
+            j.deadline.min(s.exec_by).min(s.cancel_by)
         };
         self.job_due.hasten(job, at);
     }
@@ -74,15 +74,15 @@ impl<J: Payload, R> Dispatch<J, R> {
             return;
         }
         if self.jobs[job].call == NONE {
-            let j = &self.jobs[job];
-            if j.deadline <= now {
+            let has_waited = self.jobs.special(job).wait_by <= now;
+            if self.jobs[job].deadline <= now {
                 self.end_queued(job, Reason::QueueTimeout);
-            } else if j.wait_by <= now && self.overload.is_on() {
+            } else if has_waited && self.overload.is_on() {
                 self.overload.refused(now);
                 self.end_queued(job, Reason::Overloaded);
             } else {
-                if j.wait_by <= now {
-                    self.jobs[job].wait_by = NEVER;
+                if has_waited {
+                    self.jobs.special_mut(job).wait_by = NEVER;
                 }
                 self.arm_job(job);
             }
@@ -92,18 +92,18 @@ impl<J: Payload, R> Dispatch<J, R> {
             self.tell_cancel(self.jobs[job].call);
             self.abandon(job, Reason::Deadline);
         }
-        if self.jobs[job].cancel_by <= now {
+        if self.jobs.special(job).cancel_by <= now {
             self.cancel_was_ignored(job);
         }
-        if self.jobs[job].exec_by <= now {
+        if self.jobs.special(job).exec_by <= now {
             self.ran_too_long(job);
         }
         self.arm_job(job);
     }
 
     fn cancel_was_ignored(&mut self, job: u32) {
-        self.jobs[job].cancel_by = NEVER;
-        if self.jobs[job].overdue {
+        self.jobs.special_mut(job).cancel_by = NEVER;
+        if self.jobs.special(job).overdue {
             self.kill_for(job);
         } else if self.jobs[job].payload.is_some() {
             self.abandon(job, Reason::Cancelled);
@@ -113,7 +113,7 @@ impl<J: Payload, R> Dispatch<J, R> {
     /// A job is over its execution limit. A worker that can cancel gets the chance to; otherwise
     /// only its end ends the job.
     fn ran_too_long(&mut self, job: u32) {
-        self.jobs[job].exec_by = NEVER;
+        self.jobs.special_mut(job).exec_by = NEVER;
         let call = self.jobs[job].call;
         if self.calls[call].jobs.len > 1 {
             // One of a batch, nobody knows which: they run again one by one, each with its time.
@@ -121,9 +121,10 @@ impl<J: Payload, R> Dispatch<J, R> {
             self.kill(worker, KillReason::ExecTimeout);
             return;
         }
-        self.jobs[job].overdue = true;
+        self.jobs.special_mut(job).overdue = true;
         if self.tell_cancel(call) {
-            self.jobs[job].cancel_by = self.now.saturating_add(self.limits.cancel_grace);
+            let cancel_by = self.now.saturating_add(self.limits.cancel_grace);
+            self.jobs.special_mut(job).cancel_by = cancel_by;
         } else {
             self.kill_for(job);
         }
@@ -137,7 +138,7 @@ impl<J: Payload, R> Dispatch<J, R> {
         if self.jobs[job].payload.is_some()
             && (attached || !self.may_retry(job, Reason::ExecTimeout.code()))
         {
-            let cancelled = self.jobs[job].cancelled;
+            let cancelled = self.jobs.special(job).cancelled;
             let reason = if cancelled { Reason::Cancelled } else { Reason::ExecTimeout };
             self.abandon(job, reason);
         }
@@ -161,8 +162,9 @@ impl<J: Payload, R> Dispatch<J, R> {
 
     pub(crate) fn limit_wait(&mut self, job: u32) {
         let Some(options) = &self.config.overload else { return };
-        let j = &mut self.jobs[job];
-        j.wait_by = j.submitted.saturating_add(wait_limit(options, j.budget()));
+        let j = &self.jobs[job];
+        let wait_by = j.submitted.saturating_add(wait_limit(options, j.budget()));
+        self.jobs.special_mut(job).wait_by = wait_by;
         self.arm_job(job);
     }
 }

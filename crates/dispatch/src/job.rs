@@ -1,9 +1,10 @@
 //! What is asked of the pool: a job, its limits, and why it may be refused.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use crate::deadline::{NEVER, Nanos};
-use crate::slab::NONE;
+use crate::slab::{NONE, Slab};
 use crate::{Facts, WorkerId};
 
 /// What the engine hands in with a job, and gets back when the job ends.
@@ -75,14 +76,37 @@ impl RefusedReason {
     }
 }
 
-/// A job in the pool: from when it is accepted until it has ended and no worker has it.
+/// A job in the pool: from when it is accepted until it has ended and no worker has it. In this order
+/// it lies in as few cache lines as can be, which counts where there are thousands of them: with what
+/// the engine hands in, two.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Job<J> {
-    /// `None`: it has ended, but a worker still has it.
-    pub(crate) payload: Option<J>,
     pub(crate) submitted: Nanos,
+    /// When its last try started.
+    pub(crate) started: Nanos,
     /// When the client's budget is spent.
     pub(crate) deadline: Nanos,
+    /// It came from another pool.
+    pub(crate) relayed: bool,
+    /// There is more to say of it: see [`Special`].
+    is_special: bool,
+    /// Who had it last.
+    worker: WorkerId,
+    pub(crate) slot: u32,
+    /// The call that it is in; [`NONE`]: it is in the queue.
+    pub(crate) call: u32,
+    pub(crate) prev: u32,
+    pub(crate) next: u32,
+    pub(crate) tries: u32,
+    /// `None`: it has ended, but a worker still has it.
+    pub(crate) payload: Option<J>,
+}
+
+/// What there is to say of few jobs: of those with an execution limit, and of those that something
+/// happened to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Special {
     /// In an overloaded pool: when it has waited for too long.
     pub(crate) wait_by: Nanos,
     /// How long it may run.
@@ -91,58 +115,104 @@ pub(crate) struct Job<J> {
     pub(crate) exec_by: Nanos,
     /// By when a worker that was told to cancel it should have answered.
     pub(crate) cancel_by: Nanos,
-    /// When its last try started.
-    pub(crate) started: Nanos,
-    /// The call that it is in; [`NONE`]: it is in the queue.
-    pub(crate) call: u32,
-    pub(crate) prev: u32,
-    pub(crate) next: u32,
-    pub(crate) tries: u32,
-    /// Workers that died under it.
-    pub(crate) deaths: u32,
-    /// Who had it last.
-    pub(crate) worker: Option<WorkerId>,
-    pub(crate) slot: u32,
-    /// For one that has ended while a worker has it: what to charge if that worker dies.
-    pub(crate) fingerprint: u64,
-    /// Never in a batch with others.
-    pub(crate) alone: bool,
-    /// It came from another pool.
-    pub(crate) relayed: bool,
     /// A worker died while it had this job and others at once: until this time it is not run
     /// beside others, so that the next death tells.
     pub(crate) isolated_until: Nanos,
+    /// For one that has ended while a worker has it: what to charge if that worker dies.
+    pub(crate) fingerprint: u64,
+    /// Workers that died under it.
+    pub(crate) deaths: u32,
+    /// Never in a batch with others.
+    pub(crate) alone: bool,
     /// Its client cancelled it, and the worker was told.
     pub(crate) cancelled: bool,
     /// It ran for too long.
     pub(crate) overdue: bool,
 }
 
+impl Special {
+    /// What holds for all others.
+    const NOT: Self = Self {
+        wait_by: NEVER,
+        exec_timeout: NEVER,
+        exec_by: NEVER,
+        cancel_by: NEVER,
+        isolated_until: 0,
+        fingerprint: 0,
+        deaths: 0,
+        alone: false,
+        cancelled: false,
+        overdue: false,
+    };
+}
+
+/// The jobs by place, and in memory of its own what there is to say of few.
+#[derive(Debug)]
+pub(crate) struct Jobs<J> {
+    all: Slab<Job<J>>,
+    /// As long as the last place of a special one.
+    special: Vec<Special>,
+}
+
+impl<J> Jobs<J> {
+    pub(crate) fn new() -> Self {
+        Self { all: Slab::new(), special: Vec::new() }
+    }
+
+    pub(crate) fn special(&self, job: u32) -> &Special {
+        if self[job].is_special { &self.special[job as usize] } else { &Special::NOT }
+    }
+
+    pub(crate) fn special_mut(&mut self, job: u32) -> &mut Special {
+        let place = job as usize;
+        if !std::mem::replace(&mut self[job].is_special, true) {
+            if self.special.len() <= place {
+                self.special.resize(place + 1, Special::NOT);
+            }
+            self.special[place] = Special::NOT;
+        }
+        &mut self.special[place]
+    }
+}
+
+impl<J> Deref for Jobs<J> {
+    type Target = Slab<Job<J>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.all
+    }
+}
+
+impl<J> DerefMut for Jobs<J> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.all
+    }
+}
+
+/// No worker has such a place.
+const NO_WORKER: WorkerId = WorkerId { index: NONE, generation: 0 };
+
 impl<J> Job<J> {
     pub(crate) fn new(payload: J, submitted: Nanos) -> Self {
         Self {
-            payload: Some(payload),
             submitted,
-            deadline: NEVER,
-            wait_by: NEVER,
-            exec_timeout: NEVER,
-            exec_by: NEVER,
-            cancel_by: NEVER,
             started: NEVER,
+            deadline: NEVER,
+            worker: NO_WORKER,
+            slot: NONE,
             call: NONE,
             prev: NONE,
             next: NONE,
             tries: 0,
-            deaths: 0,
-            worker: None,
-            slot: NONE,
-            fingerprint: 0,
-            alone: false,
             relayed: false,
-            isolated_until: 0,
-            cancelled: false,
-            overdue: false,
+            is_special: false,
+            payload: Some(payload),
         }
+    }
+
+    /// It goes to this worker with this call.
+    pub(crate) fn sent(&mut self, call: u32, worker: WorkerId, slot: u32) {
+        (self.call, self.worker, self.slot) = (call, worker, slot);
     }
 
     /// The client's budget.
@@ -153,12 +223,38 @@ impl<J> Job<J> {
     /// Where it ran, as of `now`.
     pub(crate) fn facts(&self, now: Nanos) -> Facts {
         Facts {
-            worker: self.worker,
+            worker: (self.worker != NO_WORKER).then_some(self.worker),
             slot: (self.slot != NONE).then_some(self.slot),
             tries: self.tries,
             submitted: self.submitted,
             started: self.started,
             ended: now,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As large as the engine's.
+    type Payload = (Box<u64>, [u64; 8]);
+
+    #[test]
+    fn a_job_lies_in_two_cache_lines() {
+        assert_eq!(Slab::<Job<Payload>>::ENTRY_SIZE, 128);
+    }
+
+    #[test]
+    fn a_job_has_nothing_of_a_special_one_that_had_its_place() {
+        let mut jobs = Jobs::new();
+        let first = jobs.insert(Job::new((), 0));
+        jobs.special_mut(first).deaths = 2;
+        assert_eq!(jobs.special(first).deaths, 2);
+        jobs.free(first);
+        let second = jobs.insert(Job::new((), 0));
+        assert_eq!((second, jobs.special(second).deaths), (first, 0));
+        jobs.special_mut(second).alone = true;
+        assert_eq!((jobs.special(second).deaths, jobs.special(second).alone), (0, true));
     }
 }

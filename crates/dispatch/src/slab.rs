@@ -3,98 +3,92 @@
 /// No place: the end of a list.
 pub(crate) const NONE: u32 = u32::MAX;
 
+/// It begins with a cache line: of the many that there are, each that is looked at is fetched from
+/// far, and no more of it than needed.
 #[derive(Debug)]
+#[repr(align(64))]
 enum Entry<T> {
     Full(T),
-    Free { next: u32 },
-}
-
-#[derive(Debug)]
-struct Place<T> {
-    generation: u32,
-    entry: Entry<T>,
+    Free,
 }
 
 /// Values by place. A place's generation grows each time that it is freed, so that the name of a
 /// value that is gone never fits the one that took its place.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
-    places: Vec<Place<T>>,
-    free: u32,
-    len: usize,
+    entries: Vec<Entry<T>>,
+    /// As many.
+    generations: Vec<u32>,
+    /// The places that are free, the last one that was used at the end. Not in the entries: one that
+    /// is used again is written, and not waited for to be read.
+    free: Vec<u32>,
 }
 
 impl<T> Slab<T> {
+    #[cfg(test)]
+    pub(crate) const ENTRY_SIZE: usize = size_of::<Entry<T>>();
+
     pub(crate) fn new() -> Self {
-        Self { places: Vec::new(), free: NONE, len: 0 }
+        Self { entries: Vec::new(), generations: Vec::new(), free: Vec::new() }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.entries.len() - self.free.len()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Returns the value's place. The callers' limits keep it far below [`NONE`].
     #[inline]
     pub(crate) fn insert(&mut self, value: T) -> u32 {
-        self.len += 1;
-        if self.free == NONE {
-            let index = self.places.len() as u32;
-            self.places.push(Place { generation: 0, entry: Entry::Full(value) });
-            return index;
-        }
-        let index = self.free;
-        let place = &mut self.places[index as usize];
-        if let Entry::Free { next } = place.entry {
-            self.free = next;
-        }
-        place.entry = Entry::Full(value);
+        let Some(index) = self.free.pop() else {
+            self.entries.push(Entry::Full(value));
+            self.generations.push(0);
+            return self.entries.len() as u32 - 1;
+        };
+        let free = std::mem::replace(&mut self.entries[index as usize], Entry::Full(value));
+        // There is nothing to drop, which would be looked for.
+        std::mem::forget(free);
         index
     }
 
     pub(crate) fn remove(&mut self, index: u32) -> Option<T> {
-        let next = self.free;
-        match std::mem::replace(self.vacate(index)?, Entry::Free { next }) {
+        match std::mem::replace(self.vacate(index)?, Entry::Free) {
             Entry::Full(value) => Some(value),
-            Entry::Free { .. } => None,
+            Entry::Free => None,
         }
     }
 
     /// As [`remove`](Self::remove), but the value is dropped where it is, and not moved.
     pub(crate) fn free(&mut self, index: u32) {
-        let next = self.free;
         if let Some(entry) = self.vacate(index) {
-            *entry = Entry::Free { next };
+            *entry = Entry::Free;
         }
     }
 
     /// Ends the use of a place; the caller makes its entry a free one.
     fn vacate(&mut self, index: u32) -> Option<&mut Entry<T>> {
-        let place = self.places.get_mut(index as usize)?;
-        if matches!(place.entry, Entry::Free { .. }) {
+        let entry = self.entries.get_mut(index as usize)?;
+        if matches!(entry, Entry::Free) {
             return None;
         }
-        place.generation = place.generation.wrapping_add(1);
-        self.free = index;
-        self.len -= 1;
-        Some(&mut place.entry)
+        let generation = &mut self.generations[index as usize];
+        *generation = generation.wrapping_add(1);
+        self.free.push(index);
+        Some(entry)
     }
 
     #[inline]
     pub(crate) fn generation(&self, index: u32) -> u32 {
-        self.places.get(index as usize).map_or(0, |place| place.generation)
+        self.generations.get(index as usize).copied().unwrap_or(0)
     }
 
     /// The value of a name: a place and the generation that it had.
     #[inline]
     pub(crate) fn find(&self, index: u32, generation: u32) -> Option<&T> {
-        match self.places.get(index as usize)? {
-            Place { generation: g, entry: Entry::Full(value) } if *g == generation => Some(value),
-            _ => None,
-        }
+        self.get(index).filter(|_| self.generations[index as usize] == generation)
     }
 
     #[inline]
@@ -103,22 +97,22 @@ impl<T> Slab<T> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.places.iter().enumerate().filter_map(|(index, place)| match &place.entry {
+        self.entries.iter().enumerate().filter_map(|(index, entry)| match entry {
             Entry::Full(value) => Some((index as u32, value)),
-            Entry::Free { .. } => None,
+            Entry::Free => None,
         })
     }
 
     /// One more than the largest place that was ever used.
     pub(crate) fn end(&self) -> u32 {
-        self.places.len() as u32
+        self.entries.len() as u32
     }
 
     #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<&T> {
-        match &self.places.get(index as usize)?.entry {
+        match self.entries.get(index as usize)? {
             Entry::Full(value) => Some(value),
-            Entry::Free { .. } => None,
+            Entry::Free => None,
         }
     }
 }
@@ -129,9 +123,9 @@ impl<T> std::ops::Index<u32> for Slab<T> {
 
     #[inline]
     fn index(&self, index: u32) -> &T {
-        match &self.places[index as usize].entry {
+        match &self.entries[index as usize] {
             Entry::Full(value) => value,
-            Entry::Free { .. } => unreachable!("a list holds a place that is free"),
+            Entry::Free => unreachable!("a list holds a place that is free"),
         }
     }
 }
@@ -139,9 +133,9 @@ impl<T> std::ops::Index<u32> for Slab<T> {
 impl<T> std::ops::IndexMut<u32> for Slab<T> {
     #[inline]
     fn index_mut(&mut self, index: u32) -> &mut T {
-        match &mut self.places[index as usize].entry {
+        match &mut self.entries[index as usize] {
             Entry::Full(value) => value,
-            Entry::Free { .. } => unreachable!("a list holds a place that is free"),
+            Entry::Free => unreachable!("a list holds a place that is free"),
         }
     }
 }

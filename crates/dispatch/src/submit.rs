@@ -1,6 +1,6 @@
 //! How jobs come in.
 
-use crate::deadline::limit;
+use crate::deadline::{NEVER, limit};
 use crate::dispatch::Dispatch;
 use crate::job::Job;
 use crate::{JobId, JobOptions, Payload, Phase, RefusedReason};
@@ -34,14 +34,18 @@ impl<J: Payload, R> Dispatch<J, R> {
     }
 
     /// Puts a job into the queue.
+    #[inline]
     pub(crate) fn accept(&mut self, payload: J, options: JobOptions) -> JobId {
         let mut job = Job::new(payload, self.now);
         job.deadline = limit(options.deadline);
-        job.exec_timeout = limit(options.exec_timeout);
-        job.alone = options.alone;
         job.relayed = options.relayed;
         self.relayed += usize::from(options.relayed);
         let index = self.jobs.insert(job);
+        let exec_timeout = limit(options.exec_timeout);
+        if exec_timeout != NEVER || options.alone {
+            let special = self.jobs.special_mut(index);
+            (special.exec_timeout, special.alone) = (exec_timeout, options.alone);
+        }
         self.live += 1;
         self.counters.accepted += 1;
         self.queue.push_back(&mut self.jobs, index);

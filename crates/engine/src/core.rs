@@ -316,7 +316,9 @@ impl Core {
                 self.bodies_bytes -= job.body.len();
                 self.bodies.take_back(job.body);
             }
-            Origin::Local(number) => self.finish_local(number, job.body, outcome, facts, line),
+            Origin::Local { number, .. } => {
+                self.finish_local(number, job.body, outcome, facts, line)
+            }
             Origin::Remote { number, reply } => {
                 self.finish_remote(number, reply, job.body.len(), outcome, line);
             }

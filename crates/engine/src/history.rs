@@ -55,8 +55,8 @@ pub struct LostJob {
 impl LostJob {
     pub(crate) fn of(job: &Job, ran: Option<Duration>) -> Self {
         let id = match &job.origin {
-            Origin::Local(number) => Some(number.to_string()),
-            Origin::Client { id, .. } => id.as_ref().map(ToString::to_string),
+            Origin::Local { number, .. } => Some(number.to_string()),
+            Origin::Client { name, .. } => name.id().map(|id| id.to_string()),
             Origin::Remote { .. } => None,
         };
         Self { id, bytes: job.body.len(), ran }

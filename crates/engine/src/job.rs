@@ -15,45 +15,61 @@ use crate::remote::ReplyTo;
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) body: Body,
-    /// The body is plain text, to be handed over as a JSON string; else it is JSON.
-    pub(crate) text: bool,
-    /// Through how many pools it came already.
-    pub(crate) hops: u32,
     pub(crate) origin: Origin,
 }
 
 /// From here on a body is sent to a worker as it is, and not copied into the line.
 const SENT_AS_IT_IS_BYTES: usize = 8 << 10;
 
+// With what the dispatch knows of a job it fills two cache lines.
+const _: () = assert!(size_of::<Job>() <= 72);
+
 impl Job {
     /// The body, if it may go into a line as it is and that pays.
     pub(crate) fn as_it_is(&self) -> Option<&Bytes> {
         let Body::Shared(body) = &self.body else { return None };
-        let pays = !self.text && body.len() >= SENT_AS_IT_IS_BYTES;
+        let pays = !self.is_text() && body.len() >= SENT_AS_IT_IS_BYTES;
         (pays && encode::is_unbroken(body)).then_some(body)
     }
 
     /// Whether a client asked for it by this id.
     pub(crate) fn is_called(&self, name: Id<'_>) -> bool {
-        let Origin::Client { id: Some(id), .. } = &self.origin else { return false };
+        let Origin::Client { name: Name::Id(id), .. } = &self.origin else { return false };
         id.as_id() == name
+    }
+
+    /// Whether the body is plain text, to be handed over as a JSON string; else it is JSON.
+    pub(crate) fn is_text(&self) -> bool {
+        matches!(self.origin, Origin::Local { text: true, .. })
+    }
+
+    /// Through how many pools it came already.
+    pub(crate) fn hops(&self) -> u32 {
+        match self.origin {
+            Origin::Client { hops, .. } => u32::from(hops),
+            _ => 0,
+        }
     }
 }
 
 /// Who asked for a job.
 #[derive(Debug)]
 pub(crate) enum Origin {
-    /// The program that the pool is part of, on the pool's own thread; the number is its own.
-    Local(u64),
+    /// The program that the pool is part of, on the pool's own thread.
+    Local {
+        /// The program's own.
+        number: u64,
+        /// The body is plain text, to be handed over as a JSON string; else it is JSON.
+        text: bool,
+    },
     /// A program on a connection.
     Client {
         client: ClientKey,
         /// Where the client keeps it.
         place: u32,
-        /// The id that it gave, if it did.
-        id: Option<IdBuf>,
-        /// The turn of a reply without an id.
-        order: Option<u64>,
+        /// At most [`MAX_HOPS`](remuda_protocol::MAX_HOPS).
+        hops: u8,
+        name: Name,
     },
     /// Another thread of the program that the pool is part of.
     Remote {
@@ -62,6 +78,31 @@ pub(crate) enum Origin {
         /// Where the result goes.
         reply: ReplyTo,
     },
+}
+
+/// What tells a reply from the client's others.
+#[derive(Debug)]
+pub(crate) enum Name {
+    /// The id that the client gave.
+    Id(IdBuf),
+    /// It gave none: the turn of the reply.
+    Turn(u64),
+}
+
+impl Name {
+    pub(crate) fn id(&self) -> Option<Id<'_>> {
+        match self {
+            Self::Id(id) => Some(id.as_id()),
+            Self::Turn(_) => None,
+        }
+    }
+
+    pub(crate) fn turn(&self) -> Option<u64> {
+        match self {
+            Self::Id(_) => None,
+            Self::Turn(turn) => Some(*turn),
+        }
+    }
 }
 
 /// The bytes of a body.

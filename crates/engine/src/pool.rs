@@ -108,8 +108,8 @@ impl Pool {
     pub fn submit(&self, job: NewJob) -> Result<(), RefusedReason> {
         let core = &mut *self.0.core.borrow_mut();
         let now = core.now();
-        let origin = Origin::Local(job.number);
-        let job = Job { body: Body::Shared(job.body), text: job.text, hops: 0, origin };
+        let origin = Origin::Local { number: job.number, text: job.text };
+        let job = Job { body: Body::Shared(job.body), origin };
         let options = JobOptions::default();
         core.dispatch.submit(now, job, options).map(|_| ()).map_err(|refused| refused.reason)
     }

@@ -309,7 +309,7 @@ impl Core {
         let deadline = left.map(|left| now.saturating_add(left));
         let options = JobOptions { deadline, ..JobOptions::default() };
         let origin = Origin::Remote { number: call.number, reply: call.reply };
-        let job = Job { body: Body::Shared(call.body), text: false, hops: 0, origin };
+        let job = Job { body: Body::Shared(call.body), origin };
         self.bodies_bytes += size;
         match self.dispatch.submit(now, job, options) {
             Ok(job) => {

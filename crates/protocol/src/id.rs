@@ -50,6 +50,7 @@ impl<'a> Id<'a> {
 
     /// A copy that lives on its own.
     #[must_use]
+    #[inline]
     pub fn to_owned(self) -> IdBuf {
         IdBuf::from(self)
     }
@@ -94,18 +95,25 @@ impl IdBuf {
             Repr::Heap(token) => Id::Token(token),
         }
     }
+
+    fn of_token(token: &str) -> IdBuf {
+        if token.len() > INLINE_BYTES {
+            return IdBuf(Repr::Heap(token.into()));
+        }
+        let mut bytes = [0; INLINE_BYTES];
+        bytes[..token.len()].copy_from_slice(token.as_bytes());
+        IdBuf(Repr::Inline { len: token.len() as u8, bytes })
+    }
 }
 
 impl From<Id<'_>> for IdBuf {
+    /// In line: a number that was written to memory for its caller, who reads it with what is beside
+    /// it, is waited for until it is in the cache, and all that was written before.
+    #[inline]
     fn from(id: Id<'_>) -> IdBuf {
         match id {
             Id::Number(number) => IdBuf(Repr::Number(number)),
-            Id::Token(token) if token.len() <= INLINE_BYTES => {
-                let mut bytes = [0; INLINE_BYTES];
-                bytes[..token.len()].copy_from_slice(token.as_bytes());
-                IdBuf(Repr::Inline { len: token.len() as u8, bytes })
-            }
-            Id::Token(token) => IdBuf(Repr::Heap(token.into())),
+            Id::Token(token) => IdBuf::of_token(token),
         }
     }
 }

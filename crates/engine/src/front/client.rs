@@ -18,7 +18,7 @@ use crate::front::limits::unsent_limit;
 use crate::front::listener::Gate;
 use crate::front::places::Places;
 use crate::front::reply::Unnamed;
-use crate::job::{Body, Job, Origin};
+use crate::job::{Body, Job, Name, Origin};
 use crate::long_line::{LongLine, Taken, shared_body};
 use crate::wire::Wire;
 
@@ -400,10 +400,13 @@ impl Core {
         let Some(client) = self.clients.of(key) else { return };
         client.relays |= call.hops > 0;
         let place = client.places.find();
-        let order = id.is_none().then(|| client.unnamed.begin());
-        let id = id.map(Id::to_owned);
-        let origin = Origin::Client { client: key, place, id, order };
-        let job = Job { body, text: false, hops: call.hops, origin };
+        let name = match id {
+            Some(id) => Name::Id(id.to_owned()),
+            None => Name::Turn(client.unnamed.begin()),
+        };
+        // It is admissible, so that they are few.
+        let hops = call.hops as u8;
+        let job = Job { body, origin: Origin::Client { client: key, place, hops, name } };
         let deadline = call.timeout_ms.map(|ms| now.saturating_add(Duration::from_millis(ms)));
         let relayed = call.hops > 0;
         let options = JobOptions { deadline, relayed, ..JobOptions::default() };

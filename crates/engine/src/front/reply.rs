@@ -5,7 +5,7 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use remuda_dispatch::{Cause, Outcome, RefusedReason};
-use remuda_protocol::{Code, Id, IdBuf, encode, json_string};
+use remuda_protocol::{Code, Id, encode, json_string};
 
 use crate::core::Core;
 use crate::front::ClientKey;
@@ -58,8 +58,8 @@ impl Core {
         outcome: &Outcome<Answer>,
         line: &[u8],
     ) {
-        let Origin::Client { client: key, place, id, order } = origin else { return };
-        let id = id.as_ref().map(IdBuf::as_id);
+        let Origin::Client { client: key, place, name, .. } = origin else { return };
+        let (id, order) = (name.id(), name.turn());
         let large = if order.is_none() { self.large_result(outcome, line) } else { None };
         let Some(client) = self.clients.of(*key) else { return };
         client.places.release(*place);
@@ -76,7 +76,7 @@ impl Core {
             scratch.clear();
             write(scratch);
             let mut ready = Vec::new();
-            client.unnamed.answer(*number, scratch, &mut ready);
+            client.unnamed.answer(number, scratch, &mut ready);
             client.hold_back();
             client.gather(scratch, |out| out.extend_from_slice(&ready))
         } else {
@@ -101,11 +101,11 @@ impl Core {
     #[cold] // Kept out of the way of jobs that are accepted.
     pub(crate) fn refuse(&mut self, job: Job, reason: RefusedReason) {
         self.bodies_bytes -= job.body.len();
-        if let Origin::Client { client, id, order, .. } = &job.origin {
+        if let Origin::Client { client, name, .. } = &job.origin {
             let code = protocol_code(reason.code());
             let message = reason.to_string();
-            let id = id.as_ref().map(IdBuf::as_id);
-            self.reply(*client, *order, |out| encode::error(out, id, code, &message));
+            let id = name.id();
+            self.reply(*client, name.turn(), |out| encode::error(out, id, code, &message));
         }
         self.bodies.take_back(job.body);
     }

@@ -69,10 +69,10 @@ impl FilterLink {
     pub(crate) fn send(&self, dispatch: &Dispatch<Job, Answer>, call: CallId) {
         let mut group = Group { call, lines: Vec::new(), count: 0, form: Form::Text, first: None };
         for (job, _) in dispatch.call(call) {
-            if let Origin::Local(number) = job.origin {
+            if let Origin::Local { number, .. } = job.origin {
                 group.first.get_or_insert(number);
             }
-            if job.text {
+            if job.is_text() {
                 group.lines.extend_from_slice(&job.body);
             } else {
                 encode::push_body(&mut group.lines, &job.body);

@@ -149,7 +149,7 @@ impl ProcessLink {
         let id = Some(Id::Number(call.number()));
         let Some((first, remaining)) = jobs.next() else { return false };
         let timeout_ms = remaining.map(|time| time.as_millis() as u64);
-        let hops = if self.attached { first.hops + 1 } else { 0 };
+        let hops = if self.attached { first.hops() + 1 } else { 0 };
         let fields = CallFields { timeout_ms, hops };
         let gathered = match jobs.next() {
             None if let Some(body) = first.as_it_is() => {
@@ -245,7 +245,7 @@ impl ProcessLink {
 
 /// Appends a job's body as one JSON value without line breaks.
 pub(crate) fn write_body(out: &mut Vec<u8>, job: &Job) {
-    if !job.text {
+    if !job.is_text() {
         encode::push_body(out, &job.body);
     } else if json_string(out, &job.body).is_err() {
         // What isn't UTF-8 was refused when it was submitted.

@@ -31,8 +31,8 @@ impl Child {
         self.in_flight < IN_FLIGHT
     }
 
-    pub fn put(&mut self, conn: u32, message: &[u8]) {
-        self.link.down.put(conn, message);
+    pub fn put(&mut self, place: u32, message: &[u8]) {
+        self.link.down.put(place, message);
         self.in_flight += 1;
     }
 }
@@ -43,7 +43,7 @@ fn give_back(link: &Link, own: Bell, parent: Bell) -> ! {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     loop {
         let mut any = false;
-        while link.down.take(|of, message| link.up.put(of, message)) {
+        while link.down.take(|place, message| link.up.put(place, message)) {
             any = true;
         }
         if any {

@@ -1,19 +1,20 @@
 //! What it costs to hand messages to N processes: `fanout SOCKET N` takes lines of all who connect,
 //! gives them to N children in turn, and each child gives back what it gets. Rings in shared memory,
-//! an eventfd for each that sleeps, and nothing parsed but where a line ends.
+//! an eventfd for each that sleeps, each line kept until it is answered, and nothing parsed but where
+//! one ends.
 
-mod backlog;
 mod buffers;
 mod child;
 mod front;
+mod kept;
 mod ring;
 
 use std::io::Result;
 use std::os::unix::net::UnixListener;
 
-use backlog::Backlog;
 use child::Child;
 use front::Front;
+use kept::Kept;
 use ring::Bell;
 
 fn main() -> Result<()> {
@@ -26,7 +27,7 @@ fn main() -> Result<()> {
     let children = (0..count).map(|_| Child::start(own)).collect::<Result<_>>()?;
     let front = Front::new(UnixListener::bind(socket)?, own)?;
     let handed = Vec::new();
-    let mut parent = Parent { own, front, children, turn: 0, backlog: Backlog::default(), handed };
+    let mut parent = Parent { own, front, children, turn: 0, kept: Kept::default(), handed };
     loop {
         parent.turn()?;
     }
@@ -38,7 +39,7 @@ struct Parent {
     children: Vec<Child>,
     /// Whose turn it is.
     turn: usize,
-    backlog: Backlog,
+    kept: Kept,
     /// Those who got something that had come in this turn.
     handed: Vec<usize>,
 }
@@ -51,17 +52,18 @@ impl Parent {
         }
         let asleep =
             !any && self.own.lie_down(|| self.children.iter().all(|c| c.link.up.is_empty()));
-        let Self { front, children, turn, backlog, handed, .. } = self;
+        let Self { front, children, turn, kept, handed, .. } = self;
         front.turn(asleep, |conn, line| {
-            match in_turn(children, turn).filter(|_| backlog.is_empty()) {
+            let place = kept.put(conn, line);
+            match in_turn(children, turn).filter(|_| !kept.any_waits()) {
                 Some(at) => {
                     let child = &mut children[at];
-                    child.put(conn, line);
+                    child.put(place, line);
                     if !std::mem::replace(&mut child.handed, true) {
                         handed.push(at);
                     }
                 }
-                None => backlog.push(conn, line),
+                None => kept.wait(place),
             }
         })?;
         self.own.get_up();
@@ -74,15 +76,18 @@ impl Parent {
 
     /// Takes the answers of a child, and at once gives it as much as it has room for.
     fn collect(&mut self, at: usize) -> bool {
-        let (child, front) = (&mut self.children[at], &mut self.front);
+        let (child, front, kept) = (&mut self.children[at], &mut self.front, &mut self.kept);
         let mut any = false;
-        while child.link.up.take(|conn, answer| front.answer(conn, answer)) {
+        while child.link.up.take(|place, answer| front.answer(kept.answered(place), answer)) {
             child.in_flight -= 1;
             any = true;
         }
         let mut handed = false;
-        while any && child.has_room() && !self.backlog.is_empty() {
-            self.backlog.take(|conn, line| child.put(conn, line));
+        while any
+            && child.has_room()
+            && let Some((place, line)) = kept.next()
+        {
+            child.put(place, line);
             handed = true;
         }
         if handed {

@@ -37,19 +37,19 @@ struct OwnLine(AtomicU32);
 #[repr(C, align(64))]
 struct Slot {
     len: u32,
-    /// Whose message it is.
-    of: u32,
+    /// Where the message is kept.
+    place: u32,
     bytes: [u8; SLOT_BYTES],
 }
 
 impl Ring {
     /// Puts a message into a ring that has room.
-    pub fn put(&self, of: u32, message: &[u8]) {
+    pub fn put(&self, place: u32, message: &[u8]) {
         let tail = self.tail.0.load(Ordering::Relaxed);
         // SAFETY: what is above the tail is the writer's, and the caller knows that there is room.
         let slot = unsafe { &mut *self.slots[tail as usize % SLOTS].get() };
         slot.bytes[..message.len()].copy_from_slice(message);
-        (slot.len, slot.of) = (message.len() as u32, of);
+        (slot.len, slot.place) = (message.len() as u32, place);
         self.tail.0.store(tail.wrapping_add(1), Ordering::Release);
     }
 
@@ -61,7 +61,7 @@ impl Ring {
         }
         // SAFETY: what is between head and tail is the reader's.
         let slot = unsafe { &*self.slots[head as usize % SLOTS].get() };
-        read(slot.of, &slot.bytes[..slot.len as usize]);
+        read(slot.place, &slot.bytes[..slot.len as usize]);
         self.head.0.store(head.wrapping_add(1), Ordering::Release);
         true
     }

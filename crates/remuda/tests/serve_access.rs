@@ -112,16 +112,34 @@ fn allow_uids_alone_opens_the_file_to_those_users() {
 
 #[test]
 fn a_group_lets_its_members_call() {
-    let (_serve, path) = open_to(",group=daemon");
     if !serve::is_root() {
         return not_now("a group: only root may give a file to any group");
     }
+    let (_serve, path) = open_to(",group=daemon");
     assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
     let daemon = std::fs::metadata(&path).unwrap().gid();
     let output = as_user(65534, &daemon.to_string(), &path).unwrap();
     assert!(text(&output.stdout).contains(r#""body":"abc""#), "{}", text(&output.stdout));
     let output = as_user(65534, "", &path).unwrap();
     assert!(text(&output.stderr).contains("Permission denied"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_group_that_the_user_is_not_in_is_refused_with_the_reason() {
+    if !serve::is_root() {
+        return not_now("a stranger's pool: only root can become another user");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let command = dir.path().join("remuda");
+    std::fs::copy(env!("CARGO_BIN_EXE_remuda"), &command).unwrap();
+    let path = dir.path().join("s");
+    let listen = format!("--listen=unix:{},group=root", path.display());
+    let mut serve = Command::new(command);
+    serve.args(["serve", "--builtin=echo", &listen]).uid(65534).gid(65534);
+    let said = text(&serve.output().unwrap().stderr);
+    assert!(said.contains("may not give it to that group: name one that the user is in"), "{said}");
+    assert!(!path.exists());
 }
 
 #[test]

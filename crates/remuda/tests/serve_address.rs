@@ -5,6 +5,7 @@
 mod serve;
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use serve::{Serve, remuda, text};
@@ -47,6 +48,27 @@ fn the_default_socket_lies_in_the_runtime_directory_and_is_the_owners_alone() {
     assert!(stop.status.success(), "{}", text(&stop.stderr));
     assert_eq!(serve.wait_end().code(), Some(0));
     assert!(!socket.exists(), "the socket's file is gone with the pool");
+}
+
+#[test]
+fn a_user_who_is_not_root_calls_the_pool_at_the_default_socket() {
+    if !serve::is_root() {
+        // The other tests are run by such a user.
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let binary = dir.path().join("binary");
+    std::fs::copy(env!("CARGO_BIN_EXE_remuda"), &binary).unwrap();
+    let command = |args: &[&str]| {
+        let mut command = Command::new(&binary);
+        command.args(args).env("XDG_RUNTIME_DIR", dir.path()).uid(65534).gid(65534);
+        command
+    };
+    let mut serve = Serve::spawn(command(&["serve", "-j1", "--builtin=echo"]));
+    serve.listening();
+    let output = command(&["call", "abc"]).output().unwrap();
+    assert_eq!(text(&output.stdout), "abc\n", "{}", text(&output.stderr));
 }
 
 #[test]

@@ -35,8 +35,7 @@ fn bind_fresh(path: &Path) -> io::Result<UnixListener> {
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {
-    let taken =
-        |why: &str| io::Error::new(ErrorKind::AddrInUse, format!("{}: {why}", path.display()));
+    let taken = |why: &str| io::Error::new(ErrorKind::AddrInUse, why);
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
         return Err(taken("a file that is no socket is there: choose another path"));
     }

@@ -225,7 +225,7 @@ impl Worker {
             io::Error::new(error.kind(), what)
         };
         let listener = listen::bind(path.as_ref()).map_err(named)?;
-        tell(format_args!("listening on {}", path.as_ref().display()));
+        tell(format_args!("listening at {}", path.as_ref().display()));
         let serving = Arc::new(self.start(true));
         loop {
             let (stream, _) = listener.accept()?;

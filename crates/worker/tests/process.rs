@@ -95,7 +95,7 @@ fn listen(path: &Path) -> (Child, Peer) {
         .unwrap();
     let mut said = String::new();
     BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
-    assert!(said.contains("listening on"), "{said}");
+    assert!(said.contains("listening at"), "{said}");
     (child, Peer::new(UnixStream::connect(path).unwrap()))
 }
 
@@ -115,6 +115,7 @@ fn a_worker_started_by_hand_serves_all_who_connect() {
 
     let taken = failed(Command::new(upper()).arg("--listen").arg(&path).env_remove("REMUDA_FD"));
     assert!(taken.contains("another process listens there"), "{taken}");
+    assert_eq!(taken.matches("upper.sock").count(), 1, "{taken}");
 
     child.kill().unwrap();
     child.wait().unwrap();

@@ -71,7 +71,10 @@ pub(crate) fn unix(path: &Path, access: &Access) -> Result<(UnixListener, Socket
     let inode = fs::symlink_metadata(path).map_err(|error| failed(path, error))?.ino();
     let file = SocketFile { path: path.to_owned(), inode };
     if let Some(gid) = group(path, access)? {
-        std::os::unix::fs::chown(path, None, Some(gid)).map_err(|error| failed(path, error))?;
+        std::os::unix::fs::chown(path, None, Some(gid)).map_err(|error| {
+            let why = "this user may not give it to that group: name one that the user is in";
+            failed(path, io::Error::other(format!("{why} ({error})")))
+        })?;
     }
     // Whose processes may call is looked at in any case: a list of users opens the file to all.
     let mode = access.mode.unwrap_or(match &access.group {

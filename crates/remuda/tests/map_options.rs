@@ -360,7 +360,9 @@ fn the_bar_is_for_terminals_unless_it_is_asked_for() {
     // A terminal: `script` makes one.
     let command =
         format!("yes 0.05 | head -20 | {} map -j2 --builtin sleep > /dev/null", map_runs::REMUDA);
-    let out = std::process::Command::new("script").args(["-qefc", &command, "/dev/null"]).output();
+    let mut script = std::process::Command::new("script");
+    // Nothing is drawn where nobody says what the terminal can do.
+    let out = script.args(["-qefc", &command, "/dev/null"]).env("TERM", "xterm").output();
     let text = String::from_utf8_lossy(&out.unwrap().stdout).into_owned();
     for part in ["/20", "/s", "left", "/2 busy"] {
         assert!(text.contains(part), "no {part:?} in {text:?}");

@@ -56,6 +56,7 @@ mod notify;
 pub mod oneshot;
 mod parts;
 mod peer;
+mod prefetch;
 mod readiness;
 mod recv;
 mod recv_buf;

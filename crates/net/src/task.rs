@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
+use crate::prefetch::prefetch;
 use crate::remote::Remote;
 use crate::runtime;
 use crate::sleeper::Polling;
@@ -115,6 +116,10 @@ impl Tasks {
             if let Some(task) = slots.get_mut(Key::unpack(*id))
                 && !std::mem::replace(&mut task.in_line, true)
             {
+                if let Some((future, _)) = &task.idle {
+                    // It comes while those are polled whose turn is before.
+                    prefetch(&raw const **future);
+                }
                 ready.push_back(*id);
             }
         }

@@ -41,8 +41,11 @@ pub fn main() -> ExitCode {
 
 fn run() -> Result<(), String> {
     let signals = Signals::install().map_err(|error| format!("signal handlers: {error}"))?;
-    if std::fs::read("/proc/self/stat").is_err() {
-        return Err("there is no /proc to find processes in: mount it".to_owned());
+    if let Err(error) = std::fs::read("/proc/self/stat") {
+        return Err(match error.kind() {
+            io::ErrorKind::NotFound => "there is no /proc to find processes in: mount it".into(),
+            _ => format!("can't read /proc: {error}"),
+        });
     }
     let last = std::env::args().next_back().unwrap_or_default();
     match last.as_str() {
@@ -65,18 +68,30 @@ fn run() -> Result<(), String> {
 
 /// Starts the keeper, waits for its end, and kills what it left, if it was killed.
 fn guard(signals: &Signals, namespaced: bool) -> Result<(), String> {
-    let failed = |error: io::Error| format!("could not start the keeper proper: {error}");
+    let failed = |error: io::Error| {
+        format!(
+            "could not start the keeper proper: {error}; if too many processes run, raise their \
+             limit (`ulimit -u`, or pids.max of the container)"
+        )
+    };
     set_child_subreaper(Some(getpid())).map_err(|errno| failed(errno.into()))?;
     let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     arguments.pop();
     let socket = own_socket()?;
+    let theirs = socket.try_clone().map_err(failed)?;
     let keeper = Command::new("/proc/self/exe")
         .arg0("remuda-keeper")
         .args(arguments)
         .arg(if namespaced { "--serve=namespace" } else { "--serve=plain" })
-        .stdin(socket)
+        .stdin(theirs)
         .spawn()
-        .map_err(failed)?;
+        .map_err(|error| {
+            // There the pool is told why.
+            let _ = rustix::stdio::dup2_stdin(&socket);
+            failed(error)
+        })?;
+    // The keeper's end of it is to be the only one.
+    drop(socket);
     let keeper = Pid::from_raw(keeper.id().cast_signed());
     loop {
         match wait(WaitOptions::empty()) {

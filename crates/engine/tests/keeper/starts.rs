@@ -35,6 +35,7 @@ pub const TESTS_OF_START: &[(&str, fn())] = &[
     ("starts::what_is_no_keeper_is_found_out", what_is_no_keeper_is_found_out),
     ("starts::a_program_that_is_no_keeper_starts_itself_once", starts_itself_once),
     ("starts::a_namespace_that_is_required_and_denied_is_an_error", required_and_denied),
+    ("starts::a_guardian_that_may_start_no_keeper_says_so", the_last_process_is_the_guardian),
 ];
 
 fn a_worker_speaks_over_descriptor_3(mode: PidNamespace) {
@@ -323,6 +324,35 @@ fn required_and_denied() {
     let (mut process, mut talk, line) = pool::run(unprivileged(), PidNamespace::Require, &["true"]);
     assert!(line.contains("CAP_SYS_ADMIN"), "{line}");
     assert_eq!(talk.rest(), "");
+    assert!(!process.wait().unwrap().success());
+}
+
+/// The guardian starts, and may not start the keeper: the pool is told so.
+fn the_last_process_is_the_guardian() {
+    use rustix::io::{FdFlags, fcntl_setfd};
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+
+    let binary = std::fs::File::open("/proc/self/exe").unwrap();
+    // So it can be started by another user, to whom its directory need not be open.
+    fcntl_setfd(&binary, FdFlags::empty()).unwrap();
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let mut guardian = Command::new("sh");
+    if rustix::process::getuid().is_root() {
+        // One who has no other processes, and whom limits hold.
+        guardian.uid(65533).gid(65534).current_dir("/");
+    }
+    // dash calls it by another letter than bash.
+    let script = "ulimit -p 1 2>/dev/null || ulimit -u 1; exec /proc/self/fd/$0 \"$1\" --pid-namespace=never";
+    guardian.args(["-c", script, &binary.as_raw_fd().to_string(), keeper::ARGUMENT]);
+    guardian.stdin(std::os::fd::OwnedFd::from(theirs)).stderr(Stdio::null());
+    let mut process = guardian.spawn().unwrap();
+    drop(guardian);
+    let mut told = Vec::new();
+    ours.read_to_end(&mut told).unwrap();
+    let told = String::from_utf8_lossy(&told);
+    assert!(told.contains("could not start the keeper proper"), "{told}");
+    assert!(told.contains("ulimit -u"), "{told}");
     assert!(!process.wait().unwrap().success());
 }
 

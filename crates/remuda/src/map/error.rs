@@ -33,6 +33,9 @@ pub(crate) enum MapError {
     Pool(#[from] PoolError),
     #[error(transparent)]
     Net(#[from] remuda_net::NetError),
-    #[error("cannot start a thread: {0}")]
+    #[error(
+        "cannot start a thread: {0}. If too many run already, raise the limit of processes and \
+         threads (`ulimit -u`, or pids.max of the container)"
+    )]
     Thread(io::Error),
 }

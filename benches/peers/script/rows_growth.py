@@ -49,9 +49,11 @@ CONNECTIONS = (
     "the load is divided by the connections, so that at 1,000 of them there is one call on each: each call comes by a receive of its "
     "own, and its answer goes by a send of its own, the kernel's work for which can't be shared. The bare fan-out, which has the pool's "
     "sockets and rings and two children, has the growth that its line says, most of it the kernel's. Turns are small for both, 0.07 waits and "
-    "0.06 wake-ups a job: the load writes its calls one by one, and whoever reads them takes what has come. Of what the pool grows by "
-    "beyond the fan-out, two thirds are in user code that looks at a connection, its task, its buffers and its client (perf): of 1,000, none is in the "
-    "cache when its next call comes. What the number alone costs is in the table before. Next: a connection in fewer lines of memory."
+    "0.06 wake-ups a job: the load writes its calls one by one, and whoever reads them takes what has come. By function (perf, "
+    "against one connection with as many calls), a job takes 0.50 us more of the pool's own time, a message 0.06 of the fan-out's: of 1,000 connections none is in the cache "
+    "when its next call comes, and what reads, answers and wakes it each waits for a line or two, none for more than 0.07 us. It was about 0.3 more "
+    "before a connection lay in three lines, its task in one, and the tasks of a turn were fetched ahead. The kernel takes 3.2 us more for "
+    "the pool, and 2.8 for the fan-out. What the number alone costs is in the table before. Next: a client and its connection as one piece of memory."
 )
 
 

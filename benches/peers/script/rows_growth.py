@@ -23,7 +23,7 @@ ONE_LOOKS = (
 # What perf showed at the last line of each table.
 WORKERS_EACH = (
     ONE_LOOKS + "The bare fan-out, which hands a child no more messages at once than the pool does jobs, and keeps each until it is answered, "
-    "needs little more time with 64 children than with 16, so that this is the pool's own. What grows is not what is done: with 16 workers "
+    "grows by as much at the last doubling, and by less from 16 children on. What grows is not what is done: with 16 workers "
     "as with 64 a worker gets 25 jobs in a message and 22 to 29 answers are read at once, a job needs 0.03 wake-ups, as in the fan-out, and the "
     "pool hardly ever sleeps. It is memory: by function (perf), 64 workers beside 16, a job takes 155 ns more, of which 55 are the first look at "
     "the next job of a worker that has answered, 19 that at its call, 47 the writing of a new job to where another was, 28 the sending of one that has waited, and "

@@ -62,11 +62,27 @@ fn lines_without_end_end_the_filter_and_not_the_memory() {
 
 #[test]
 fn one_that_closes_its_stdin_and_does_not_end_is_replaced_and_costs_no_processor() {
-    let serve = pool(r#"[ "$REMUDA_WORKER_ID" -gt 1 ] && exec cat; exec 0<&-; exec sleep 1000"#);
+    deaf_after("");
+}
+
+#[test]
+fn one_that_closes_its_stdin_with_a_line_unread_is_replaced() {
+    deaf_after("until read -t 0; do :; done");
+}
+
+/// A filter that closes its stdin after `what`, and stays, loses its job to another one.
+fn deaf_after(what: &str) {
+    let serve = pool(&format!(
+        r#"[ "$REMUDA_WORKER_ID" -gt 1 ] && exec cat
+        echo "closes its stdin" >&2; {what}
+        exec 0<&-; echo "closed its stdin" >&2; exec sleep 1000"#
+    ));
+    // Before it is closed the pipe takes a line, as it does where the pool is the faster of the two.
+    serve.wait_line(if what.is_empty() { "closed its stdin" } else { "closes its stdin" });
     let mut client = serve.client();
     let before = serve.cpu();
     // It is waited for during two seconds.
-    let reply = client.ask(r#"{"op":"call","id":1,"body":1,"timeout_ms":30000}"#);
+    let reply = client.ask(r#"{"op":"call","id":1,"body":1,"timeout_ms":60000}"#);
     let used = serve.cpu() - before;
     assert_eq!(reply["code"], "worker_lost", "{reply}");
     assert!(used < std::time::Duration::from_secs(1), "it spins: {used:?}");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use remuda_dispatch::WorkerId;
 use remuda_net::{Either3, ReadyFd};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::link::asleep;
 use crate::link::filter::{FilterLink, Group, Pipes, SILENCE, Trouble};
@@ -134,7 +135,7 @@ impl Talk {
                     }
                 }
                 Either3::Second(()) => {}
-                Either3::Third(()) if self.is_deaf => {
+                Either3::Third(()) if self.is_deaf || self.leaves_unread() => {
                     return Told::Trouble(Trouble::Deaf { written: group.count });
                 }
                 Either3::Third(()) => {
@@ -264,6 +265,15 @@ impl Talk {
             }
             _ => 0,
         }
+    }
+
+    /// True if something stands in the pipe that nobody can read any more.
+    fn leaves_unread(&self) -> bool {
+        let Some((stdin, _)) = &self.stdin else { return false };
+        let mut polled = [PollFd::new(stdin, PollFlags::empty())];
+        rustix::event::poll(&mut polled, Some(&Timespec::default())).is_ok()
+            && polled[0].revents().contains(PollFlags::ERR)
+            && rustix::io::ioctl_fionread(stdin).is_ok_and(|unread| unread > 0)
     }
 
     /// True if all that was written still stands in the pipe.

@@ -55,6 +55,42 @@ fn an_answer_to_another_request_is_never_taken() {
     }
 }
 
+/// Waits until the process is in this state, as the system tells it by a letter.
+fn until_state(pid: u32, state: char) {
+    let since = std::time::Instant::now();
+    let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    while !stat().contains(&format!(") {state} ")) {
+        let is_hopeless = since.elapsed() > serve::PATIENCE || stat().contains(") Z ");
+        assert!(!is_hopeless, "it never was {state}: {}", stat());
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn one_that_is_stopped_and_goes_on_still_waits_for_its_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut calling = remuda();
+    calling.args(["call", "--timeout=60s", "abc", "--to"]).arg(&path);
+    let calling = calling.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut peer, _) = listener.accept().unwrap();
+    let mut lines = BufReader::new(peer.try_clone().unwrap()).lines();
+    let answer = b"{\"id\":1,\"ok\":true,\"data\":{\"kind\":\"result\",\"body\":\"ABC\"}}\n";
+    // While it waits for the handshake's answer, and for that of its job.
+    for says in [HELLO, answer] {
+        lines.next().unwrap().unwrap();
+        until_state(calling.id(), 'S');
+        serve::signal(calling.id(), "STOP");
+        until_state(calling.id(), 'T');
+        serve::signal(calling.id(), "CONT");
+        until_state(calling.id(), 'S');
+        peer.write_all(says).unwrap();
+    }
+    let output = calling.wait_with_output().unwrap();
+    assert_eq!(text(&output.stdout), "ABC\n", "{}", text(&output.stderr));
+}
+
 /// Calls the pool at `to` with a job that no buffers hold, and little time.
 fn call_with_much(dir: &tempfile::TempDir, to: &str) -> Child {
     let job = dir.path().join("job");

@@ -39,7 +39,13 @@ fn notified(command: &mut Command, dir: &Path) -> UnixDatagram {
 
 fn next(socket: &UnixDatagram) -> String {
     let mut bytes = [0; 4096];
-    let count = socket.recv(&mut bytes).unwrap();
+    let count = loop {
+        match socket.recv(&mut bytes) {
+            // The process was stopped, and goes on.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            count => break count.unwrap(),
+        }
+    };
     String::from_utf8_lossy(&bytes[..count]).into_owned()
 }
 

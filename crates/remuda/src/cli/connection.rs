@@ -215,6 +215,8 @@ impl Connection {
                 Ok(0) => return Ok(None),
                 Ok(read) => self.framer.filled(read),
                 Err(error) if is_end(&error) => return Ok(None),
+                // A read that has a time limit is cut short where the process is stopped and goes on.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }

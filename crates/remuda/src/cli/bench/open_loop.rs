@@ -57,7 +57,13 @@ impl Pool {
     fn is_quiet_for(&mut self, time: Duration) -> bool {
         let stream = self.stream.get_mut();
         stream.set_read_timeout(Some(time)).unwrap();
-        let came = stream.read(&mut [0]).map_err(|error| error.kind());
+        let came = loop {
+            match stream.read(&mut [0]).map_err(|error| error.kind()) {
+                // The process was stopped, and goes on.
+                Err(ErrorKind::Interrupted) => {}
+                came => break came,
+            }
+        };
         stream.set_read_timeout(None).unwrap();
         self.stream.buffer().is_empty() && came == Err(ErrorKind::WouldBlock)
     }

@@ -75,7 +75,7 @@ fn the_default_mode_keeps_strangers_out() {
     assert!(text(&output.stderr).contains("Permission denied"), "{}", text(&output.stderr));
     // The command where they may run it.
     let command = path.with_file_name("remuda");
-    std::fs::copy(env!("CARGO_BIN_EXE_remuda"), &command).unwrap();
+    serve::copy_command(&command);
     let to = format!("unix:{}", path.display());
     let output = Command::new(command).args(["call", "--to", &to, "x"]).uid(65534).output();
     let said = text(&output.unwrap().stderr);
@@ -132,7 +132,7 @@ fn a_group_that_the_user_is_not_in_is_refused_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     let command = dir.path().join("remuda");
-    std::fs::copy(env!("CARGO_BIN_EXE_remuda"), &command).unwrap();
+    serve::copy_command(&command);
     let path = dir.path().join("s");
     let listen = format!("--listen=unix:{},group=root", path.display());
     let mut serve = Command::new(command);

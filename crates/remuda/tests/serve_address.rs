@@ -59,7 +59,7 @@ fn a_user_who_is_not_root_calls_the_pool_at_the_default_socket() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     let binary = dir.path().join("binary");
-    std::fs::copy(env!("CARGO_BIN_EXE_remuda"), &binary).unwrap();
+    serve::copy_command(&binary);
     let command = |args: &[&str]| {
         let mut command = Command::new(&binary);
         command.args(args).env("XDG_RUNTIME_DIR", dir.path()).uid(65534).gid(65534);

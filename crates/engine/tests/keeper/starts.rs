@@ -166,8 +166,10 @@ fn numbers_agree_inside_and_outside(mode: PidNamespace) {
 fn each_failure_has_its_kind_and_advice(mode: PidNamespace) {
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str, mode: u32| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, text).unwrap();
+        let (path, written) = (dir.path().join(name), dir.path().join("written"));
+        std::fs::write(&written, text).unwrap();
+        // By a process of its own: nobody can run what a child of this one has open.
+        assert!(Command::new("cp").arg(&written).arg(&path).status().unwrap().success());
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         path
     };

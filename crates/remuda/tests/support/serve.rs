@@ -40,6 +40,9 @@ def handle(body):
             pass
     if "sleep" in body:
         time.sleep(body["sleep"])
+    if "until" in body:
+        while not os.path.exists(body["until"]):
+            time.sleep(0.005)
     if "leak" in body:
         hoard.append(b"x" * body["leak"])
     if "exit" in body:
@@ -75,6 +78,31 @@ pub fn remuda() -> Command {
         command.env("REMUDA_PYTHON_BIN", "/usr/bin/python3");
     }
     command
+}
+
+/// A file for which jobs wait, however long a test takes to come to the point where they may end.
+pub struct Gate(pub PathBuf);
+
+impl Gate {
+    /// The body of a job that waits for it, and gives back a JSON value.
+    pub fn job(&self, back: &str) -> String {
+        format!(r#"{{"until":"{}","back":{back}}}"#, self.0.display())
+    }
+
+    pub fn open(&self) {
+        std::fs::write(&self.0, "").unwrap();
+    }
+
+    pub fn shut(&self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
+}
+
+/// Puts the command there, where another user may run it. A process of its own writes the file:
+/// while a child of this one that another test starts has it open, nobody could run it.
+pub fn copy_command(to: &Path) {
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_remuda")).arg(to).status();
+    assert!(copied.unwrap().success());
 }
 
 /// The handler's file in `dir`, as `--python` takes it.
@@ -211,6 +239,11 @@ impl Serve {
     /// A file in its directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.as_ref().unwrap().path().join(name)
+    }
+
+    /// A gate that is shut.
+    pub fn gate(&self) -> Gate {
+        Gate(self.file("gate"))
     }
 
     /// A client on which hands were shaken.

@@ -132,7 +132,15 @@ fn storm(over: Over, args: &[&str]) -> (Outcomes, serde_json::Value) {
         busy();
         let since = Instant::now();
         let mut kills = 0;
-        while since.elapsed() < run {
+        let has_hit = || {
+            let jobs = &front.status()["jobs"];
+            jobs["retried"] != 0 || jobs["failed"] != serde_json::json!({})
+        };
+        while since.elapsed() < run || !has_hit() {
+            if since.elapsed() >= run {
+                busy();
+            }
+            assert!(since.elapsed() < serve::PATIENCE, "{kills} kills hit nothing");
             shaken.signal("KILL");
             shaken.wait_end();
             kills += 1;

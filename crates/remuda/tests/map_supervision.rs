@@ -43,13 +43,25 @@ fn killed(dir: &Path, jobs: u64, deaths: usize, options: &[&str]) -> (i32, Strin
         assert!(began.elapsed() < map_runs::LONG * 5, "it hangs: {}", map_runs::read(dir, "err"));
         if shot < deaths
             && let Some(pid) = busy(dir).first()
+            && shoot(dir, *pid)
         {
-            signal(*pid, "KILL");
             shot += 1;
         }
     };
     let status = status.code().unwrap();
     (status, std::fs::read_to_string(dir.join("out")).unwrap(), shot)
+}
+
+/// Kills a worker if it has a job: it is stopped first, since the job may end meanwhile.
+fn shoot(dir: &Path, worker: u32) -> bool {
+    signal(worker, "STOP");
+    let stat = || std::fs::read_to_string(format!("/proc/{worker}/stat"));
+    while stat().is_ok_and(|stat| !stat.contains(") T ") && !stat.contains(") Z ")) {
+        std::thread::yield_now();
+    }
+    let is_hit = busy(dir).contains(&worker);
+    signal(worker, if is_hit { "KILL" } else { "CONT" });
+    is_hit
 }
 
 /// The workers that have begun a job and not ended it, as far as the file tells.

@@ -115,15 +115,21 @@ fn one_that_has_just_come_is_not_cut_for_what_is_about_to_be_sent() {
 
 #[test]
 fn a_client_that_reads_slowly_but_steadily_gets_all() {
-    let limit = Duration::from_secs(1);
+    let limit = Duration::from_secs(3);
     beside(PATIENCE, limit, move |path| {
         let mut stream = greeted(path);
         let since = Instant::now();
         stream.write_all(CALL).unwrap();
         let (mut got, mut piece) = (0, vec![0; RESULT / 60]);
         while got < RESULT {
-            got += stream.read(&mut piece).unwrap();
-            std::thread::sleep(Duration::from_millis(40));
+            let read = match stream.read(&mut piece) {
+                // The process was stopped, and goes on.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read.unwrap(),
+            };
+            assert!(read > 0, "cut after {got} bytes and {:?}", since.elapsed());
+            got += read;
+            std::thread::sleep(Duration::from_millis(110));
         }
         assert!(since.elapsed() > limit * 2, "too quick to show anything: {:?}", since.elapsed());
     });
@@ -174,15 +180,15 @@ fn a_line_that_does_not_end_is_cut_at_the_line_timeout_and_an_idle_client_is_not
 
 #[test]
 fn one_whose_lines_end_may_send_for_longer_than_a_line_may_take() {
-    let limit = Duration::from_millis(300);
+    let limit = Duration::from_secs(3);
     beside(limit, PATIENCE, move |path| {
         let mut stream = greeted(path);
         let since = Instant::now();
         // Each piece is the end of a line and the beginning of the next.
         stream.write_all(b"{\"op\":").unwrap();
         let mut sent = 0;
-        while since.elapsed() < 4 * limit {
-            std::thread::sleep(Duration::from_millis(5));
+        while since.elapsed() < 2 * limit {
+            std::thread::sleep(Duration::from_millis(20));
             stream.write_all(b"\"nothing\",\"id\":1}\n{\"op\":").expect("it is still read");
             sent += 1;
         }
@@ -200,7 +206,7 @@ fn of_many_lines_that_are_too_much_together_each_comes_to_its_end() {
     let change = |config: &mut PoolConfig| {
         config.max_unfinished_bytes = 1 << 20;
         // A line that is not read takes no time.
-        config.line_timeout = Duration::from_secs(5);
+        config.line_timeout = Duration::from_secs(20);
     };
     beside_with(change, move |path| {
         let mut streams: Vec<_> = (0..8).map(|_| greeted(path)).collect();

@@ -125,7 +125,7 @@ fn stopped() {
 
 fn replaced() {
     let mut config = config("worker");
-    config.dispatch.supervisor.exec_ttl = Some(Duration::from_millis(100));
+    config.dispatch.supervisor.exec_ttl = Some(Duration::from_secs(2));
     let pool = Running::start(config);
     let worker = pool.worker();
     let stopped = pool.remote.call(Bytes::from("\"stop\""), None).wait().unwrap_err();

@@ -135,8 +135,8 @@ fn a_peer_is_never_told_to_reset_or_to_shut_down() {
     });
     // One job for its own worker, and one for the peer.
     let mut client = front.client();
-    client.send(r#"{"op":"call","id":1,"body":0.3}"#);
-    client.send(r#"{"op":"call","id":2,"body":0.3}"#);
+    let calls = [1, 2].map(|id| format!("{{\"op\":\"call\",\"id\":{id},\"body\":0.3}}\n"));
+    client.send_bytes(calls.concat().as_bytes());
     let call = peer.next().unwrap();
     assert_eq!(call["op"], "call");
     assert_eq!(call["hops"], 1, "it tells through how many pools it came: {call}");
@@ -170,8 +170,8 @@ fn what_a_peer_that_is_shutting_down_refuses_waits_for_it_or_runs_elsewhere() {
     pools.iter().for_each(|pool| drop(pool.ready()));
     let front = attach(&pools.each_ref(), &[]);
     all_linked(&front);
-    let mut own = pools[0].client();
-    own.send(r#"{"op":"call","id":1,"body":{"sleep":1}}"#);
+    let (mut own, gate) = (pools[0].client(), pools[0].gate());
+    own.send(&format!(r#"{{"op":"call","id":1,"body":{}}}"#, gate.job("1")));
     pools[0].status_when("it has something to do", |status| status["in_flight"] == 1);
     assert!(pools[0].run("stop", &[]).status.success());
     let mut client = front.client();
@@ -179,6 +179,7 @@ fn what_a_peer_that_is_shutting_down_refuses_waits_for_it_or_runs_elsewhere() {
         let reply = client.ask(&format!(r#"{{"op":"call","id":{id},"body":{id}}}"#));
         assert_eq!(reply["data"]["body"], id, "{reply}");
     }
+    gate.open();
     assert_eq!(own.reply()["ok"], true);
 }
 

@@ -238,9 +238,11 @@ fn a_peer_over_rings_is_neither_reset_nor_stopped_and_its_jobs_are_waited_for() 
     all_linked(&front);
     assert!(front.run("reset", &[]).status.success());
     let mut client = front.client();
-    client.send(r#"{"op":"call","id":1,"body":{"sleep":0.3,"back":"waited for"}}"#);
+    let gate = front.gate();
+    client.send(&format!(r#"{{"op":"call","id":1,"body":{}}}"#, gate.job("\"waited for\"")));
     behind.status_when("it runs there", |status| status["in_flight"] == 1);
     assert!(front.run("stop", &[]).status.success());
+    gate.open();
     assert_eq!(client.reply()["data"]["body"], "waited for");
     assert_eq!(front.wait_end().code(), Some(0));
     assert_eq!(pids(&behind.status()), workers, "its workers are the same");

@@ -49,7 +49,7 @@ fn a_worker_by_hand_that_is_stopped_costs_its_own_job_and_works_on_when_it_conti
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("worker");
     let worker = Worker::start(&path);
-    let serve = Serve::start(&[&format!("--attach=unix:{}", path.display()), "--exec-ttl=500ms"]);
+    let serve = Serve::start(&[&format!("--attach=unix:{}", path.display()), "--exec-ttl=3s"]);
     all_linked(&serve);
     let mut client = serve.client();
     assert_eq!(client.ask(r#"{"op":"call","id":1,"body":"a"}"#)["data"]["body"], "A");
@@ -67,17 +67,18 @@ fn a_worker_by_hand_that_is_stopped_costs_its_own_job_and_works_on_when_it_conti
 
 #[test]
 fn a_pool_that_drains_still_says_that_it_lives() {
-    let mut pool = Serve::start(&["-j1", "--builtin=sleep"]);
+    let mut pool = Serve::python(&["-j1"]);
     pool.ready();
-    let (mut peer, mut other) = (pool.client(), pool.client());
-    peer.send(r#"{"op":"call","id":1,"body":1,"hops":1}"#);
+    let (mut peer, mut other, gate) = (pool.client(), pool.client(), pool.gate());
+    peer.send(&format!(r#"{{"op":"call","id":1,"body":{},"hops":1}}"#, gate.job("1")));
     pool.status_when("it runs", |status| status["in_flight"] == 1);
     signal(pool.pid(), "TERM");
-    // A call that comes before the signal does waits until the first one is through.
     pool.wait_line("stopping: accepted jobs finish");
-    while other.ask(r#"{"op":"call","id":2,"body":0}"#)["code"] != "draining" {}
+    while other.ask(r#"{"op":"status","id":1}"#)["data"]["phase"] != "draining" {}
+    assert_eq!(other.ask(r#"{"op":"call","id":2,"body":0}"#)["code"], "draining");
     let offer = peer.ask(r#"{"op":"handshake","version":"1"}"#);
     assert_eq!(offer["data"]["capacity"], 1, "{offer}");
+    gate.open();
     assert_eq!(peer.reply()["data"]["body"], 1);
     assert_eq!(peer.reply()["code"], "draining");
     assert_eq!(peer.line(), None);

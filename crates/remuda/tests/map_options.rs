@@ -3,9 +3,10 @@
 
 mod map_runs;
 
+use std::io::{BufRead, BufReader, Read};
 use std::time::Instant;
 
-use map_runs::{folder, has, lines, map, map_in, numbers, read, shell_worker, start, write};
+use map_runs::{fifo, folder, has, lines, map, map_in, numbers, read, shell_worker, start, write};
 
 #[test]
 fn results_of_any_order_and_of_the_input_s_order() {
@@ -21,17 +22,34 @@ fn results_of_any_order_and_of_the_input_s_order() {
 fn with_keep_order_a_slow_job_holds_back_the_rest() {
     let ran = map(&["-j2", "-k", "--builtin", "sleep"], "0.3\n0.01\n0.02\n").quiet();
     assert_eq!(ran.text(), "0.3\n0.01\n0.02\n");
-    let ran = map(&["-j2", "--builtin", "sleep"], "0.5\n0.01\n0.02\n").quiet();
-    assert!(ran.text().ends_with("0.5\n"), "{}", ran.text());
+    // Without it, what is done comes out, and the slow one once it may end.
+    let dir = folder();
+    let gate = fifo(dir.path(), "gate");
+    let job = format!("case $body in '\"slow\"') read -r go <{};; esac; ok $body", gate.display());
+    let worker = shell_worker(dir.path(), "w.sh", &job);
+    let mut run = start(dir.path(), &["-j2", "--", "sh", &worker]);
+    run.give("slow\na\nb\n", false);
+    let mut first = [0; 4];
+    run.child.stdout.as_mut().unwrap().read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"a\nb\n");
+    std::fs::write(&gate, "go\n").unwrap();
+    let (status, stdout, stderr) = run.end();
+    assert_eq!((status.code(), stdout.as_str(), stderr.as_str()), (Some(0), "slow\n", ""));
 }
 
 #[test]
 fn jobs_says_how_many_workers_run() {
     let dir = folder();
     for jobs in [1, 3] {
-        let starts = shell_worker(dir.path(), "s.sh", "sleep 0.05; ok $REMUDA_WORKER_SLOT");
-        let args = ["-j", &jobs.to_string(), "--", "sh", &starts];
-        let ran = map(&args, numbers(30)).quiet();
+        // No job ends before so many workers are there.
+        let meet = format!(
+            "mkdir -p slots{jobs}/$REMUDA_WORKER_SLOT; \
+             until [ $(ls slots{jobs} | wc -l) -ge {jobs} ]; do sleep 0.01; done; \
+             sleep 0.01; ok $REMUDA_WORKER_SLOT"
+        );
+        let worker = shell_worker(dir.path(), "s.sh", &meet);
+        let args = ["-j", &jobs.to_string(), "--timeout=60s", "--", "sh", &worker];
+        let ran = map_in(dir.path(), &args, numbers(30)).quiet();
         let mut slots = ran.sorted();
         slots.dedup();
         assert_eq!(slots, ["0", "1", "2"][..jobs]);
@@ -183,8 +201,7 @@ fn retry_on_names_the_failures_that_count() {
     assert_eq!((runs(dir.path(), "f1"), runs(dir.path(), "d1")), (3, 1));
     map(&["-j1", "--retry-on", "lost", "--retries=2", "--", "sh", &worker], "f2\nd2\n").expect(2);
     assert_eq!((runs(dir.path(), "f2"), runs(dir.path(), "d2")), (1, 2));
-    let args =
-        ["-j1", "--retry-on", "timeout", "--timeout=0.2", "--retries=2", "--", "sh", &worker];
+    let args = ["-j1", "--retry-on", "timeout", "--timeout=2", "--retries=2", "--", "sh", &worker];
     map(&args, "s1\nf3\n").expect(2).tells(&["line 1: timeout"]);
     assert_eq!((runs(dir.path(), "s1"), runs(dir.path(), "f3")), (2, 1));
 }
@@ -218,7 +235,7 @@ fn a_job_over_its_time_is_stopped_with_all_it_started_and_its_worker_is_replaced
     let dir = folder();
     let job = "case $body in '\"slow\"') sleep 1000;; *) ok $body;; esac";
     let worker = shell_worker(dir.path(), "w.sh", job);
-    for time in ["0.3", "300ms"] {
+    for time in ["2.5", "2500ms"] {
         let began = Instant::now();
         let args = ["-j1", "-k", "--timeout", time, "--", "sh", &worker];
         let ran = map(&args, "a\nslow\nb\n").expect(1);
@@ -237,9 +254,9 @@ fn a_job_over_its_time_is_stopped_with_all_it_started_and_its_worker_is_replaced
 
 #[test]
 fn waiting_does_not_count_as_running() {
-    // Ten jobs of 100 ms on one worker: the last waits for longer than any may run.
-    let args = ["-j1", "--timeout", "0.8", "--builtin", "sleep"];
-    map(&args, "0.1\n".repeat(10)).quiet();
+    // Ten jobs of 300 ms on one worker: the last waits for longer than any may run.
+    let args = ["-j1", "--timeout", "2.5", "--builtin", "sleep"];
+    map(&args, "0.3\n".repeat(10)).quiet();
 }
 
 #[test]
@@ -350,16 +367,16 @@ fn tag_puts_the_job_before_its_result() {
 fn the_bar_is_for_terminals_unless_it_is_asked_for() {
     let ran = map(&["--builtin", "echo"], numbers(10)).quiet();
     assert_eq!(ran.text().lines().count(), 10);
-    let ran = map(&["--bar", "-j2", "--builtin", "sleep"], "0.1\n".repeat(24)).expect(0);
+    let ran = map(&["--bar", "-j2", "--builtin", "sleep"], "0.3\n".repeat(24)).expect(0);
     assert_eq!(ran.text().lines().count(), 24);
-    // No terminal: a line now and then.
+    // No terminal: a line now and then, the first after a second.
     ran.tells(&["/24 done, ", "/s, 2/2 busy"]);
     if !has("script") {
         return;
     }
     // A terminal: `script` makes one.
     let command =
-        format!("yes 0.05 | head -20 | {} map -j2 --builtin sleep > /dev/null", map_runs::REMUDA);
+        format!("yes 0.2 | head -20 | {} map -j2 --builtin sleep > /dev/null", map_runs::REMUDA);
     let mut script = std::process::Command::new("script");
     // Nothing is drawn where nobody says what the terminal can do.
     let out = script.args(["-qefc", &command, "/dev/null"]).env("TERM", "xterm").output();
@@ -384,21 +401,25 @@ fn exit_statuses() {
 #[test]
 fn max_jobs_replaces_workers_and_ids_and_slots_tell() {
     let dir = folder();
-    let worker = shell_worker(
-        dir.path(),
-        "w.sh",
-        "sleep 0.02; ok \"\\\"$REMUDA_WORKER_ID/$REMUDA_WORKER_SLOT\\\"\"",
-    );
-    let ran = map(&["-j1", "-k", "--max-jobs", "2", "--", "sh", &worker], numbers(20)).quiet();
-    let mut jobs = vec![0; 21];
-    for line in ran.text().lines() {
-        let (id, slot) = line.split_once('/').unwrap();
+    let job = "ok \"\\\"$REMUDA_WORKER_ID/$REMUDA_WORKER_SLOT\\\"\"";
+    let worker = shell_worker(dir.path(), "w.sh", job);
+    let mut run = start(dir.path(), &["-j1", "--max-jobs", "2", "--", "sh", &worker]);
+    let mut results = BufReader::new(run.child.stdout.take().unwrap());
+    let mut jobs = vec![0];
+    // One that has had its jobs goes on until the fresh one is ready, which may be for many.
+    while jobs.len() < 5 {
+        run.give("a\n", true);
+        let mut line = String::new();
+        results.read_line(&mut line).unwrap();
+        let (id, slot) = line.trim_end().split_once('/').unwrap();
         assert_eq!(slot, "0");
-        jobs[id.parse::<usize>().unwrap()] += 1;
+        let id: usize = id.parse().unwrap();
+        jobs.resize(jobs.len().max(id + 1), 0);
+        jobs[id] += 1;
     }
-    let last = jobs.iter().rposition(|jobs| *jobs > 0).unwrap();
-    assert!(last >= 3, "workers are replaced: {jobs:?}");
-    assert!(jobs[1..last].iter().all(|jobs| *jobs >= 2), "but not before their time: {jobs:?}");
+    assert!(run.end().0.success());
+    let (_, replaced) = jobs[1..].split_last().unwrap();
+    assert!(replaced.iter().all(|jobs| *jobs >= 2), "not before their time: {jobs:?}");
 }
 
 #[test]

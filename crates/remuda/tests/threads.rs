@@ -68,14 +68,14 @@ fn a_failed_job_says_why_and_costs_no_other() {
 #[test]
 fn a_job_over_its_time_leaves_its_thread_behind_and_others_go_on() {
     let output =
-        map(&["-k", "-j1", "--timeout", "0.2", "--builtin", "sleep", "--threads"], b"3600\n0\n0\n");
+        map(&["-k", "-j1", "--timeout", "2", "--builtin", "sleep", "--threads"], b"3600\n0\n0\n");
     assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
     assert_eq!(text(&output.stdout), "0\n0\n");
 }
 
 #[test]
 fn serve_counts_the_threads_left_behind_and_replaces_so_many_and_no_more() {
-    let serve = Serve::start(&["-j1", "--exec-ttl", "0.2", "--builtin", "sleep", "--threads"]);
+    let serve = Serve::start(&["-j1", "--exec-ttl", "2", "--builtin", "sleep", "--threads"]);
     let mut client = serve.client();
     assert_eq!(client.ask(r#"{"op":"call","id":1,"body":0}"#)["data"]["body"], json!(0));
     assert_eq!(serve.status()["threads_left_behind"], 0);
@@ -86,7 +86,7 @@ fn serve_counts_the_threads_left_behind_and_replaces_so_many_and_no_more() {
     assert_eq!(serve.status()["threads_left_behind"], 1);
 
     // The second is one too many: its replacement waits until it ends.
-    assert_eq!(client.ask(r#"{"op":"call","id":4,"body":5}"#)["code"], "timeout");
+    assert_eq!(client.ask(r#"{"op":"call","id":4,"body":6}"#)["code"], "timeout");
     let status = serve.status_when("two left behind", |s| s["threads_left_behind"] == 2);
     assert_eq!(status["workers"][0]["state"], "starting", "{status:#}");
     assert_eq!(client.ask(r#"{"op":"call","id":5,"body":0}"#)["data"]["body"], json!(0));

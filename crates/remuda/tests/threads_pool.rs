@@ -56,7 +56,7 @@ fn jobs_over_their_time_leave_threads_behind_and_as_many_as_num_workers_are_repl
     });
     let mut config = PoolConfig::new(WorkerKind::Threads(handler));
     config.dispatch.num_workers = 2;
-    config.dispatch.supervisor.exec_ttl = Some(Duration::from_secs(1));
+    config.dispatch.supervisor.exec_ttl = Some(Duration::from_secs(3));
     let pool = Pool::start(config).unwrap();
     assert_eq!(pool.call::<_, u32>(&7).unwrap(), 7);
     assert_eq!(status(&pool)["threads_left_behind"], 0);

@@ -69,6 +69,7 @@ impl<J: Payload, R> Dispatch<J, R> {
         let (prev, next, jobs, started) = (c.prev, c.next, c.jobs, c.started);
         self.calls.free(call);
         if next != NONE {
+            self.fetch_calls(next);
             self.calls[next].prev = prev;
         }
         if prev != NONE {

@@ -223,6 +223,7 @@ impl<J: Payload, R> Dispatch<J, R> {
     pub(crate) fn unqueue(&mut self, job: u32) {
         self.relayed -= usize::from(self.jobs[job].relayed);
         self.queue.remove(&mut self.jobs, job);
+        self.fetch_queued();
         if self.queue.is_empty() {
             self.overload.queue_emptied();
         }

@@ -15,6 +15,15 @@ pub trait Payload {
     /// A hash of the body, the same for equal bodies. Only asked for when a worker died under the
     /// job, and while the poison list isn't empty.
     fn fingerprint(&self) -> u64;
+
+    /// Begins to have `at` fetched into the processor's cache, if the driver can: it is looked at
+    /// soon. By default nothing.
+    #[inline]
+    fn fetch<T>(_at: &T) {}
+
+    /// The same of what lies elsewhere and is needed to send the job. By default nothing.
+    #[inline]
+    fn fetch_parts(&self) {}
 }
 
 /// A job's limits.

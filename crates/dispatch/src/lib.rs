@@ -62,6 +62,7 @@
 #![forbid(unsafe_code)]
 
 mod action;
+mod ahead;
 mod answer;
 mod assign;
 mod call;

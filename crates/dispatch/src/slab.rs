@@ -7,7 +7,7 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// far, and no more of it than needed.
 #[derive(Debug)]
 #[repr(align(64))]
-enum Entry<T> {
+pub(crate) enum Entry<T> {
     Full(T),
     Free,
 }
@@ -78,6 +78,19 @@ impl<T> Slab<T> {
         *generation = generation.wrapping_add(1);
         self.free.push(index);
         Some(entry)
+    }
+
+    /// A place, which is not looked at.
+    #[inline]
+    pub(crate) fn place(&self, index: u32) -> Option<&Entry<T>> {
+        self.entries.get(index as usize)
+    }
+
+    /// The free place that is used after so many others, the next one being after none.
+    #[inline]
+    pub(crate) fn free_after(&self, others: usize) -> Option<&Entry<T>> {
+        let at = self.free.len().checked_sub(others + 1)?;
+        self.place(self.free[at])
     }
 
     #[inline]

@@ -40,6 +40,7 @@ impl<J: Payload, R> Dispatch<J, R> {
         job.deadline = limit(options.deadline);
         job.relayed = options.relayed;
         self.relayed += usize::from(options.relayed);
+        self.fetch_free();
         let index = self.jobs.insert(job);
         let exec_timeout = limit(options.exec_timeout);
         if exec_timeout != NEVER || options.alone {

@@ -132,6 +132,9 @@ const SPARE_BYTES: usize = 16 << 20;
 /// A buffer that has grown larger is given back to the system.
 const SPARE_CAPACITY: usize = 64 << 10;
 
+/// The memory of the buffer that so many bodies will be copied before is fetched.
+const SPARE_AHEAD: usize = 4;
+
 /// Buffers of bodies that have ended, for those that come.
 #[derive(Debug, Default)]
 pub(crate) struct Bodies {
@@ -145,6 +148,9 @@ impl Bodies {
     pub(crate) fn copy(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut buffer = self.spare.pop().unwrap_or_default();
         self.bytes -= buffer.capacity();
+        if let Some(soon) = self.spare.len().checked_sub(SPARE_AHEAD) {
+            self.spare[soon].spare_capacity_mut().first().map(remuda_net::prefetch);
+        }
         buffer.extend_from_slice(bytes);
         buffer
     }
@@ -175,6 +181,16 @@ impl Payload for Job {
         let mut hasher = FINGERPRINT.build_hasher();
         hasher.write(&self.body);
         hasher.finish()
+    }
+
+    #[inline]
+    fn fetch<T>(at: &T) {
+        remuda_net::prefetch(at);
+    }
+
+    #[inline]
+    fn fetch_parts(&self) {
+        self.body.first().map(remuda_net::prefetch);
     }
 }
 

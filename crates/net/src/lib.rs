@@ -107,6 +107,7 @@ pub use listen::{ListenerHandle, listen_tcp, listen_unix};
 pub use notify::Notifier;
 pub use parts::AsyncSendBuilder;
 pub use peer::{PeerAddr, PeerCred, TCP_ASKS_EVERY, TCP_QUESTIONS, TCP_SILENT_FOR};
+pub use prefetch::prefetch;
 pub use readiness::{Readiness, ReadyFd, child_exited, readable, writable};
 pub use recv::{ParseResult, Reading, RecvReadyFuture, WithBytesFuture, WithDataFuture};
 pub use resolve::resolve;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::prefetch::prefetch;
+use crate::prefetch::prefetch_line;
 use crate::remote::Remote;
 use crate::runtime;
 use crate::sleeper::Polling;
@@ -118,7 +118,7 @@ impl Tasks {
             {
                 if let Some((future, _)) = &task.idle {
                     // It comes while those are polled whose turn is before.
-                    prefetch(&raw const **future);
+                    prefetch_line(&raw const **future);
                 }
                 ready.push_back(*id);
             }

@@ -25,11 +25,11 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 
 export const PROTOCOL_VERSION = "1";
 const DEFAULT_BATCH = 512; // bodies that one call may carry to a function that runs one job at a time
-const MAX_BODY_BYTES = 16 * 1024 * 1024; // of one body, where this side accepts connections
+const MAX_BODY_BYTES_DEFAULT = 16 * 1024 * 1024; // of one body, where this side accepts connections
 const ENVELOPE_BYTES = 64 * 1024; // what a line may hold besides its body
 const QUEUED_BYTES = 1024 * 1024; // of calls waiting for their turn, before the connection is read no further
 const WAITING_CALLS = 1024; // beyond the capacity, before the connection is read no further
-const MAX_ID_BYTES = 64;
+const ID_BYTES_MAX = 64;
 const ERROR_CHARS = 2000; // of an `error`
 const TRACEBACK_CHARS = 8000; // of a `traceback`
 const HANDSHAKE_MS = 10_000; // how long a client waits for the handshake's answer
@@ -56,7 +56,7 @@ const { isUtf8 } = buffer; // from Node 18.14 on
  */
 export function serve(handler, options = {}) {
   const plan = new Plan(handler, options);
-  if (options.listen !== undefined) return listen(options.listen, plan, options.maxBodyBytes ?? MAX_BODY_BYTES);
+  if (options.listen !== undefined) return listen(options.listen, plan, options.maxBodyBytes ?? MAX_BODY_BYTES_DEFAULT);
   const socket = poolSocket();
   if (!socket) {
     complain("this is a worker, and no pool started it. Run `remuda map -- node FILE`, or give it a socket of its own: "
@@ -278,7 +278,7 @@ const accepted = (id, data) => withId(id, `"ok":true,"data":${JSON.stringify(dat
 const refusal = (id, code, error) =>
   withId(id, `"ok":false,"code":"${code}","error":${JSON.stringify(clean(error, ERROR_CHARS))}}`);
 const BAD_ID = Symbol("bad id");
-const badId = () => refusal(undefined, "bad_request", `an id is a number or a string of at most ${MAX_ID_BYTES} bytes`);
+const badId = () => refusal(undefined, "bad_request", `an id is a number or a string of at most ${ID_BYTES_MAX} bytes`);
 const HEAD_ID = /^\s*\{\s*"op"\s*:\s*"call"\s*,\s*"id"\s*:\s*(-?\d{1,20}|"[ !#-[\]-~]{1,64}")\s*,/;
 
 /** One connection: reads lines, runs jobs, and sends each answer before the next job starts, unless capacity > 1. */
@@ -421,7 +421,7 @@ class Session {
     if (Number.isSafeInteger(id) && text.startsWith(`{"op":"call","id":${id},`)) return String(id);
     if (typeof id !== "number" && typeof id !== "string") return BAD_ID;
     const raw = rawMember(text, "id");
-    return Buffer.byteLength(raw) <= MAX_ID_BYTES + (typeof id === "string" ? 2 : 0) ? raw : BAD_ID;
+    return Buffer.byteLength(raw) <= ID_BYTES_MAX + (typeof id === "string" ? 2 : 0) ? raw : BAD_ID;
   }
 
   other(id, op) {

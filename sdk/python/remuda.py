@@ -31,9 +31,9 @@ __all__ = ["serve", "batch", "capacity", "slot", "worker_id", "Client", "AsyncCl
 PROTOCOL_VERSION = "1"
 DEFAULT_BATCH = 512  # bodies that one call may carry to a plain function, which gets them one by one
 DEFAULT_CAPACITY = 64  # jobs that an `async def` handler runs at once
-MAX_BODY_BYTES = 16 * 1024 * 1024  # of one body, where this side accepts connections
+MAX_BODY_BYTES_DEFAULT = 16 * 1024 * 1024  # of one body, where this side accepts connections
 ENVELOPE_BYTES = 64 * 1024  # what a line may hold besides its body
-MAX_ID_BYTES = 64
+ID_BYTES_MAX = 64
 WATCH_CREDIT = 16  # waits that were short enough for watching, at most, and too long ones, by which watching is judged
 WATCH_SECONDS = 1.0  # the longest that a pool lets a worker look for its next call
 ASYNC_WATCH_SECONDS = 0.001  # the longest that an event loop stands still for that, whatever the pool says
@@ -62,7 +62,7 @@ if "REMUDA_FD" in os.environ:  # workers share the cores already: a numeric libr
 # A worker's public face
 
 
-def serve(handler, *, batch=None, capacity=None, listen=None, max_body_bytes=MAX_BODY_BYTES):
+def serve(handler, *, batch=None, capacity=None, listen=None, max_body_bytes=MAX_BODY_BYTES_DEFAULT):
     """Answers jobs with `handler(body)` until the pool closes the connection, then returns.
 
     `handler` is a function or any callable; its result must be what JSON can hold. A plain function runs one job at
@@ -432,7 +432,7 @@ class _Session:
         if type(value) not in (int, float, str):
             return _ABSENT
         text = _raw_member(line.decode(), "id")
-        return text if len(text.encode()) <= MAX_ID_BYTES + 2 * (type(value) is str) else _ABSENT
+        return text if len(text.encode()) <= ID_BYTES_MAX + 2 * (type(value) is str) else _ABSENT
 
     def call(self, message, line):
         """Runs a call and gives its answer."""
@@ -533,7 +533,7 @@ def _plain_array(results):
 
 
 def _bad_id():
-    return _refusal(None, "bad_request", "an id is a number or a string of at most %d bytes" % MAX_ID_BYTES)
+    return _refusal(None, "bad_request", "an id is a number or a string of at most %d bytes" % ID_BYTES_MAX)
 
 
 def _each(handler, bodies, failed):

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use remuda_protocol::{Address, Connecting, Framer, MAX_ENVELOPE_BYTES, Offer};
+use remuda_protocol::{Address, Connecting, ENVELOPE_BYTES_MAX, Framer, Offer};
 use rustix::net::sockopt;
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::timeout;
@@ -161,12 +161,12 @@ async fn shake(
         (None, Some(file)) => Some(read_token(file, address)?),
         (token, _) => token.map(str::to_owned),
     };
-    let mut framer = Framer::new(MAX_ENVELOPE_BYTES);
+    let mut framer = Framer::new(ENVELOPE_BYTES_MAX);
     let exchange = exchange(&mut stream, &mut framer, address, token.as_deref());
     let offer = timeout(HANDSHAKE_RECV_TIMEOUT, exchange)
         .await
         .unwrap_or_else(|_| Err(ConnectError::NoAnswer { address: address.to_string() }))?;
-    framer.set_max_line(max_body_bytes.saturating_add(MAX_ENVELOPE_BYTES));
+    framer.set_max_line(max_body_bytes.saturating_add(ENVELOPE_BYTES_MAX));
     Ok(Connection { stream, framer, offer })
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use remuda_protocol::{BadJson, Raw};
 use serde::{Deserialize, Serialize};
 
-/// One JSON value as text, valid and at most [`MAX_DEPTH`](remuda_protocol::MAX_DEPTH) deep: a
+/// One JSON value as text, valid and at most [`DEPTH_MAX`](remuda_protocol::DEPTH_MAX) deep: a
 /// body or a result that nobody has read yet.
 ///
 /// ```
@@ -34,7 +34,7 @@ impl Json {
     /// # Errors
     ///
     /// Those of the value's `Serialize`, and a depth of more than
-    /// [`MAX_DEPTH`](remuda_protocol::MAX_DEPTH).
+    /// [`DEPTH_MAX`](remuda_protocol::DEPTH_MAX).
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Json, serde_json::Error> {
         let text = serde_json::to_string(value)?;
         Json::new(&text).map_err(serde::ser::Error::custom)

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use remuda_protocol::{
-    Answer, Connecting, Framer, HandshakeError, MAX_BODY_BYTES_DEFAULT, MAX_ENVELOPE_BYTES, Offer,
+    Answer, Connecting, ENVELOPE_BYTES_MAX, Framer, HandshakeError, MAX_BODY_BYTES_DEFAULT, Offer,
     Reply,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -87,7 +87,7 @@ impl PoolClient {
     /// lost; connect again.
     pub async fn connect(sock_path: &Path) -> Result<PoolClient, PoolError> {
         let mut stream = UnixStream::connect(sock_path).await.map_err(PoolError::Connect)?;
-        let mut framer = Framer::new(MAX_ENVELOPE_BYTES);
+        let mut framer = Framer::new(ENVELOPE_BYTES_MAX);
         let mut out = Vec::new();
         let connecting = Connecting::start(None, &mut out);
         let failed = |error: std::io::Error| PoolError::Handshake(error.to_string());
@@ -107,7 +107,7 @@ impl PoolClient {
         let offer = timeout(HANDSHAKE_RECV_TIMEOUT, exchange)
             .await
             .unwrap_or_else(|_| Err(PoolError::Handshake(HANDSHAKE_TIMED_OUT.to_owned())))?;
-        framer.set_max_line(MAX_BODY_BYTES_DEFAULT + MAX_ENVELOPE_BYTES);
+        framer.set_max_line(MAX_BODY_BYTES_DEFAULT + ENVELOPE_BYTES_MAX);
         Ok(PoolClient { stream, framer, out, offer, last_id: 0, state: State::Ready })
     }
 
@@ -144,7 +144,7 @@ impl PoolClient {
         self.out.shrink_to(KEEP_BYTES);
         let id = self.last_id + 1;
         req.write(&mut self.out, id);
-        let max = MAX_BODY_BYTES_DEFAULT + MAX_ENVELOPE_BYTES;
+        let max = MAX_BODY_BYTES_DEFAULT + ENVELOPE_BYTES_MAX;
         if self.out.len() > max {
             return Err(PoolError::TooLarge { bytes: self.out.len(), max });
         }

@@ -67,7 +67,7 @@ pub(crate) enum Origin {
         client: ClientKey,
         /// Where the client keeps it.
         place: u32,
-        /// At most [`MAX_HOPS`](remuda_protocol::MAX_HOPS).
+        /// At most [`HOPS_MAX`](remuda_protocol::HOPS_MAX).
         hops: u8,
         name: Name,
     },

@@ -19,7 +19,7 @@ pub struct Bodies<'a> {
 impl<'a> Bodies<'a> {
     /// Checks the array that starts at `at`, and returns it with the index behind it.
     ///
-    /// Each element may be [`MAX_DEPTH`](crate::MAX_DEPTH) deep. `Ok(None)`: not an array.
+    /// Each element may be [`DEPTH_MAX`](crate::DEPTH_MAX) deep. `Ok(None)`: not an array.
     pub(crate) fn read(text: &'a str, at: usize) -> Result<Option<(Bodies<'a>, usize)>, Stop> {
         let bytes = text.as_bytes();
         if bytes.get(at) != Some(&b'[') {

@@ -10,7 +10,7 @@ use crate::request::{Op, Request};
 use crate::{PROTOCOL_VERSION, raw::utf8};
 
 /// The most bytes that a first line may have, so that a stranger can't make a pool keep more.
-pub const MAX_HANDSHAKE_BYTES: usize = 16 * 1024;
+pub const HANDSHAKE_BYTES_MAX: usize = 16 * 1024;
 
 /// What the first bytes of a connection say about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// The most bytes that an id may have as it is written, the quotes of a string not counted.
-pub const MAX_ID_BYTES: usize = 64;
+pub const ID_BYTES_MAX: usize = 64;
 
 /// An id as it stands in the line: a JSON number or string.
 ///
@@ -24,8 +24,8 @@ impl<'a> Id<'a> {
     pub(crate) fn from_value(text: &'a str) -> Option<Id<'a>> {
         let bytes = text.as_bytes();
         match bytes.first()? {
-            b'"' => (bytes.len() <= MAX_ID_BYTES + 2).then_some(Id::Token(text)),
-            b'-' | b'0'..=b'9' if bytes.len() <= MAX_ID_BYTES => {
+            b'"' => (bytes.len() <= ID_BYTES_MAX + 2).then_some(Id::Token(text)),
+            b'-' | b'0'..=b'9' if bytes.len() <= ID_BYTES_MAX => {
                 Some(Id::from_number(bytes).map_or(Id::Token(text), Id::Number))
             }
             _ => None,
@@ -138,7 +138,7 @@ impl fmt::Display for IdBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::{Id, IdBuf, MAX_ID_BYTES};
+    use super::{ID_BYTES_MAX, Id, IdBuf};
 
     #[test]
     fn whole_numbers_are_numbers_and_all_else_stays_as_written() {
@@ -156,11 +156,11 @@ mod tests {
 
     #[test]
     fn the_limit_counts_what_is_between_the_quotes() {
-        let longest = format!("\"{}\"", "x".repeat(MAX_ID_BYTES));
+        let longest = format!("\"{}\"", "x".repeat(ID_BYTES_MAX));
         assert!(Id::from_value(&longest).is_some());
-        assert_eq!(Id::from_value(&format!("\"{}\"", "x".repeat(MAX_ID_BYTES + 1))), None);
-        assert!(Id::from_value(&"1".repeat(MAX_ID_BYTES)).is_some());
-        assert_eq!(Id::from_value(&"1".repeat(MAX_ID_BYTES + 1)), None);
+        assert_eq!(Id::from_value(&format!("\"{}\"", "x".repeat(ID_BYTES_MAX + 1))), None);
+        assert!(Id::from_value(&"1".repeat(ID_BYTES_MAX)).is_some());
+        assert_eq!(Id::from_value(&"1".repeat(ID_BYTES_MAX + 1)), None);
     }
 
     #[test]

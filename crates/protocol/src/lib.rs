@@ -64,9 +64,9 @@ pub use bodies::{Bodies, BodiesIter};
 pub use code::Code;
 pub use framing::{Framer, LineScan, TooLong};
 pub use handshake::{
-    Accepting, Connecting, FirstBytes, HandshakeError, MAX_HANDSHAKE_BYTES, Verdict, first_bytes,
+    Accepting, Connecting, FirstBytes, HANDSHAKE_BYTES_MAX, HandshakeError, Verdict, first_bytes,
 };
-pub use id::{Id, IdBuf, MAX_ID_BYTES};
+pub use id::{ID_BYTES_MAX, Id, IdBuf};
 pub use offer::Offer;
 pub use raw::{BadJson, BadJsonKind, Raw};
 pub use reply::{Answer, BadReply, Failure, Outcomes, Reply, Results};
@@ -91,18 +91,18 @@ pub const MAX_BODY_BYTES_DEFAULT: usize = 16 * 1024 * 1024;
 
 /// What a line may have beyond its body: the rest of the envelope with its id, code and fields.
 ///
-/// A line is limited to `max_body_bytes + MAX_ENVELOPE_BYTES`.
-pub const MAX_ENVELOPE_BYTES: usize = 64 * 1024;
+/// A line is limited to `max_body_bytes + ENVELOPE_BYTES_MAX`.
+pub const ENVELOPE_BYTES_MAX: usize = 64 * 1024;
 
 /// How many arrays and objects may lie inside each other in a body.
 ///
 /// Python's parser fails at about a thousand; a pool that let deeper bodies through would lose a
 /// worker to each.
-pub const MAX_DEPTH: usize = 128;
+pub const DEPTH_MAX: usize = 128;
 
 /// How many pools may pass a call on before one refuses it with `bad_request`: more than any chain
 /// that somebody would build, and few enough to end a circle at once.
-pub const MAX_HOPS: u32 = 8;
+pub const HOPS_MAX: u32 = 8;
 
-const _: () = assert!(MAX_HANDSHAKE_BYTES <= MAX_ENVELOPE_BYTES);
-const _: () = assert!(MAX_DEPTH <= 128, "the scanner keeps one bit a level in a u128");
+const _: () = assert!(HANDSHAKE_BYTES_MAX <= ENVELOPE_BYTES_MAX);
+const _: () = assert!(DEPTH_MAX <= 128, "the scanner keeps one bit a level in a u128");

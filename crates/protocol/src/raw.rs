@@ -22,7 +22,7 @@ pub enum BadJsonKind {
     NotUtf8,
     /// Against the grammar of JSON, or cut off.
     Syntax,
-    /// More arrays and objects inside each other than [`MAX_DEPTH`](crate::MAX_DEPTH).
+    /// More arrays and objects inside each other than [`DEPTH_MAX`](crate::DEPTH_MAX).
     TooDeep,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Display for BadJson {
             BadJsonKind::NotUtf8 => write!(f, "not UTF-8 at byte {}", self.at),
             BadJsonKind::Syntax => write!(f, "not valid JSON at byte {}", self.at),
             BadJsonKind::TooDeep => {
-                write!(f, "nested more than {} deep at byte {}", crate::MAX_DEPTH, self.at)
+                write!(f, "nested more than {} deep at byte {}", crate::DEPTH_MAX, self.at)
             }
         }
     }
@@ -40,7 +40,7 @@ impl fmt::Display for BadJson {
 
 impl std::error::Error for BadJson {}
 
-/// One JSON value as text: valid, at most [`MAX_DEPTH`](crate::MAX_DEPTH) deep, without white
+/// One JSON value as text: valid, at most [`DEPTH_MAX`](crate::DEPTH_MAX) deep, without white
 /// space around it.
 ///
 /// It may have line breaks between its tokens; the encoders leave those out.

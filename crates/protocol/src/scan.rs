@@ -4,7 +4,7 @@
 //! worker that is stricter would die of it. This is the grammar of RFC 8259. Strings, the bulk of
 //! most bodies, are read 32 bytes at a time.
 
-use crate::MAX_DEPTH;
+use crate::DEPTH_MAX;
 use crate::raw::{BadJson, BadJsonKind};
 
 /// Where the text stops being JSON, and why, in one word, so that a result with it fits two
@@ -206,7 +206,7 @@ struct Open {
 
 impl Open {
     fn push(&mut self, object: bool, at: usize) -> Result<(), Stop> {
-        if self.depth == MAX_DEPTH {
+        if self.depth == DEPTH_MAX {
             return Err(Stop(at | TOO_DEEP));
         }
         self.depth += 1;

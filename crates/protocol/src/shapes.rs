@@ -102,7 +102,7 @@ impl<'a> Rest<'a> {
     #[inline]
     fn number(&mut self) -> Option<u64> {
         /// As many fit a `u64` whatever they are.
-        const MAX_DIGITS: usize = 19;
+        const DIGITS_MAX: usize = 19;
         let rest = &self.line[self.at..];
         let mut number = 0;
         let mut count = 0;
@@ -111,7 +111,7 @@ impl<'a> Rest<'a> {
             if digit > 9 {
                 break;
             }
-            if count == MAX_DIGITS {
+            if count == DIGITS_MAX {
                 return None;
             }
             number = number * 10 + u64::from(digit);

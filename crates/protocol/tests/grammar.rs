@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use proptest::prelude::*;
-use remuda_protocol::{BadJsonKind, MAX_DEPTH, Raw, Request};
+use remuda_protocol::{BadJsonKind, DEPTH_MAX, Raw, Request};
 use serde_json::value::RawValue;
 
 /// Pieces that are likely to be near the edges of the grammar.
@@ -139,8 +139,8 @@ fn depth_is_limited_for_each_kind_of_container_and_counts_what_is_open() {
         format!("{}1{}", open.repeat(depth), close.repeat(depth))
     };
     for (open, close) in [("[", "]"), ("{\"a\":", "}"), ("[0,", "]"), ("{\"a\":0,\"b\": ", "}")] {
-        assert!(Raw::new(nested(open, close, MAX_DEPTH).as_bytes()).is_ok(), "{open}");
-        let error = Raw::new(nested(open, close, MAX_DEPTH + 1).as_bytes()).unwrap_err();
+        assert!(Raw::new(nested(open, close, DEPTH_MAX).as_bytes()).is_ok(), "{open}");
+        let error = Raw::new(nested(open, close, DEPTH_MAX + 1).as_bytes()).unwrap_err();
         assert_eq!(error.kind, BadJsonKind::TooDeep, "{open}");
     }
     let wide = format!("[{}[]]", "[[]],".repeat(10_000));

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use proptest::prelude::*;
 use remuda_protocol::encode::{self, CallFields};
-use remuda_protocol::{Call, Code, Id, IdBuf, MAX_DEPTH, Op, Payload, Raw, Request, salvage_id};
+use remuda_protocol::{Call, Code, DEPTH_MAX, Id, IdBuf, Op, Payload, Raw, Request, salvage_id};
 
 fn line(write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut out = Vec::new();
@@ -124,7 +124,7 @@ fn nesting_invalid_text_and_nul_bytes_are_refused() {
     let deep = |depth: usize| {
         format!(r#"{{"op":"call","id":7,"body":{}{}}}"#, "[".repeat(depth), "]".repeat(depth))
     };
-    assert!(Request::parse(deep(MAX_DEPTH).as_bytes()).is_ok());
+    assert!(Request::parse(deep(DEPTH_MAX).as_bytes()).is_ok());
     let (_, id, message) = refused(&deep(100_000));
     assert_eq!(id.as_deref(), Some("7"));
     assert!(message.contains("nested more than 128 deep"), "{message}");

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 
 use remuda_protocol::encode;
 use remuda_protocol::{
-    Accepting, Call, Code, FirstBytes, Framer, Id, IdBuf, MAX_ENVELOPE_BYTES, MAX_HANDSHAKE_BYTES,
+    Accepting, Call, Code, ENVELOPE_BYTES_MAX, FirstBytes, Framer, HANDSHAKE_BYTES_MAX, Id, IdBuf,
     Offer, Op, Request, TooLong, Verdict, first_bytes, salvage_id,
 };
 
@@ -46,7 +46,7 @@ pub(crate) struct Lines<'w> {
 
 impl<'w> Lines<'w> {
     pub(crate) fn new(offer: &'w Offer, runner: &'w Runner) -> Lines<'w> {
-        Lines { framer: Framer::new(MAX_HANDSHAKE_BYTES), offer, runner, shaken: false }
+        Lines { framer: Framer::new(HANDSHAKE_BYTES_MAX), offer, runner, shaken: false }
     }
 
     /// Reads once. `false` when the peer has ended the connection, in whatever way.
@@ -108,7 +108,7 @@ impl<'w> Lines<'w> {
         match Accepting::new(self.offer).first_line(line, out) {
             Verdict::Accepted => {
                 self.shaken = true;
-                self.framer.set_max_line(self.runner.max_body_bytes + MAX_ENVELOPE_BYTES);
+                self.framer.set_max_line(self.runner.max_body_bytes + ENVELOPE_BYTES_MAX);
                 Some(Step::Done)
             }
             Verdict::Refused(_) => Some(Step::Close),

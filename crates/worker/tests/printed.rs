@@ -77,19 +77,19 @@ fn every_code_stands_in_the_table_with_the_answer_that_the_crate_gives() {
 fn the_limits_are_those_of_the_crate() {
     for (limit, text) in [
         (remuda_protocol::MAX_BODY_BYTES_DEFAULT, "`max_body_bytes` (default 16 MiB) and 64 KiB"),
-        (remuda_protocol::MAX_HANDSHAKE_BYTES, "| the first line of a connection | 16 KiB |"),
-        (remuda_protocol::MAX_DEPTH, "in a body | 128 |"),
-        (remuda_protocol::MAX_ID_BYTES, "| 64 bytes as written, quotes not counted |"),
-        (remuda_protocol::MAX_HOPS as usize, "| pools that a call passes through | 8 |"),
+        (remuda_protocol::HANDSHAKE_BYTES_MAX, "| the first line of a connection | 16 KiB |"),
+        (remuda_protocol::DEPTH_MAX, "in a body | 128 |"),
+        (remuda_protocol::ID_BYTES_MAX, "| 64 bytes as written, quotes not counted |"),
+        (remuda_protocol::HOPS_MAX as usize, "| pools that a call passes through | 8 |"),
     ] {
         assert!(PAGE.contains(text), "{text} ({limit})");
     }
     assert_eq!(remuda_protocol::MAX_BODY_BYTES_DEFAULT, 16 << 20);
-    assert_eq!(remuda_protocol::MAX_ENVELOPE_BYTES, 64 << 10);
-    assert_eq!(remuda_protocol::MAX_HANDSHAKE_BYTES, 16 << 10);
-    assert_eq!(remuda_protocol::MAX_DEPTH, 128);
-    assert_eq!(remuda_protocol::MAX_ID_BYTES, 64);
-    assert_eq!(remuda_protocol::MAX_HOPS, 8);
+    assert_eq!(remuda_protocol::ENVELOPE_BYTES_MAX, 64 << 10);
+    assert_eq!(remuda_protocol::HANDSHAKE_BYTES_MAX, 16 << 10);
+    assert_eq!(remuda_protocol::DEPTH_MAX, 128);
+    assert_eq!(remuda_protocol::ID_BYTES_MAX, 64);
+    assert_eq!(remuda_protocol::HOPS_MAX, 8);
 }
 
 #[test]

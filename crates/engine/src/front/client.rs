@@ -7,8 +7,8 @@ use bytes::Bytes;
 use remuda_dispatch::{JobId, JobOptions};
 use remuda_net::{Notifier, ParseResult};
 use remuda_protocol::{
-    Accepting, BadRequest, Call, Code, FirstBytes, Id, IdBuf, LineScan, MAX_ENVELOPE_BYTES,
-    MAX_HANDSHAKE_BYTES, MAX_HOPS, Op, Payload, Request, Verdict, encode, first_bytes, salvage_id,
+    Accepting, BadRequest, Call, Code, ENVELOPE_BYTES_MAX, FirstBytes, HANDSHAKE_BYTES_MAX,
+    HOPS_MAX, Id, IdBuf, LineScan, Op, Payload, Request, Verdict, encode, first_bytes, salvage_id,
 };
 
 use crate::config::PoolConfig;
@@ -68,7 +68,7 @@ impl Client {
     pub(crate) fn new(wire: Wire, gate: Gate, config: &PoolConfig) -> Self {
         Self {
             wire,
-            scan: LineScan::new(MAX_HANDSHAKE_BYTES),
+            scan: LineScan::new(HANDSHAKE_BYTES_MAX),
             long: LongLine::default(),
             greeted: false,
             discarding: false,
@@ -309,7 +309,7 @@ impl Core {
 
     fn greet(&mut self, key: ClientKey, line: &[u8]) {
         let offer = self.offer();
-        let max_line = self.config.max_body_bytes.saturating_add(MAX_ENVELOPE_BYTES);
+        let max_line = self.config.max_body_bytes.saturating_add(ENVELOPE_BYTES_MAX);
         let Some(client) = self.clients.of(key) else { return };
         self.scratch.clear();
         let accepting = Accepting::new(&offer).token(client.gate.token.as_deref());
@@ -426,7 +426,7 @@ impl Core {
                 return Err((Code::BadRequest, message.into()));
             }
         };
-        if call.hops > MAX_HOPS {
+        if call.hops > HOPS_MAX {
             let message = "the call came through too many pools: they are attached in a circle";
             return Err((Code::BadRequest, message.into()));
         }

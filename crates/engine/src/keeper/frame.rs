@@ -18,10 +18,10 @@ use rustix::net::{
 
 /// The largest body. A start carries arguments and environment, which Linux itself bounds to a
 /// quarter of the stack limit: 2 MiB by default, and 6 MiB at most.
-pub(crate) const MAX_FRAME_BYTES: usize = 8 << 20;
+pub(crate) const FRAME_BYTES_MAX: usize = 8 << 20;
 
 /// The most descriptors that travel with one frame: a socket and three standard streams.
-pub(crate) const MAX_FRAME_FDS: usize = 4;
+pub(crate) const FRAME_FDS_MAX: usize = 4;
 
 const HEADER: usize = 8;
 const READ_BYTES: usize = 64 << 10;
@@ -45,7 +45,7 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn push(&mut self, frame: Frame) {
-        debug_assert!(frame.body.len() <= MAX_FRAME_BYTES && frame.fds.len() <= MAX_FRAME_FDS);
+        debug_assert!(frame.body.len() <= FRAME_BYTES_MAX && frame.fds.len() <= FRAME_FDS_MAX);
         self.frames.push_back(frame);
     }
 
@@ -83,7 +83,7 @@ fn send_some(socket: BorrowedFd<'_>, frame: &Frame, sent: usize) -> rustix::io::
         return send(socket, &header[sent..], flags);
     }
     let fds: Vec<BorrowedFd<'_>> = frame.fds.iter().map(AsFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FRAME_FDS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FRAME_FDS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(&fds)) {
         return Err(Errno::INVAL);
@@ -136,7 +136,7 @@ impl Inbox {
     }
 
     fn receive(&mut self, socket: BorrowedFd<'_>, start: usize) -> rustix::io::Result<usize> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FRAME_FDS))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FRAME_FDS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut buffers = [IoSliceMut::new(&mut self.bytes[start..])];
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
@@ -172,7 +172,7 @@ impl Inbox {
         let [a, b, c, d, e, f, g, h] = *header;
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
         let fd_count = u32::from_le_bytes([e, f, g, h]) as usize;
-        if length > MAX_FRAME_BYTES || fd_count > MAX_FRAME_FDS {
+        if length > FRAME_BYTES_MAX || fd_count > FRAME_FDS_MAX {
             return Err(BadFrame);
         }
         let Some(body) = rest.get(..length) else {

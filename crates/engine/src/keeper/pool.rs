@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::error::KeeperError;
-use super::frame::{Filled, Frame, Inbox, MAX_FRAME_BYTES, Outbox};
+use super::frame::{FRAME_BYTES_MAX, Filled, Frame, Inbox, Outbox};
 use super::message::{Event, Scope, Signal, Spawn};
 use super::wire::{Report, Request};
 
@@ -255,8 +255,8 @@ impl Keeper {
     fn request(&mut self, request: Request) -> Result<(), KeeperError> {
         let gone = |errno: Errno| KeeperError::Unreachable { source: errno.into() };
         let frame: Frame = request.into_frame();
-        if frame.body.len() > MAX_FRAME_BYTES {
-            return Err(KeeperError::TooLarge { size: frame.body.len(), limit: MAX_FRAME_BYTES });
+        if frame.body.len() > FRAME_BYTES_MAX {
+            return Err(KeeperError::TooLarge { size: frame.body.len(), limit: FRAME_BYTES_MAX });
         }
         if self.lost {
             return Err(gone(Errno::PIPE));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use remuda_dispatch::{CallId, Code, Fault, Reply as Outcome, WorkerId};
 use remuda_protocol::{
-    Answer as Said, BadJsonKind, Failure, Id, MAX_DEPTH, Raw, Reply, salvage_id,
+    Answer as Said, BadJsonKind, DEPTH_MAX, Failure, Id, Raw, Reply, salvage_id,
 };
 
 use crate::core::Core;
@@ -131,7 +131,7 @@ impl Core {
         let too_deep = Raw::new(line).is_err_and(|bad| bad.kind == BadJsonKind::TooDeep);
         if too_deep {
             let message = format!(
-                "\"the result is nested more than {MAX_DEPTH} deep: return a flatter one, or JSON \
+                "\"the result is nested more than {DEPTH_MAX} deep: return a flatter one, or JSON \
                  as a string\""
             );
             self.fail_unread(worker, line, Code::HandlerError, &message);

@@ -9,7 +9,7 @@ use remuda_dispatch::{CallId, Dispatch, Fault, Offer, WorkerId};
 use remuda_net::{ConnCtx, NetError, ParseResult};
 use remuda_protocol::encode::{self, CallFields};
 use remuda_protocol::{
-    Connecting, HandshakeError, Id, LineScan, MAX_ENVELOPE_BYTES, MAX_HANDSHAKE_BYTES,
+    Connecting, ENVELOPE_BYTES_MAX, HANDSHAKE_BYTES_MAX, HandshakeError, Id, LineScan,
     PROTOCOL_VERSION, SHM_LINE, json_string,
 };
 use remuda_shm::SpscFace;
@@ -86,7 +86,7 @@ impl ProcessLink {
         scratch.clear();
         let connecting = Some(Connecting::start(token, scratch));
         wire.send_nowait(scratch)?;
-        let scan = LineScan::new(MAX_HANDSHAKE_BYTES);
+        let scan = LineScan::new(HANDSHAKE_BYTES_MAX);
         let (life, rendezvous) = (None, None);
         Ok(Self {
             wire,
@@ -414,7 +414,7 @@ impl Core {
     #[cold] // Once a link: kept out of the way of each answer.
     fn handshake_answered(&mut self, worker: WorkerId, line: &[u8]) {
         let now = self.now();
-        let max_line = self.config.max_body_bytes.saturating_add(MAX_ENVELOPE_BYTES);
+        let max_line = self.config.max_body_bytes.saturating_add(ENVELOPE_BYTES_MAX);
         let instance = self.instance.clone();
         let workers = self.config.dispatch.num_workers;
         let Some(link) = self.links.of(worker) else { return };

@@ -6,10 +6,10 @@ use std::str::FromStr;
 use super::{Access, Address, AddressError, Role, TlsFiles};
 
 /// The longest path that a Unix socket can have on Linux, in bytes.
-const MAX_UNIX_PATH_BYTES: usize = 107;
+const UNIX_PATH_BYTES_MAX: usize = 107;
 
 /// The longest name of a place in shared memory, in bytes.
-const MAX_SHM_NAME_BYTES: usize = 64;
+const SHM_NAME_BYTES_MAX: usize = 64;
 
 impl FromStr for Address {
     type Err = AddressError;
@@ -38,7 +38,7 @@ fn unix(text: &str, path: &str, options: &str) -> Result<Address, AddressError> 
     if path.contains('\0') {
         return Err(AddressError::PathWithNul { path: path.into() });
     }
-    if path.len() > MAX_UNIX_PATH_BYTES {
+    if path.len() > UNIX_PATH_BYTES_MAX {
         return Err(AddressError::PathTooLong { path: path.into(), length: path.len() });
     }
     let mut options = Options::read("unix", options)?;
@@ -78,7 +78,7 @@ fn tls(text: &str, place: &str, options: &str) -> Result<Address, AddressError> 
 fn shm(name: &str, options: &str) -> Result<Address, AddressError> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     let is_hidden = name.is_empty() || name.starts_with('.');
-    if is_hidden || name.len() > MAX_SHM_NAME_BYTES || !name.bytes().all(fits) {
+    if is_hidden || name.len() > SHM_NAME_BYTES_MAX || !name.bytes().all(fits) {
         return Err(AddressError::ShmName { name: name.to_owned() });
     }
     let mut options = Options::read("shm", options)?;

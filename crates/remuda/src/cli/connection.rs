@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use remuda_engine::{tls_client_config, tls_server_name};
 use remuda_protocol::{
-    Address, Answer, Code, Connecting, Framer, HandshakeError, Id, MAX_HANDSHAKE_BYTES, Offer,
+    Address, Answer, Code, Connecting, Framer, HANDSHAKE_BYTES_MAX, HandshakeError, Id, Offer,
     Reply,
 };
 
@@ -136,7 +136,7 @@ impl Connection {
             Self { stream, framer: Framer::new(ANSWER_LIMIT), offer: Offer::default(), patience };
         connection.stream.set_timeouts(Some(CONNECT_TIMEOUT)).map_err(io)?;
         connection.send(&first).map_err(io)?;
-        let line = match connection.line_within(MAX_HANDSHAKE_BYTES) {
+        let line = match connection.line_within(HANDSHAKE_BYTES_MAX) {
             Err(error) if is_timeout(&error) => {
                 return Err(ConnectionError::Silent { address: name });
             }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use remuda_engine::{tls_client_config, tls_server_name};
 use remuda_net::{ConnCtx, Either, NetError, ParseResult, ReadyFd, Source, SourceHandle};
-use remuda_protocol::{Address, Connecting, LineScan, MAX_ENVELOPE_BYTES, Offer};
+use remuda_protocol::{Address, Connecting, ENVELOPE_BYTES_MAX, LineScan, Offer};
 use remuda_shm::{Receiver, Sender};
 
 use crate::cli::address;
@@ -91,7 +91,7 @@ async fn greet(conn: ConnCtx, address: &Address) -> Result<Offer, ConnectionErro
     let mut first = Vec::new();
     let connecting = Connecting::start(token(address)?.as_deref(), &mut first);
     conn.send_nowait(&first).map_err(|error| failed(address, error))?;
-    let mut scan = LineScan::new(MAX_ENVELOPE_BYTES);
+    let mut scan = LineScan::new(ENVELOPE_BYTES_MAX);
     let mut line = Vec::new();
     let read = conn.with_data(|bytes| match scan.next(bytes) {
         Ok(Some(end)) => {

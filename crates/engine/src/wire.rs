@@ -1,5 +1,7 @@
 //! What clients and workers are reached through: a socket, or a pair of rings in shared memory.
 
+use std::future::poll_fn;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -25,6 +27,18 @@ impl Wire {
         match self {
             Self::Socket(conn) => conn.with_data(f).await,
             Self::Rings(rings) => rings.with_data(f).await,
+        }
+    }
+
+    /// Has `f` parse what comes, until nothing more does.
+    pub(crate) async fn read_to_end(&self, f: &mut impl FnMut(&[u8]) -> ParseResult) {
+        match self {
+            Self::Socket(conn) => {
+                let mut reading = conn.reading();
+                let mut on = |bytes: &[u8]| ControlFlow::Continue(f(bytes));
+                poll_fn(|context| reading.poll_with_data(context, &mut on)).await;
+            }
+            Self::Rings(rings) => while rings.with_data(f).await != 0 {},
         }
     }
 

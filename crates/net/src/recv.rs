@@ -1,6 +1,7 @@
 //! Receiving: the futures, and the lending of a connection's buffer to a closure.
 
 use std::marker::PhantomData;
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -40,14 +41,25 @@ impl Waiting {
     }
 
     #[inline]
-    fn poll(&mut self, waker: &Waker, parse: impl FnOnce(&mut Loan) -> ParseResult) -> Poll<usize> {
-        let mut loan = Loan::none(self.key);
-        match self.begin(&mut loan, waker) {
-            Step::Done(count) => Poll::Ready(count),
-            Step::Wait => Poll::Pending,
-            Step::Parse => {
-                let parsed = parse(&mut loan);
-                self.end(&mut loan, parsed, waker)
+    fn poll(
+        &mut self,
+        waker: &Waker,
+        mut parse: impl FnMut(&mut Loan) -> ControlFlow<ParseResult, ParseResult>,
+    ) -> Poll<usize> {
+        loop {
+            let mut loan = Loan::none(self.key);
+            match self.begin(&mut loan, waker) {
+                Step::Done(count) => return Poll::Ready(count),
+                Step::Wait => return Poll::Pending,
+                Step::Parse => {}
+            }
+            let (parsed, goes_on) = match parse(&mut loan) {
+                ControlFlow::Continue(parsed) => (parsed, true),
+                ControlFlow::Break(parsed) => (parsed, false),
+            };
+            let polled = self.end(&mut loan, parsed, goes_on, waker);
+            if !goes_on || !matches!(polled, Poll::Ready(1..)) {
+                return polled;
             }
         }
     }
@@ -79,9 +91,15 @@ impl Waiting {
         step.unwrap_or(Step::Done(0))
     }
 
-    /// Gives the buffer back after a parse.
+    /// Gives the buffer back after a parse. One that `goes_on` waits at once if nothing is left.
     #[inline]
-    fn end(&mut self, loan: &mut Loan, parsed: ParseResult, waker: &Waker) -> Poll<usize> {
+    fn end(
+        &mut self,
+        loan: &mut Loan,
+        parsed: ParseResult,
+        goes_on: bool,
+        waker: &Waker,
+    ) -> Poll<usize> {
         let key = self.key;
         let consumed = match parsed {
             ParseResult::Consumed(count) => count.min(loan.data.len()),
@@ -91,8 +109,13 @@ impl Waiting {
             loan.settle(consumed, state);
             let Some(conn) = state.live(key) else { return Poll::Ready(consumed) };
             if consumed > 0 {
+                (self.offered, self.cancels) = (0, None);
                 if !conn.receives() {
                     driver.update_recv(state, key);
+                } else if goes_on && conn.recv_end.is_none() {
+                    self.cancels = Some(conn.cancels);
+                    park(conn, waker);
+                    return Poll::Pending;
                 }
                 return Poll::Ready(consumed);
             }
@@ -208,7 +231,7 @@ macro_rules! parsing_future {
 
             fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<usize> {
                 let Self { waiting, f } = &mut *self;
-                waiting.poll(cx.waker(), |loan| f($prepare(loan)))
+                waiting.poll(cx.waker(), |loan| ControlFlow::Break(f($prepare(loan))))
             }
         }
     };
@@ -242,13 +265,14 @@ impl Reading {
         ConnCtx::new(self.0.key)
     }
 
-    /// As the future that [`ConnCtx::with_data`] makes of `f`. Once it was ready, the next poll is the
-    /// first of another such future.
+    /// As the future that [`ConnCtx::with_data`] makes of `f`, but it goes on with what comes next
+    /// until `f` gives [`ControlFlow::Break`]. Once it was ready, the next poll is the first of another
+    /// such future.
     #[inline]
     pub fn poll_with_data(
         &mut self,
         cx: &Context<'_>,
-        f: impl FnOnce(&[u8]) -> ParseResult,
+        mut f: impl FnMut(&[u8]) -> ControlFlow<ParseResult, ParseResult>,
     ) -> Poll<usize> {
         let polled = self.0.poll(cx.waker(), |loan| f(loan.as_slice()));
         if polled.is_ready() {

@@ -257,16 +257,16 @@ impl Core {
             self.remote.wake_up(|id| self.tasks.wake_arrived(id));
             waited?;
             self.begin_turn();
-            if self.has_stalled() {
+            let late = self.late();
+            if late.is_some_and(|late| late >= STALL) {
                 io.driver_wait(Until::Now)?;
             }
             while let Some(source) = io.state.rung.pop() {
                 self.sources.rung(source);
             }
             self.sources.wake_ready(&mut io.state.wakes);
-            let mut timers = self.timers.borrow_mut();
-            if timers.next_deadline().is_some() {
-                timers.fire(self.clock.now(), &mut io.state.wakes);
+            if late.is_some() {
+                self.timers.borrow_mut().fire(self.clock.now(), &mut io.state.wakes);
             }
             if io.state.has_chores() {
                 io.take_due();
@@ -283,13 +283,14 @@ impl Core {
         Ok(())
     }
 
-    /// Whether a timer was due long ago. The wait then ended by that timer, or because the process
-    /// continues, and need not have seen the events that came before.
-    fn has_stalled(&self) -> bool {
-        let first = self.timers.borrow().next_deadline();
-        // Mostly it isn't due, which is quickly seen.
-        let stalled = |due, now: Instant| due < now && now - due >= STALL;
-        first.is_some_and(|due| stalled(due, self.clock.now()))
+    /// For how long the first timer has been due, if it is. Where that was long ago, the wait ended
+    /// by that timer, or because the process continues, and need not have seen the events that came
+    /// before.
+    fn late(&self) -> Option<Duration> {
+        let due = self.timers.borrow().next_deadline()?;
+        let now = self.clock.now();
+        // Mostly it isn't, which is quickly seen.
+        (due <= now).then(|| now - due)
     }
 
     fn begin_turn(&self) {

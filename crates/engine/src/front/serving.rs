@@ -1,5 +1,6 @@
 //! A client's connection, from when it is accepted until it is gone.
 
+use std::ops::ControlFlow;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -49,23 +50,16 @@ impl Serving {
                 return Poll::Ready(false);
             }
         }
-        loop {
-            let mut is_due = false;
-            let read = |bytes: &[u8]| read(pool, *client, bytes, &mut is_due);
-            let used = ready!(reading.poll_with_data(context, read));
-            if used == 0 {
-                return Poll::Ready(true);
-            }
-            if is_due {
-                await_handing_out(pool);
-                *hands_out = true;
-                context.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            if !is_read_on(pool, *client) {
-                return Poll::Ready(false);
-            }
+        let mut is_due = false;
+        let read = |bytes: &[u8]| read(pool, *client, bytes, &mut is_due);
+        let used = ready!(reading.poll_with_data(context, read));
+        if used > 0 && is_due {
+            await_handing_out(pool);
+            *hands_out = true;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
         }
+        Poll::Ready(used == 0)
     }
 }
 
@@ -94,7 +88,9 @@ pub(super) async fn serve_rings(pool: Pool, wire: Wire, gate: Gate) {
     let client = enter(&pool, &wire, gate);
     loop {
         let mut is_due = false;
-        let mut read = |bytes: &[u8]| read(&pool, client, bytes, &mut is_due);
+        let mut read = |bytes: &[u8]| match read(&pool, client, bytes, &mut is_due) {
+            ControlFlow::Continue(parsed) | ControlFlow::Break(parsed) => parsed,
+        };
         let used = wire.with_data(&mut read).await;
         if is_due {
             await_handing_out(&pool);
@@ -118,12 +114,19 @@ fn enter(pool: &Pool, wire: &Wire, gate: Gate) -> ClientKey {
     core.clients.insert(Client::new(wire.clone(), gate, &core.config))
 }
 
+/// Reads what a client sent, and tells whether it is to be read on at once.
 #[inline]
-fn read(pool: &Pool, client: ClientKey, bytes: &[u8], is_due: &mut bool) -> ParseResult {
+fn read(
+    pool: &Pool,
+    client: ClientKey,
+    bytes: &[u8],
+    is_due: &mut bool,
+) -> ControlFlow<ParseResult, ParseResult> {
     let core = &mut *pool.0.core.borrow_mut();
     let parsed = core.read_client(client, bytes);
     *is_due |= core.handing_out == HandingOut::Due;
-    parsed
+    let is_read_on = core.clients.of(client).is_some_and(|client| client.is_read_on());
+    if *is_due || !is_read_on { ControlFlow::Break(parsed) } else { ControlFlow::Continue(parsed) }
 }
 
 /// What all clients sent whose turn is before is handed out, too.

@@ -296,15 +296,11 @@ async fn await_end(pool: Pool, worker: WorkerId, conn: ConnCtx, rings: Rc<Rings>
 
 /// Reads what a peer sends, until the link is down, and takes note of it that something came.
 pub(crate) async fn read_attached(pool: Pool, worker: WorkerId, wire: Wire, heard: &Cell<bool>) {
-    loop {
-        let mut core = |bytes: &[u8]| {
-            heard.set(true);
-            pool.0.core.borrow_mut().read_worker(worker, bytes)
-        };
-        if wire.with_data(&mut core).await == 0 {
-            return;
-        }
-    }
+    let mut core = |bytes: &[u8]| {
+        heard.set(true);
+        pool.0.core.borrow_mut().read_worker(worker, bytes)
+    };
+    wire.read_to_end(&mut core).await;
 }
 
 impl Core {

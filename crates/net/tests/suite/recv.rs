@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::ops::ControlFlow;
 
 use remuda_net::{
-    CloseReason, Config, ParseResult, spawn, spawn_blocking, spawn_with_handle, yield_now,
+    CloseReason, Config, ParseResult, Reading, spawn, spawn_blocking, spawn_with_handle, yield_now,
 };
 
 use crate::drivers::{
@@ -78,7 +79,7 @@ async fn reading_by_hand_is_as_with_data() {
         std::future::poll_fn(|cx| {
             let polled = reading.poll_with_data(cx, |_| {
                 calls += 1;
-                ParseResult::NeedMore
+                ControlFlow::Break(ParseResult::NeedMore)
             });
             assert!(polled.is_pending());
             std::task::Poll::Ready(())
@@ -94,15 +95,67 @@ async fn reading_by_hand_is_as_with_data() {
         let consumed = std::future::poll_fn(|cx| {
             reading.poll_with_data(cx, |data| {
                 seen = data.to_vec();
-                ParseResult::Consumed(count)
+                ControlFlow::Break(ParseResult::Consumed(count))
             })
         });
         assert_eq!(consumed.await, count);
         assert_eq!(seen, expected);
     }
     drop(peer);
-    let over = std::future::poll_fn(|cx| reading.poll_with_data(cx, |_| ParseResult::NeedMore));
-    assert_eq!(over.await, 0);
+    assert_eq!(read_on(&mut reading, |_| ParseResult::NeedMore).await, 0);
+}
+
+/// Reads until nothing more can be.
+async fn read_on(reading: &mut Reading, mut f: impl FnMut(&[u8]) -> ParseResult) -> usize {
+    std::future::poll_fn(|cx| reading.poll_with_data(cx, |data| ControlFlow::Continue(f(data))))
+        .await
+}
+
+async fn reading_goes_on_until_it_is_told_to_stop_cancelled_or_over() {
+    let (conn, mut peer) = half_pair();
+    let (mut reading, calls) = (conn.reading(), std::cell::Cell::new(0));
+    let mut seen = Vec::new();
+    let reader = std::future::poll_fn(|cx| {
+        reading.poll_with_data(cx, |data| {
+            calls.set(calls.get() + 1);
+            seen.push(data.to_vec());
+            let parsed = ParseResult::Consumed(data.len());
+            if data == b"stop" { ControlFlow::Break(parsed) } else { ControlFlow::Continue(parsed) }
+        })
+    });
+    let words = [&b"one"[..], b"two", b"stop"];
+    let writer = async {
+        for (before, word) in words.iter().enumerate() {
+            peer.write_all(word).unwrap();
+            while calls.get() == before {
+                yield_now().await;
+            }
+        }
+    };
+    assert_eq!(remuda_net::join(reader, writer).await, (4, ()));
+    assert_eq!(seen, words);
+
+    // Each of the two ends it while it waits for what comes after something that it has read.
+    for cancels in [true, false] {
+        let mut read = 0;
+        let (before, all) = (calls.get(), |data: &[u8]| {
+            calls.set(calls.get() + 1);
+            read += data.len();
+            ParseResult::Consumed(data.len())
+        });
+        let end = async {
+            peer.write_all(b"more").unwrap();
+            while calls.get() == before {
+                yield_now().await;
+            }
+            match cancels {
+                true => conn.cancel().unwrap(),
+                false => peer.shutdown(Shutdown::Both).unwrap(),
+            }
+        };
+        assert_eq!(remuda_net::join(read_on(&mut reading, all), end).await, (0, ()));
+        assert_eq!(read, 4);
+    }
 }
 
 async fn buffered_data_resolves_at_once() {
@@ -357,6 +410,7 @@ on_both_drivers!(
     consumed_zero_of_some_is_as_need_more,
     a_closure_is_not_called_again_without_more_bytes,
     reading_by_hand_is_as_with_data,
+    reading_goes_on_until_it_is_told_to_stop_cancelled_or_over,
     buffered_data_resolves_at_once,
     what_is_left_at_the_end_is_offered_then_zero,
     a_reset_is_told_from_an_end,

@@ -1,6 +1,7 @@
 //! However a stream is split into packets, the same messages come out.
 
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
 
 use proptest::prelude::*;
@@ -35,9 +36,15 @@ async fn with_data(conn: ConnCtx) -> Vec<Vec<u8>> {
 async fn polled(conn: ConnCtx) -> Vec<Vec<u8>> {
     let (mut messages, mut reading) = (Vec::new(), conn.reading());
     let mut next = |data: &[u8]| {
-        let Some(range) = parse(data) else { return ParseResult::NeedMore };
+        let Some(range) = parse(data) else { return ControlFlow::Continue(ParseResult::NeedMore) };
         messages.push(data[range.clone()].to_vec());
-        ParseResult::Consumed(range.end)
+        let parsed = ParseResult::Consumed(range.end);
+        // Both, in turn.
+        if messages.len() % 2 == 0 {
+            ControlFlow::Break(parsed)
+        } else {
+            ControlFlow::Continue(parsed)
+        }
     };
     while std::future::poll_fn(|cx| reading.poll_with_data(cx, &mut next)).await > 0 {}
     messages

@@ -135,19 +135,32 @@ impl Talk {
                     }
                 }
                 Either3::Second(()) => {}
-                Either3::Third(()) if self.is_deaf || self.leaves_unread() => {
-                    return Told::Trouble(Trouble::Deaf { written: group.count });
-                }
                 Either3::Third(()) => {
                     let pid = pool.0.core.borrow_mut().links.of(worker).and_then(|link| link.pid);
-                    if written == group.lines.len() && pid.is_some_and(asleep::waits_for_input) {
-                        return Told::Trouble(Trouble::Silent {
-                            written: group.count,
-                            answered: self.lines,
-                        });
+                    let has_all = written == group.lines.len();
+                    if let Some(told) = self.judge_silence(group.count, has_all, pid) {
+                        return told;
                     }
                 }
             }
+        }
+    }
+
+    /// Nothing was heard for long: whether more is to be waited for, or what became of the group.
+    fn judge_silence(&mut self, written: usize, has_all: bool, pid: Option<u32>) -> Option<Told> {
+        let waits = has_all && pid.is_some_and(asleep::waits_for_input);
+        // What it printed before it waited is in the pipe by then. It may have answered just now, or
+        // long ago, where it was this process that stood still.
+        match self.read_now() {
+            Got::Some => None,
+            Got::Ended => Some(Told::Ended),
+            Got::Nothing if self.is_deaf || self.leaves_unread() => {
+                Some(Told::Trouble(Trouble::Deaf { written }))
+            }
+            Got::Nothing if waits => {
+                Some(Told::Trouble(Trouble::Silent { written, answered: self.lines }))
+            }
+            Got::Nothing => None,
         }
     }
 
@@ -347,5 +360,32 @@ mod tests {
             assert!(!talk.read_some().await);
         })
         .unwrap();
+    }
+
+    #[test]
+    fn a_filter_that_has_just_answered_and_waits_is_not_silent() {
+        use std::process::{Command, Stdio};
+        let mut filter =
+            Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let stdin = File::from(std::os::fd::OwnedFd::from(filter.stdin.take().unwrap()));
+        let stdout = File::from(std::os::fd::OwnedFd::from(filter.stdout.take().unwrap()));
+        rustix::io::ioctl_fionbio(&stdout, true).unwrap();
+        let pid = filter.id();
+        remuda_net::run_local(remuda_net::Config::default(), async move {
+            let mut talk = Talk::with(Pipes::new(stdin, stdout).unwrap(), 100);
+            assert_eq!(talk.write_some(b"a line\n"), 7);
+            let has_answered = |talk: &Talk| rustix::io::ioctl_fionread(&talk.stdout).unwrap() == 7;
+            while !(has_answered(&talk) && asleep::waits_for_input(pid)) {
+                std::thread::yield_now();
+            }
+            assert!(talk.judge_silence(1, true, Some(pid)).is_none());
+            assert_eq!(talk.answers, b"a line\n");
+            // Of the next one nothing is heard.
+            let silent = talk.judge_silence(2, true, Some(pid));
+            assert!(matches!(silent, Some(Told::Trouble(Trouble::Silent { written: 2, .. }))));
+        })
+        .unwrap();
+        filter.kill().unwrap();
+        filter.wait().unwrap();
     }
 }

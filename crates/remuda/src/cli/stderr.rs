@@ -9,6 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// How many bytes may wait for stderr's reader; a line for which there is no room is dropped.
 pub(crate) const BACKLOG_LIMIT: usize = 1 << 20;
 /// How much is written at once, in whole lines where they are shorter: a pipe takes so much in one
@@ -16,6 +18,8 @@ pub(crate) const BACKLOG_LIMIT: usize = 1 << 20;
 const WRITE_SIZE: usize = 4096;
 /// How long the end of the program waits for a reader that doesn't read at all.
 const READER_PATIENCE: Duration = Duration::from_secs(1);
+/// So many times as long it waits for its own thread, which a busy machine may not have let run yet.
+const THREAD_PATIENCE: u32 = 10;
 
 /// What waits to be written, of the whole program.
 static BACKLOG: OnceLock<Arc<Backlog>> = OnceLock::new();
@@ -47,8 +51,15 @@ pub(crate) fn write(lines: &[u8]) {
 /// Waits until all is written, for as long as somebody reads it.
 pub(crate) fn finish() {
     if let Some(backlog) = BACKLOG.get() {
-        backlog.finish(READER_PATIENCE);
+        backlog.finish(READER_PATIENCE, is_unread);
     }
+}
+
+/// Whether stderr takes nothing more until somebody reads.
+fn is_unread() -> bool {
+    let stderr = io::stderr();
+    let mut polled = [PollFd::new(&stderr, PollFlags::OUT)];
+    poll(&mut polled, Some(&Timespec::default())).is_ok_and(|ready| ready == 0)
 }
 
 /// A log's way to stderr.
@@ -138,15 +149,19 @@ impl Backlog {
         waiting.bytes.drain(..len).collect()
     }
 
-    fn finish(&self, patience: Duration) {
+    fn finish(&self, patience: Duration, is_unread: impl Fn() -> bool) {
         let mut waiting = self.lock();
+        let mut silences = 0;
         while !waiting.bytes.is_empty() || waiting.at_the_writer > 0 {
             let written = waiting.written;
             let waited = self.changed.wait_timeout(waiting, patience);
             let (again, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
             waiting = again;
             if timeout.timed_out() && waiting.written == written {
-                return;
+                silences += 1;
+                if is_unread() || silences == THREAD_PATIENCE {
+                    return;
+                }
             }
         }
     }
@@ -187,7 +202,7 @@ mod tests {
         for _ in 0..fit + 7 {
             backlog.push(&line);
         }
-        backlog.finish(Duration::from_millis(10));
+        backlog.finish(Duration::from_millis(10), || true);
         let mut all = Vec::new();
         let dropped = format!("\n{} dropped\n", 7);
         while !all.ends_with(dropped.as_bytes()) {
@@ -195,8 +210,28 @@ mod tests {
             all.extend(written.recv().unwrap());
         }
         assert_eq!(all.len(), fit * line.len() + dropped.len() - 1);
-        backlog.finish(Duration::from_secs(60));
+        backlog.finish(Duration::from_secs(60), || true);
         assert!(backlog.lock().bytes.is_empty());
+    }
+
+    #[test]
+    fn a_writer_that_is_late_itself_is_waited_for() {
+        let backlog = Arc::new(Backlog::default());
+        let ((take, taken), (wrote, written)) = (channel(), channel());
+        let its = backlog.clone();
+        std::thread::spawn(move || its.write_all_to(Slow(taken, wrote), |_| ()));
+        backlog.push(b"why it ended\n");
+        // It comes to write once it was looked whether somebody reads.
+        let wrote = std::cell::OnceCell::new();
+        let is_unread = || {
+            wrote.get_or_init(|| {
+                take.send(()).unwrap();
+                written.recv().unwrap()
+            });
+            false
+        };
+        backlog.finish(Duration::from_millis(10), is_unread);
+        assert_eq!(wrote.get().unwrap(), b"why it ended\n");
     }
 
     #[test]

@@ -19,9 +19,6 @@ const HELLO: &[u8] = b"{\"ok\":true,\"data\":{\"kind\":\"handshake\",\"version\"
 
 #[test]
 fn an_answer_to_another_request_is_never_taken() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("s");
-    let listener = UnixListener::bind(&path).unwrap();
     let result = r#""ok":true,"data":{"kind":"result","body":"wrong"}"#;
     let failure = r#""ok":false,"code":"bad_request","error":"no such thing""#;
     let status = r#""ok":true,"data":{"kind":"status","phase":"running"}"#;
@@ -35,6 +32,10 @@ fn an_answer_to_another_request_is_never_taken() {
         ("status", format!("{{\"id\":7,{status}}}\n"), 255, other),
         ("stop", format!("{{\"id\":\"1\",{status}}}\n"), 255, "answered request \"1\" instead"),
     ] {
+        // Each has its own: a call that takes its time connects once more, to ask why.
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
         let mut asking = remuda();
         asking.arg(command).arg("--to").arg(&path).stdout(Stdio::piped()).stderr(Stdio::piped());
         if command == "call" {

@@ -157,13 +157,14 @@ fn a_peer_that_never_ends_its_handshake_is_given_up_in_bounds() {
 
 #[test]
 fn a_pool_that_answers_no_more_is_given_up() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("x.sock");
-    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
     for (args, wanted) in [
         (&["call", "--timeout=100ms", "abc"][..], "no answer within 1.1s: it is stopped or hangs"),
         (&["status"], "no answer within 10s: it is stopped or hangs"),
     ] {
+        // Each has its own: a call that takes its time connects once more, to ask why.
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let mut command = remuda();
         command.args(args).arg("--to").arg(&path).stderr(std::process::Stdio::piped());
         let calling = command.spawn().unwrap();

@@ -126,11 +126,11 @@ fn a_ring_that_stays_full_closes_its_direction() {
 
 #[test]
 fn the_limit_counts_from_the_last_progress() {
-    let (face, handle) = pair(&small(1, 8).full_limit(Duration::from_secs(2)));
+    let (face, handle) = pair(&small(1, 8).full_limit(Duration::from_secs(4)));
     let sender = thread::spawn(move || handle.send_batch_blocking(&[[7_u8; 8]; 30]));
     // Together longer than the limit; each far shorter.
     for _ in 0..30 {
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(150));
         assert!(face.recv_blocking().is_some());
     }
     sender.join().unwrap().unwrap();

@@ -445,12 +445,12 @@ class Process(WorkerCase):
     def test_who_looks_offers_its_processor_and_leaves_it_to_who_takes_it(self):
         ours, theirs = socket.socketpair()
         with ours, theirs, unittest.mock.patch("os.sched_yield") as offered:
-            watch = remuda._Watch(ours, 0.01)
+            watch = remuda._Watch(ours, 3600)
             watch.credit = remuda.WATCH_CREDIT
             offered.side_effect = lambda: theirs.sendall(b"call")
             self.assertEqual(watch.soon(4, time.perf_counter()), b"call")
             self.assertEqual(watch.credit, remuda.WATCH_CREDIT)
-            offered.side_effect = lambda: time.sleep(0.02)
+            watch.seconds, offered.side_effect = 0.01, lambda: time.sleep(0.02)
             self.assertIsNone(watch.soon(4, time.perf_counter()))
             self.assertEqual(watch.credit, -remuda.WATCH_CREDIT)
 

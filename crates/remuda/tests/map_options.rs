@@ -97,7 +97,7 @@ fn jobs_can_go_by_the_cores() {
         let slots: std::collections::BTreeSet<&str> = ran.text().lines().collect();
         assert_eq!(slots.len(), workers, "{jobs}: {slots:?}");
     }
-    for jobs in ["0", "x", "2000", "100000%"] {
+    for jobs in ["0", "x", "2000", "200000%"] {
         let said = map(&["-j", jobs, "--builtin", "echo"], "").expect(255);
         said.tells(&["+N more, -N fewer, N% of them"]);
     }

@@ -221,6 +221,9 @@ mod tests {
         let its = backlog.clone();
         std::thread::spawn(move || its.write_all_to(Slow(taken, wrote), |_| ()));
         backlog.push(b"why it ended\n");
+        while backlog.lock().at_the_writer == 0 {
+            std::thread::yield_now();
+        }
         // It comes to write once it was looked whether somebody reads.
         let wrote = std::cell::OnceCell::new();
         let is_unread = || {

@@ -23,7 +23,7 @@ struct Size {
 fn size() -> Size {
     match serve::is_soak() {
         true => Size { job_ms: 5, budget_ms: 50, run: Duration::from_secs(30) },
-        false => Size { job_ms: 20, budget_ms: 200, run: Duration::from_secs(4) },
+        false => Size { job_ms: 50, budget_ms: 500, run: Duration::from_secs(6) },
     }
 }
 
@@ -37,10 +37,10 @@ fn ten_times_more_than_it_can_do() {
     // What the pool can do, as measured: a sleep takes longer on a busy machine.
     let since = Instant::now();
     let calls: String =
-        (0..100).map(|n| format!("{{\"op\":\"call\",\"id\":{n},\"body\":{job}}}\n")).collect();
+        (0..40).map(|n| format!("{{\"op\":\"call\",\"id\":{n},\"body\":{job}}}\n")).collect();
     client.send_bytes(calls.as_bytes());
-    (0..100).for_each(|_| assert_eq!(client.reply()["ok"], true));
-    let capacity = 100.0 / since.elapsed().as_secs_f64();
+    (0..40).for_each(|_| assert_eq!(client.reply()["ok"], true));
+    let capacity = 40.0 / since.elapsed().as_secs_f64();
     let rate = 10.0 * capacity;
 
     let mut lines = client.lines;
@@ -116,7 +116,7 @@ fn ten_times_more_than_it_can_do() {
     } else {
         // This thread can be late by itself to what the pool answered in time.
         let share = (in_time + late) as f64 / could;
-        assert!(share > 0.3, "{share}");
+        assert!(share > 0.2, "{share}");
         assert!(p50 < Duration::from_secs(1), "{p50:?}");
     }
 }

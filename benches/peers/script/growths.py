@@ -3,16 +3,16 @@
 import math
 
 from script.aims import Aim
-from script.ratios import median
+from script.ratios import median, paired
 
 MEMORY_MAX = 2
 # Two points beside each other differ by as much by chance.
 NOISE = 1.1
 AIM = (
     f"The aim: twice as many cost at most twice the memory, and no more processor time a job; growth by less than {NOISE} is not told "
-    "from none. A floor is a program that parses nothing, under the same load: as many microseconds as a message costs it more than at "
-    "any line before, the kernel and the processor ask of anybody, and the pool may cost more by so many. The aim is then met *beside "
-    "the floor*; under each table stands by how much both grow."
+    "from none, and an interval that reaches it meets the aim, as everywhere on this page. A floor is a program that parses nothing, under "
+    "the same load: as many microseconds as a message costs it more than at any line before, the kernel and the processor ask of anybody, "
+    "and the pool may cost more by so many. The aim is then met *beside the floor*; under each table stands by how much both grow."
 )
 
 
@@ -31,7 +31,7 @@ def aims(row, result):
     beside = by_floor(points)
     return [
         Aim(f"{row.what}: memory", memory <= MEMORY_MAX),
-        Aim(f"{row.what}: processor time a job", not beyond(points), row.why, beside_floor=beside),
+        Aim(f"{row.what}: processor time a job", not beyond(points, dearer(points)), row.why, beside_floor=beside),
     ]
 
 
@@ -52,15 +52,19 @@ def table(row, result):
 def said(points, floors):
     """Growth, the pool's and the floors'."""
     memory, at_memory = steepest(points, "memory_mib")
-    lines = [f"Twice as many cost at most {memory:.2f} times the memory (at {at_memory:,}).", "",
-             "| growth of the processor time | each doubling at most | each doubling, from the first line to the last | in all |",
-             "| --- | --- | --- | --- |"]
-    first, last = points[0], points[-1]
-    for name in (None, *floors):
-        most, at = steepest(points, "cpu_us", name)
-        lines.append(f"| {name or 'the pool'} | {most:.2f} times (at {at:,}) | {doubling(first, last, 'cpu_us', name):.2f} times | "
-                     f"{cpu(last, name) - cpu(first, name):+.2f} us |")
+    names = [None, *floors]
+    lines = [f"Twice as many cost at most {memory:.2f} times the memory (at {at_memory:,}). The processor time, by that of the same round's "
+             "other line:", "", f"| from | to | {' | '.join(name or 'the pool' for name in names)} |", "| --- " * (len(names) + 2) + "|"]
+    for one, other in [*zip(points, points[1:]), (points[0], points[-1])]:
+        cells = [f"{one['x']:,}", f"{other['x']:,}", *(step(one, other, name) for name in names)]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def step(one, other, floor):
+    ratio, low, high = paired(series(other, floor), series(one, floor))
+    more = median([b - a for a, b in zip(series(one, floor), series(other, floor))])
+    return f"{ratio:.2f} times ({low:.2f} to {high:.2f}), {more:+.2f} us"
 
 
 def micro(value):
@@ -68,41 +72,41 @@ def micro(value):
 
 
 def cpu(point, floor=None):
-    return value(point, "cpu_us", floor)
+    return median(series(point, floor))
 
 
-def value(point, name, floor=None):
-    return median((point["floors"][floor] if floor else point)[name])
-
-
-def doubling(one, other, name, floor=None):
-    """What twice as many cost, between two points."""
-    return (value(other, name, floor) / value(one, name, floor)) ** (1 / doublings(one, other))
+def series(point, floor=None):
+    """The processor time in each round."""
+    return (point["floors"][floor] if floor else point)["cpu_us"]
 
 
 def doublings(one, other):
     return math.log2(other["x"] / one["x"])
 
 
-def steepest(points, name, floor=None):
+def steepest(points, name):
     """The most that twice as many cost between two points beside each other, and where."""
-    return max((doubling(one, other, name, floor), other["x"]) for one, other in zip(points, points[1:]))
+    return max(((median(other[name]) / median(one[name])) ** (1 / doublings(one, other)), other["x"]) for one, other in zip(points, points[1:]))
 
 
-def beyond(points):
-    """Where the processor time grows by more than it may."""
-    return [other["x"] for one, other, more in zip(points, points[1:], dearer(points))
-            if cpu(other) - more > cpu(one) * NOISE ** doublings(one, other)]
+def beyond(points, allowed):
+    """Where the processor time grows by more than it may, though it may by as many microseconds as are given for each round."""
+    return [other["x"] for one, other, more in zip(points, points[1:], allowed)
+            if paired([b - m for b, m in zip(series(other), more)], series(one))[1] > NOISE ** doublings(one, other)]
 
 
 def dearer(points):
-    """By how many microseconds the first floor is dearer at each line but the first than at any before: 0 where it isn't."""
+    """By how many microseconds the first floor is dearer, in each round, at each line but the first than at any before: 0 where it isn't."""
     for name in list(points[0].get("floors", {}))[:1]:
-        figures = [cpu(point, name) for point in points]
-        return [max(0.0, figure - max(figures[:index])) for index, figure in enumerate(figures) if index]
-    return [0.0] * (len(points) - 1)
+        rounds = list(zip(*(series(point, name) for point in points)))
+        return [[max(0.0, figures[index] - max(figures[:index])) for figures in rounds] for index in range(1, len(points))]
+    return nothing(points)
+
+
+def nothing(points):
+    return [[0.0] * len(series(point)) for point in points[1:]]
 
 
 def by_floor(points):
     """Whether it is the floor that makes the aim met."""
-    return not beyond(points) and steepest(points, "cpu_us")[0] > NOISE
+    return not beyond(points, dearer(points)) and bool(beyond(points, nothing(points)))

@@ -41,7 +41,7 @@ class Plan:
 QUICK = Plan("quick", 15, 60.0, 3, 0.5, 0.2, 5, 200_000)
 # Runs differ from each other more than their parts do, and no less where they are longer: the time goes
 # into more of them.
-WHOLE = Plan("whole", 42, 75.0, 3, 0.5, 0.2, 9, 1_000_000)
+WHOLE = Plan("whole", 42, 75.0, 3, 0.5, 0.2, 15, 1_000_000)
 
 
 def measure(row, plan, step=lambda done, of: None):

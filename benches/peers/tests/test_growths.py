@@ -25,16 +25,14 @@ ROW = Growth("grow", "Things", "things", [], None, [], why="they grow.")
 
 
 class Growths(unittest.TestCase):
-    def test_growth_is_said_for_each_doubling(self):
-        points = result([1, 4, 16], [1, 4, 16])["points"]
-        self.assertAlmostEqual(growths.doubling(points[0], points[2], "cpu_us"), 2)
+    def test_memory_is_said_for_each_doubling(self):
         # From 10 to 30 is more than one doubling.
-        points = result([10, 30], [1, 3])["points"]
-        self.assertAlmostEqual(growths.doubling(*points, "cpu_us"), 2)
+        points = result([10, 30], [1, 1], memory=[10, 30])["points"]
+        self.assertAlmostEqual(growths.steepest(points, "memory_mib")[0], 2)
 
     def test_the_steepest_is_found_wherever_it_is(self):
-        points = result([1, 2, 4, 8], [1, 1, 1.5, 1.6])["points"]
-        most, at = growths.steepest(points, "cpu_us")
+        points = result([1, 2, 4, 8], [1] * 4, memory=[10, 10, 15, 16])["points"]
+        most, at = growths.steepest(points, "memory_mib")
         self.assertEqual((round(most, 2), at), (1.5, 4))
 
     def test_growth_within_the_noise_needs_no_floor(self):
@@ -76,8 +74,36 @@ class Growths(unittest.TestCase):
     def test_the_table_has_both_figures(self):
         text = "\n".join(growths.table(ROW, result([1, 2, 4], [1, 1, 1.2], floor=[0.1, 0.1, 0.13])))
         self.assertIn("| 4 | 1,000,000 | 10.0 MiB | 1.20 us | 0.13 us | 0.50 |", text)
-        self.assertIn("| the pool | 1.20 times (at 4) | 1.10 times | +0.20 us |", text)
-        self.assertIn("| the least | 1.30 times (at 4) | 1.14 times | +0.03 us |", text)
+        self.assertIn("| from | to | the pool | the least |", text)
+        self.assertIn("| 2 | 4 | 1.20 times (1.20 to 1.20), +0.20 us | 1.30 times (1.30 to 1.30), +0.03 us |", text)
+        self.assertIn("| 1 | 4 | 1.20 times (1.20 to 1.20), +0.20 us | 1.30 times (1.30 to 1.30), +0.03 us |", text)
+
+    def test_an_interval_that_reaches_the_aim_meets_it(self):
+        def grows(*rounds):
+            measured = result([1, 2], [1, 1])
+            measured["points"][0]["cpu_us"] = [1.0] * len(rounds)
+            measured["points"][1]["cpu_us"] = list(rounds)
+            return cpu_aim(measured)
+
+        self.assertTrue(grows(1.0, 1.3, 1.05, 1.4, 1.3).met)
+        self.assertFalse(grows(1.2, 1.3, 1.25, 1.4, 1.3).met)
+
+    def test_what_drifts_from_round_to_round_is_no_growth(self):
+        measured = result([1, 2], [1, 1])
+        measured["points"][0]["cpu_us"] = [1.0, 1.5, 2.0, 1.0, 1.6]
+        measured["points"][1]["cpu_us"] = [1.0, 1.5, 2.0, 1.0, 1.6]
+        self.assertTrue(cpu_aim(measured).met)
+        self.assertIn("| 1 | 2 | 1.00 times (1.00 to 1.00), +0.00 us |", "\n".join(growths.table(ROW, measured)))
+
+    def test_a_floor_is_that_of_the_same_round(self):
+        measured = result([1, 2], [1, 1], floor=[1, 1])
+        measured["points"][1]["cpu_us"] = [1.5] * 5
+        measured["points"][0]["cpu_us"] = [1.0] * 5
+        floors = [point["floors"]["the least"] for point in measured["points"]]
+        floors[0]["cpu_us"], floors[1]["cpu_us"] = [1.0, 2.0, 1.0, 3.0, 1.0], [1.5, 2.5, 1.5, 3.5, 1.5]
+        self.assertTrue(cpu_aim(measured).met)
+        floors[1]["cpu_us"] = [1.1, 2.1, 1.1, 3.1, 1.1]
+        self.assertFalse(cpu_aim(measured).met)
 
 
 if __name__ == "__main__":

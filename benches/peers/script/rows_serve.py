@@ -17,7 +17,7 @@ WHY_ASLEEP = (
     "the pool makes two system calls for a call, where the relay makes four, and sleeps as often. Of what it lacks, a part is "
     "io_uring's wait, which wakes the thread before it receives: the rows of a bare relay on io_uring show how much, and epoll's wait is no "
     "cheaper. The rest is mostly the pool's and its worker's own: a call and an answer that are parsed, queued, and written anew, in about "
-    "8,000 instructions of the pool, a little more than half of them its runtime's, and 1,100 of the worker (callgrind)."
+    "7,800 instructions of the pool, a little more than half of them its runtime's, and 1,100 of the worker (callgrind)."
 )
 WHY_MOSEC = (
     "the pool and its worker watch, so that the client alone is woken up, across cores where it has one of its own. A relay that parses "

